@@ -1,0 +1,65 @@
+"""Names of everything outside our database: pure functions of our ids.
+
+A retry therefore finds what a dead attempt made, and a sweep finds what anyone forgot. Names that
+users give never take part.
+"""
+
+from domain.identifiers import opaque_part
+from domain.operation import OPERATIONS, OperationType, TypedOperation
+
+# The queue of every workflow, and of the activities that need no particular host.
+CONTROL_TASK_QUEUE = "control"
+
+
+def workflow_id_of(operation_type: OperationType, owner_id: str, operation_id: str) -> str:
+    """Return `<noun>/<resource id>/<verb>/<operation id>`, readable in Temporal's UI."""
+    facts = OPERATIONS[operation_type]
+    return f"{facts.owner_type}/{owner_id}/{facts.verb}/{operation_id}"
+
+
+def abandon_workflow_id_of(typed: TypedOperation) -> str:
+    """Return the id of the workflow that closes a lost operation; one may run at a time."""
+    facts = OPERATIONS[typed.type]
+    cluster_id = typed.operation.control_plane.cluster_id
+    return f"{facts.owner_type}/{cluster_id}/abandon-{facts.verb}/{typed.operation.operation_id}"
+
+
+def operation_id_of(workflow_id: str) -> str | None:
+    """Return the operation that a workflow carries out, or None for a schedule's workflow."""
+    last = workflow_id.rsplit("/", 1)[-1]
+    return last if last.startswith("op_") else None
+
+
+def secret_namespace_of(workspace_id: str) -> str:
+    """Return the OpenBao namespace that holds a workspace's secrets and authorities."""
+    return f"ws-{opaque_part(workspace_id)}"
+
+
+def authority_mount_of(cluster_id: str) -> str:
+    """Return the mount path, inside the workspace's namespace, of a cluster's PKI engine."""
+    return f"pki/{opaque_part(cluster_id)}"
+
+
+def cluster_secret_path_of(cluster_id: str, name: str) -> str:
+    """Return the path under the workspace's `kv` mount of one of a cluster's own keys."""
+    return f"clusters/{opaque_part(cluster_id)}/{name}"
+
+
+def control_plane_of(cluster_id: str) -> str:
+    """Return the name of a cluster's directory and process group on its control-plane host."""
+    return f"cp-{opaque_part(cluster_id)}"
+
+
+def task_queue_of_host(host: str) -> str:
+    """Return the task queue that the worker of one control-plane host listens on."""
+    return f"control-planes@{host}"
+
+
+# Ports that a host sets aside for each control plane; the first is the API server's, and those
+# that are not in use yet are for the tunnel to the nodes.
+PORTS_PER_SLOT = 8
+
+
+def api_server_port_of(first_port: int, slot: int) -> int:
+    """Return the port of a cluster's API server on a host whose first slot begins at a port."""
+    return first_port + PORTS_PER_SLOT * slot

@@ -1,0 +1,162 @@
+"""Operations: what a 202 answers with; their types, steps, states and typed ends."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from domain.caller import Caller
+from domain.cluster import HostedControlPlane
+
+
+class OperationType(StrEnum):
+    """The published types that exist so far, and one of ours (`certificates.renew`)."""
+
+    CLUSTER_CREATE = "cluster.create"
+    CLUSTER_DELETE = "cluster.delete"
+    CLUSTER_SUSPEND = "cluster.suspend"
+    CLUSTER_RESUME = "cluster.resume"
+    CLUSTER_RENEW_CERTIFICATES = "cluster.certificates.renew"
+
+
+class OperationState(StrEnum):
+    """The contract's published states."""
+
+    RUNNING = "RUNNING"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+
+
+class StepStatus(StrEnum):
+    """The contract's published step states."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+class OwnerType(StrEnum):
+    """The kinds of resource that own operations."""
+
+    CLUSTER = "cluster"
+    WORKSPACE = "workspace"
+
+
+class Step(StrEnum):
+    """Every step a person sees. A step is one activity, and its name is the activity's id."""
+
+    ENSURE_SECRET_SPACE = "ensure_secret_space"  # noqa: S105 - the name of a step
+    ENSURE_AUTHORITIES = "ensure_authorities"
+    ENSURE_CREDENTIALS = "ensure_credentials"
+    START_COMPONENTS = "start_components"
+    WAIT_UNTIL_READY = "wait_until_ready"
+    AWAIT_PREDECESSOR = "await_predecessor"
+    STOP_COMPONENTS = "stop_components"
+    REMOVE_DIRECTORY = "remove_directory"
+    REMOVE_AUTHORITIES = "remove_authorities"
+    VERIFY_REMOVED = "verify_removed"
+    RENEW_LEAVES = "renew_leaves"
+    RELOAD_COMPONENTS = "reload_components"
+
+
+# Activities that only write rows carry ids with this prefix; the contract hides them.
+BOOKKEEPING_PREFIX = "record_"
+
+# The id of an undo is this prefix and the step that it takes back.
+UNDO_PREFIX = "undo_"
+
+
+@dataclass(frozen=True, slots=True)
+class OperationFacts:
+    """What is fixed about a type of operation.
+
+    Attributes:
+        workflow: the name of the workflow that carries it out.
+        verb: the segment of the workflow id.
+        owner_type: the kind of resource that it belongs to.
+        steps: the planned steps, in order.
+        forward_only: after its first effect it can only be finished, not cancelled.
+    """
+
+    workflow: str
+    verb: str
+    owner_type: OwnerType
+    steps: tuple[Step, ...]
+    forward_only: bool = False
+
+
+OPERATIONS: dict[OperationType, OperationFacts] = {
+    OperationType.CLUSTER_CREATE: OperationFacts(
+        "CreateCluster",
+        "create",
+        OwnerType.CLUSTER,
+        (
+            Step.ENSURE_SECRET_SPACE,
+            Step.ENSURE_AUTHORITIES,
+            Step.ENSURE_CREDENTIALS,
+            Step.START_COMPONENTS,
+            Step.WAIT_UNTIL_READY,
+        ),
+    ),
+    OperationType.CLUSTER_DELETE: OperationFacts(
+        "DeleteCluster",
+        "delete",
+        OwnerType.CLUSTER,
+        (
+            Step.AWAIT_PREDECESSOR,
+            Step.STOP_COMPONENTS,
+            Step.REMOVE_DIRECTORY,
+            Step.REMOVE_AUTHORITIES,
+            Step.VERIFY_REMOVED,
+        ),
+        forward_only=True,
+    ),
+    OperationType.CLUSTER_SUSPEND: OperationFacts(
+        "SuspendCluster", "suspend", OwnerType.CLUSTER, (Step.STOP_COMPONENTS,)
+    ),
+    OperationType.CLUSTER_RESUME: OperationFacts(
+        "ResumeCluster",
+        "resume",
+        OwnerType.CLUSTER,
+        (Step.ENSURE_CREDENTIALS, Step.START_COMPONENTS, Step.WAIT_UNTIL_READY),
+    ),
+    OperationType.CLUSTER_RENEW_CERTIFICATES: OperationFacts(
+        "RenewCertificates",
+        "renew-certificates",
+        OwnerType.CLUSTER,
+        (Step.RENEW_LEAVES, Step.RELOAD_COMPONENTS, Step.WAIT_UNTIL_READY),
+        forward_only=True,
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClusterOperation:
+    """What the workflow of a cluster's operation gets: ids and the caller, nothing else.
+
+    Attributes:
+        operation_id: the operation that it carries out.
+        control_plane: where the cluster's control plane is or shall be.
+        caller: who asked.
+        predecessor_operation_id: the operation whose lock this one took over; it must have ended
+            before this one has any effect.
+    """
+
+    operation_id: str
+    control_plane: HostedControlPlane
+    caller: Caller
+    predecessor_operation_id: str | None = None
+
+    @property
+    def workspace_id(self) -> str:
+        """The workspace in which the operation runs."""
+        return self.control_plane.workspace_id
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TypedOperation:
+    """An operation and its type: what is needed to start, cancel or abandon its workflow."""
+
+    type: OperationType
+    operation: ClusterOperation

@@ -1,0 +1,81 @@
+"""Makes the roles and the database on a fresh PostgreSQL, and brings it to the newest migration.
+
+Runs as an administrator of the server, once per installation and again at every upgrade; every
+statement may be repeated.
+"""
+
+import secrets
+from pathlib import Path
+
+import psycopg
+from alembic import command
+from alembic.config import Config
+from psycopg import sql
+
+from infra.database.engine import DatabaseRole, url_of
+from infra.settings import DatabaseSettings
+
+# Owns the SECURITY DEFINER functions. Nobody can log in as it; policies of its own let exactly
+# those functions see across workspaces, so that no role needs to bypass row-level security.
+DEFINER = "bulkhead_definer"
+
+
+def ensure_password_files(directory: Path) -> None:
+    """Write a random password for each role that has none yet, readable by us alone."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for role in DatabaseRole:
+        path = directory / role
+        if not path.exists():
+            path.touch(mode=0o600)
+            path.write_text(secrets.token_urlsafe(32))
+
+
+def bootstrap(administrator: psycopg.Connection, settings: DatabaseSettings) -> None:
+    """Make roles and database, then migrate. The connection must be in autocommit mode."""
+    roles = [(role.value, Path(settings.passwords_dir, role).read_text()) for role in DatabaseRole]
+    with administrator.cursor() as cursor:
+        for name, password in [(DEFINER, None), *roles]:
+            _ensure_role(cursor, name, password)
+        cursor.execute(
+            sql.SQL("GRANT {} TO {} WITH INHERIT TRUE").format(
+                sql.Identifier(DEFINER), sql.Identifier(DatabaseRole.OWNER)
+            )
+        )
+        cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", (settings.name,))
+        if cursor.fetchone() is None:
+            cursor.execute(
+                sql.SQL("CREATE DATABASE {} OWNER {}").format(
+                    sql.Identifier(settings.name), sql.Identifier(DatabaseRole.OWNER)
+                )
+            )
+        cursor.execute(
+            sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(settings.name))
+        )
+        for role in DatabaseRole:
+            cursor.execute(
+                sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(
+                    sql.Identifier(settings.name), sql.Identifier(role)
+                )
+            )
+    migrate(settings)
+
+
+def migrate(settings: DatabaseSettings) -> None:
+    """Bring the database to the newest migration, as its owner."""
+    configuration = Config()
+    configuration.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    configuration.attributes["url"] = url_of(settings, DatabaseRole.OWNER)
+    command.upgrade(configuration, "head")
+
+
+def _ensure_role(cursor: psycopg.Cursor, name: str, password: str | None) -> None:
+    cursor.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (name,))
+    verb = "ALTER" if cursor.fetchone() else "CREATE"
+    login = (
+        sql.SQL("NOLOGIN") if password is None else sql.SQL("LOGIN PASSWORD {}").format(password)
+    )
+    cursor.execute(
+        sql.SQL(verb + " ROLE {} NOSUPERUSER NOBYPASSRLS NOCREATEROLE {}").format(
+            sql.Identifier(name), login
+        )
+    )

@@ -1,0 +1,96 @@
+"""The engine of one role, and transactions that are bound to a workspace."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from enum import StrEnum
+from pathlib import Path
+
+from sqlalchemy import URL, text
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from domain.errors import BulkheadError, Reason
+from infra.settings import DatabaseSettings
+
+
+class DatabaseRole(StrEnum):
+    """The login roles; none owns a table and none bypasses row-level security.
+
+    The API and the workers see one workspace a transaction; sweeps see the few columns of all
+    workspaces that a schedule needs. `OWNER` runs migrations and nothing else.
+    """
+
+    OWNER = "bulkhead_owner"
+    API = "bulkhead_api"
+    WORKER = "bulkhead_worker"
+    SWEEPER = "bulkhead_sweeper"
+
+
+def url_of(settings: DatabaseSettings, role: DatabaseRole) -> URL:
+    """Return the role's address, its password read from the role's file."""
+    password = Path(settings.passwords_dir, role).read_text().strip()
+    return URL.create(
+        "postgresql+psycopg",
+        username=role,
+        password=password,
+        host=settings.host,
+        port=settings.port,
+        database=settings.name,
+    )
+
+
+class Database:
+    """Transactions of one role. One instance a process and role."""
+
+    def __init__(self, settings: DatabaseSettings, role: DatabaseRole) -> None:
+        self._engine = create_async_engine(
+            url_of(settings, role),
+            pool_size=settings.pool_size,
+            max_overflow=settings.pool_size,
+            pool_pre_ping=False,
+            pool_timeout=5,
+            connect_args={"connect_timeout": 5, "application_name": role},
+            # An error of the driver prints its parameters, and they reach logs.
+            hide_parameters=True,
+        )
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncSession]:
+        """Open one transaction that sees no workspace yet; commit at the end, or roll back.
+
+        Raises:
+            BulkheadError: DEPENDENCY_UNAVAILABLE when the database cannot be reached.
+        """
+        try:
+            async with (
+                AsyncSession(self._engine, expire_on_commit=False) as session,
+                session.begin(),
+            ):
+                yield session
+        except (OperationalError, InterfaceError, PoolTimeoutError) as error:
+            raise unavailable() from error
+
+    @asynccontextmanager
+    async def workspace(self, workspace_id: str) -> AsyncIterator[AsyncSession]:
+        """Open one transaction that sees the rows of this workspace and no others."""
+        async with self.transaction() as session:
+            await session.execute(
+                text("SELECT set_config('app.workspace_id', :id, true)"),
+                {"id": workspace_id},
+            )
+            yield session
+
+    async def close(self) -> None:
+        """Close every pooled connection."""
+        await self._engine.dispose()
+
+
+def unavailable() -> BulkheadError:
+    """Return the typed failure for a database that does not answer."""
+    return BulkheadError(
+        Reason.DEPENDENCY_UNAVAILABLE,
+        "The database does not answer; the request changed nothing. Try again in a few seconds.",
+        metadata={"dependency": "postgresql"},
+    )

@@ -1,0 +1,1 @@
+"""Writes that belong together: each function is part of one transaction, and none commits."""

@@ -1,0 +1,89 @@
+"""What schedules find across workspaces, and write in each one's own transaction."""
+
+from datetime import timedelta
+
+from sqlalchemy import delete, func
+from sqlmodel import col, select
+
+from domain.caller import system_caller
+from domain.cluster import ClusterState
+from domain.operation import OperationType, TypedOperation
+from infra.database.engine import Database
+from infra.database.records.audit import add_audit_event
+from infra.database.records.operation import cluster_operation_of, plan_operation
+from infra.database.tables import ClusterRow, IdempotencyKeyRow
+
+# The contract keeps a key for a day; two cover every clock and time zone that reads it loosely.
+_KEYS_ARE_KEPT = timedelta(days=2)
+
+# Renewals of one pass: each restarts two controllers, so they are spread over the hours that
+# remain before anything expires.
+_RENEWALS_A_PASS = 20
+
+_SCHEDULE = "renew-cluster-certificates"
+
+
+class Sweeps:
+    """The passes of the platform's schedules."""
+
+    def __init__(self, database: Database, sweeper: Database) -> None:
+        self._database = database
+        self._sweeper = sweeper
+
+    async def forget_idempotency_keys(self) -> int:
+        """Remove old idempotency keys and return how many."""
+        async with self._sweeper.transaction() as session:
+            result = await session.execute(
+                delete(IdempotencyKeyRow)
+                .where(col(IdempotencyKeyRow.created_at) < func.now() - _KEYS_ARE_KEPT)
+                .returning(col(IdempotencyKeyRow.key))
+            )
+            return len(result.all())
+
+    async def plan_due_renewals(self) -> list[TypedOperation]:
+        """Plan a renewal for active, unlocked clusters whose certificates are due."""
+        async with self._sweeper.transaction() as session:
+            due = await session.execute(
+                select(ClusterRow.workspace_id, ClusterRow.id)
+                .where(
+                    ClusterRow.state == ClusterState.ACTIVE,
+                    col(ClusterRow.active_operation_id).is_(None),
+                    col(ClusterRow.certificates_renew_after) < func.now(),
+                )
+                .order_by(col(ClusterRow.certificates_expire_at))
+                .limit(_RENEWALS_A_PASS)
+            )
+            found = due.all()
+        planned = [await self._plan_renewal(workspace, cluster) for workspace, cluster in found]
+        return [operation for operation in planned if operation is not None]
+
+    async def _plan_renewal(self, workspace_id: str, cluster_id: str) -> TypedOperation | None:
+        async with self._database.workspace(workspace_id) as session:
+            cluster = (
+                await session.exec(
+                    select(ClusterRow)
+                    .where(
+                        ClusterRow.id == cluster_id,
+                        ClusterRow.state == ClusterState.ACTIVE,
+                        col(ClusterRow.active_operation_id).is_(None),
+                    )
+                    .with_for_update()
+                )
+            ).one_or_none()
+            if cluster is None:
+                return None
+            caller = system_caller(workspace_id, _SCHEDULE)
+            kind = OperationType.CLUSTER_RENEW_CERTIFICATES
+            operation = plan_operation(
+                session, kind, cluster, caller, request={"type": kind, "cluster_id": cluster_id}
+            )
+            add_audit_event(
+                session,
+                caller,
+                kind,
+                "cluster",
+                cluster_id,
+                details={"operation_id": operation.id},
+            )
+            await session.flush()
+            return TypedOperation(type=kind, operation=cluster_operation_of(operation))

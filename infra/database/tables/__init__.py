@@ -1,0 +1,33 @@
+"""What is stored. Every table of a workspace has `workspace_id` first in its keys."""
+
+from infra.database.tables.access import (
+    ApiTokenRow,
+    UserRow,
+    UserTokenRow,
+    WorkspaceMemberRow,
+    WorkspaceRow,
+)
+from infra.database.tables.audit import AuditEventRow
+from infra.database.tables.cluster import ClusterRow
+from infra.database.tables.idempotency import IdempotencyKeyRow
+from infra.database.tables.operation import OperationRow, OperationStepRow
+from infra.database.tables.placement import ControlPlaneHostRow, ControlPlaneSlotRow
+from infra.database.tables.quota import QuotaRow
+from infra.database.tables.region import RegionRow
+
+__all__ = [
+    "ApiTokenRow",
+    "AuditEventRow",
+    "ClusterRow",
+    "ControlPlaneHostRow",
+    "ControlPlaneSlotRow",
+    "IdempotencyKeyRow",
+    "OperationRow",
+    "OperationStepRow",
+    "QuotaRow",
+    "RegionRow",
+    "UserRow",
+    "UserTokenRow",
+    "WorkspaceMemberRow",
+    "WorkspaceRow",
+]

@@ -1,0 +1,126 @@
+"""Every variable of the environment that Bulkhead reads, typed, one group a system.
+
+Read only where a process is composed (`worker.py`, `api/main.py`); everything below receives
+values. A secret is never a variable: it is a file whose path is one.
+"""
+
+from pathlib import Path
+
+from pydantic import BaseModel, Field, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class DatabaseSettings(BaseModel):
+    """Where PostgreSQL is. `passwords_dir` holds one file a role, named like the role."""
+
+    host: str
+    port: int = 5432
+    name: str = "bulkhead"
+    passwords_dir: Path
+    pool_size: int = Field(default=10, ge=1)
+
+
+class TemporalSettings(BaseModel):
+    """Where the Temporal frontend is, and which namespace is ours."""
+
+    address: str
+    namespace: str = "default"
+
+
+class OpenBaoSettings(BaseModel):
+    """Where OpenBao is, and the ES256 key with which this process logs in."""
+
+    address: str
+    ca_file: Path | None = None
+    login_key_file: Path
+
+
+class ControlPlaneSettings(BaseModel):
+    """This control-plane host: its name, its room, and where its clusters live.
+
+    `advertise_host` is the address under which clients reach the clusters' API servers.
+    """
+
+    host: str
+    directory: Path
+    programs_dir: Path
+    advertise_host: str = "127.0.0.1"
+    bind_address: str = "127.0.0.1"
+    first_port: int = Field(default=20000, ge=1024, le=60000)
+    first_uid: int = 210000
+    slots: int = Field(default=100, ge=1, le=1000)
+    memory_bytes: int = Field(default=0, ge=0, description="0: what the machine has, less 2 GiB")
+
+
+class ApiSettings(BaseModel):
+    """Where the API listens. Plain HTTP is for loopback only; beyond it there is HTTPS.
+
+    Without `certificate_file` the HTTPS listener gets its certificate from the platform's own
+    authority in OpenBao and renews it by itself.
+    """
+
+    http_address: str | None = None
+    https_address: str | None = None
+    certificate_file: Path | None = None
+    certificate_key_file: Path | None = None
+    server_names: list[str] = Field(default_factory=lambda: ["localhost", "127.0.0.1"])
+    public_url: str = "http://127.0.0.1:8080"
+    temporal_ui_url: str | None = None
+
+    @field_validator("http_address")
+    @classmethod
+    def plain_http_stays_on_loopback(cls, value: str | None) -> str | None:
+        """Refuse to start with tokens in clear text on a network."""
+        if value is not None and value.rsplit(":", 1)[0] not in {
+            "127.0.0.1",
+            "[::1]",
+            "localhost",
+        }:
+            message = f"API__HTTP_ADDRESS={value} is not loopback; use API__HTTPS_ADDRESS there"
+            raise ValueError(message)
+        return value
+
+
+class LogSettings(BaseModel):
+    """How much is logged; always JSON lines on standard error."""
+
+    level: str = "INFO"
+
+
+class _ProcessSettings(BaseSettings):
+    model_config = SettingsConfigDict(env_nested_delimiter="__", extra="ignore")
+
+    database: DatabaseSettings
+    temporal: TemporalSettings
+    openbao: OpenBaoSettings
+    log: LogSettings = LogSettings()
+
+
+class ApiProcessSettings(_ProcessSettings):
+    """What the API process reads."""
+
+    api: ApiSettings
+
+
+class WorkerSettings(_ProcessSettings):
+    """What a worker process reads; without `control_planes` it serves no host."""
+
+    control_planes: ControlPlaneSettings | None = None
+
+
+class EmbeddedSettings(BaseSettings):
+    """What `python -m infra.embedded` reads: where the stack is, and ports that shall be fixed.
+
+    A port that is not set is chosen at the first start and kept from then on.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="BULKHEAD_", extra="ignore")
+
+    home: Path | None = None
+    api_port: int | None = Field(default=None, ge=1, le=65535)
+    api_https_port: int | None = Field(default=None, ge=1, le=65535)
+    temporal_port: int | None = Field(default=None, ge=1, le=65535)
+    temporal_ui_port: int | None = Field(default=None, ge=1, le=65535)
+    postgresql_port: int | None = Field(default=None, ge=1, le=65535)
+    openbao_port: int | None = Field(default=None, ge=1, le=65535)
+    control_planes_port: int | None = Field(default=None, ge=1024, le=60000)
