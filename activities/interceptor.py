@@ -1,0 +1,142 @@
+"""Round every activity: the step is recorded, the heart beats, and failures become typed.
+
+Recording here and not in workflows keeps histories free of bookkeeping: the events are exactly
+those of the bare workflow. A failure that is no `BulkheadError` shows its class and nothing else,
+because the text of a driver's error may hold anything.
+"""
+
+import asyncio
+import contextlib
+import inspect
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import structlog
+from temporalio import activity
+from temporalio.common import RetryPolicy
+from temporalio.exceptions import ApplicationError, is_cancelled_exception
+from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, Interceptor
+
+from domain.errors import BulkheadError, Reason
+from domain.names import operation_id_of
+from infra.database.records.steps import StepAttempt, StepRecords
+
+_HEARTBEAT_SECONDS = 1.0
+
+log = structlog.get_logger(__name__)
+
+
+class ActivityInterceptor(Interceptor):
+    """Wraps every activity of a worker."""
+
+    def __init__(self, steps: StepRecords) -> None:
+        self._steps = steps
+
+    def intercept_activity(self, next: ActivityInboundInterceptor) -> ActivityInboundInterceptor:  # noqa: A002 - the SDK's name
+        """Put the wrapper round the next one."""
+        return _Inbound(next, self._steps)
+
+
+class _Inbound(ActivityInboundInterceptor):
+    def __init__(self, following: ActivityInboundInterceptor, steps: StepRecords) -> None:
+        super().__init__(following)
+        self._steps = steps
+
+    async def execute_activity(self, input: ExecuteActivityInput) -> Any:  # noqa: A002, ANN401 - the SDK's signature
+        """Run one attempt."""
+        step = _step_of(input)
+        try:
+            if step is not None:
+                await self._steps.started(step)
+            async with _heartbeats(in_thread=not inspect.iscoroutinefunction(input.fn)):
+                result = await super().execute_activity(input)
+            if step is not None:
+                await self._steps.completed(step)
+        except Exception as error:
+            if is_cancelled_exception(error):
+                raise
+            typed = _typed(error)
+            await self._record_failure(step, typed)
+            raise _application_error(typed) from None
+        return result
+
+    async def _record_failure(self, step: StepAttempt | None, error: BulkheadError) -> None:
+        info = activity.info()
+        log.warning(
+            "activity failed",
+            activity_id=info.activity_id,
+            workflow_id=info.workflow_id,
+            attempt=info.attempt,
+            reason=error.reason,
+            message=error.message,
+        )
+        if step is None:
+            return
+        next_try_at = _next_try_at(error, info.attempt, info.retry_policy)
+        # The failure itself is what matters: Temporal keeps it also when the row cannot be written.
+        with contextlib.suppress(BulkheadError):
+            await self._steps.failed(step, error.reason, error.message, next_try_at)
+
+
+def _step_of(call: ExecuteActivityInput) -> StepAttempt | None:
+    info = activity.info()
+    operation_id = operation_id_of(info.workflow_id or "")
+    if operation_id is None or not call.args:
+        return None
+    return StepAttempt(
+        workspace_id=call.args[0].workspace_id,
+        operation_id=operation_id,
+        name=info.activity_id,
+        attempt=info.attempt,
+    )
+
+
+@contextlib.asynccontextmanager
+async def _heartbeats(*, in_thread: bool) -> AsyncIterator[None]:
+    async def beat() -> None:
+        while True:
+            # For a plain function the SDK's heartbeat waits for this very loop: from the loop
+            # itself that is a deadlock of 10 s.
+            if in_thread:
+                await asyncio.to_thread(activity.heartbeat)
+            else:
+                activity.heartbeat()
+            await asyncio.sleep(_HEARTBEAT_SECONDS)
+
+    task = asyncio.create_task(beat())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+def _typed(error: Exception) -> BulkheadError:
+    if isinstance(error, BulkheadError):
+        return error
+    log.error("unexpected failure of an activity", kind=type(error).__name__, exc_info=error)
+    return BulkheadError(
+        Reason.INTERNAL,
+        f"Unexpected {type(error).__name__} in {activity.info().activity_type}; "
+        "the worker's log has the place.",
+    )
+
+
+def _next_try_at(error: BulkheadError, attempt: int, policy: RetryPolicy | None) -> datetime | None:
+    if not error.retryable or policy is None:
+        return None
+    pause: timedelta = policy.initial_interval * policy.backoff_coefficient ** (attempt - 1)
+    if policy.maximum_interval is not None:
+        pause = min(pause, policy.maximum_interval)
+    return datetime.now(UTC) + pause
+
+
+def _application_error(error: BulkheadError) -> ApplicationError:
+    return ApplicationError(
+        error.message,
+        {"path": list(error.path), "metadata": error.metadata},
+        type=error.reason,
+        non_retryable=not error.retryable,
+    )

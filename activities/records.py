@@ -1,0 +1,91 @@
+"""Rows that workflows write: what was reached, and how the operation ended."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from temporalio import activity
+
+from domain.errors import BulkheadError, Reason
+from domain.operation import ClusterOperation, OperationState
+
+if TYPE_CHECKING:
+    from infra.database.records.cluster import ClusterRecords
+    from infra.temporal.outbox import Outbox
+
+_PREDECESSOR_POLL_SECONDS = 0.2
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EndOperation:
+    """How an operation ended that did not succeed."""
+
+    operation: ClusterOperation
+    state: OperationState
+    reason: Reason
+    message: str
+
+    @property
+    def workspace_id(self) -> str:
+        """The workspace whose rows are written."""
+        return self.operation.workspace_id
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReachedActive:
+    """A cluster whose control plane answers, and when its certificates need renewal."""
+
+    operation: ClusterOperation
+    renew_after: int
+    expire_at: int
+
+    @property
+    def workspace_id(self) -> str:
+        """The workspace whose rows are written."""
+        return self.operation.workspace_id
+
+
+class RecordActivities:
+    """Transactions on the rows of one operation and its cluster."""
+
+    def __init__(self, records: "ClusterRecords", outbox: "Outbox") -> None:
+        self._records = records
+        self._outbox = outbox
+
+    @activity.defn
+    async def await_predecessor(self, operation: ClusterOperation) -> None:
+        """Wait until the operation whose lock was taken over has ended; ask it to stop first."""
+        predecessor = operation.predecessor_operation_id
+        if predecessor is None:
+            return
+        while not await self._records.has_ended(operation.workspace_id, predecessor):
+            await self._outbox.cancel(operation.workspace_id, predecessor)
+            await asyncio.sleep(_PREDECESSOR_POLL_SECONDS)
+
+    @activity.defn
+    async def record_point_of_no_return(self, operation: ClusterOperation) -> None:
+        """Make the operation one that only goes forward, unless a cancel came first."""
+        if not await self._records.pass_point_of_no_return(operation):
+            raise BulkheadError(
+                Reason.ABORTED, "The operation was cancelled before it had any effect."
+            )
+
+    @activity.defn
+    async def record_active(self, reached: ReachedActive) -> None:
+        """The cluster is active: created, resumed, or renewed."""
+        await self._records.reach_active(reached.operation, reached.renew_after, reached.expire_at)
+
+    @activity.defn
+    async def record_suspended(self, operation: ClusterOperation) -> None:
+        """The cluster is suspended and sets aside no memory."""
+        await self._records.reach_suspended(operation)
+
+    @activity.defn
+    async def record_deleted(self, operation: ClusterOperation) -> None:
+        """The cluster is gone."""
+        await self._records.reach_deleted(operation)
+
+    @activity.defn
+    async def record_end(self, end: EndOperation) -> None:
+        """The operation failed or was cancelled, and everything it did is undone."""
+        await self._records.end_undone(end.operation, end.state, end.reason, end.message)

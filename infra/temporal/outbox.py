@@ -1,0 +1,103 @@
+"""Brings what Temporal does in line with what the operations table says."""
+
+from datetime import UTC, datetime, timedelta
+
+from sqlmodel import col, select
+from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.service import RPCError, RPCStatusCode
+
+from domain.names import workflow_id_of
+from domain.operation import OperationState, TypedOperation
+from infra.database.engine import Database
+from infra.database.records.operation import cluster_operation_of
+from infra.database.tables import OperationRow
+from infra.temporal.client import TemporalConnection, unavailable
+from infra.temporal.start import StartOutcome, cancel_operation, start_operation
+
+# A request starts its workflow within milliseconds of its commit; what is older was left by a
+# process that died in between.
+_FRESH = timedelta(seconds=5)
+
+# One sweep handles this many; the schedule comes again.
+_BATCH = 200
+
+
+class Outbox:
+    """Starts, cancels and finds workflows for the rows of operations."""
+
+    def __init__(self, database: Database, sweeper: Database, temporal: TemporalConnection) -> None:
+        self._database = database
+        self._sweeper = sweeper
+        self._temporal = temporal
+
+    async def start(self, typed: TypedOperation) -> None:
+        """Start the workflow of an operation that was just planned.
+
+        Raises:
+            BulkheadError: DEPENDENCY_UNAVAILABLE when Temporal does not answer.
+        """
+        await start_operation(await self._temporal.client(), typed.type, typed.operation)
+
+    async def cancel(self, workspace_id: str, operation_id: str) -> None:
+        """Pass the cancellation that a row asks for on to its workflow.
+
+        Raises:
+            BulkheadError: DEPENDENCY_UNAVAILABLE when Temporal does not answer.
+        """
+        async with self._database.workspace(workspace_id) as session:
+            row = await session.get_one(OperationRow, (workspace_id, operation_id))
+        if row.cancel_requested_at is not None and row.state is OperationState.RUNNING:
+            client = await self._temporal.client()
+            await cancel_operation(client, row.type, row.owner_id, row.id)
+
+    async def deliver(self) -> list[TypedOperation]:
+        """Start what was never started, deliver late cancels, and return what was lost.
+
+        Raises:
+            BulkheadError: DEPENDENCY_UNAVAILABLE when Temporal or the database does not answer.
+        """
+        client = await self._temporal.client()
+        lost: list[TypedOperation] = []
+        for row in await self._stale_operations():
+            if row.cancel_requested_at is not None:
+                await cancel_operation(client, row.type, row.owner_id, row.id)
+            operation = cluster_operation_of(row)
+            if row.workflow_started_at is None:
+                outcome = await start_operation(client, row.type, operation)
+                runs = outcome is StartOutcome.RUNNING
+            else:
+                runs = await _is_open(client, row)
+            if not runs and await self._still_runs(row):
+                lost.append(TypedOperation(type=row.type, operation=operation))
+        return lost
+
+    async def _stale_operations(self) -> list[OperationRow]:
+        async with self._sweeper.transaction() as session:
+            return list(
+                await session.exec(
+                    select(OperationRow)
+                    .where(
+                        OperationRow.state == OperationState.RUNNING,
+                        col(OperationRow.started_at) < datetime.now(UTC) - _FRESH,
+                    )
+                    .order_by(col(OperationRow.started_at))
+                    .limit(_BATCH)
+                )
+            )
+
+    async def _still_runs(self, row: OperationRow) -> bool:
+        # It may have ended after the sweep read it, which is why its workflow is closed.
+        async with self._database.workspace(row.workspace_id) as session:
+            current = await session.get_one(OperationRow, (row.workspace_id, row.id))
+            return current.state is OperationState.RUNNING
+
+
+async def _is_open(client: Client, row: OperationRow) -> bool:
+    handle = client.get_workflow_handle(workflow_id_of(row.type, row.owner_id, row.id))
+    try:
+        description = await handle.describe(rpc_timeout=timedelta(seconds=3))
+    except RPCError as error:
+        if error.status is RPCStatusCode.NOT_FOUND:
+            return False
+        raise unavailable() from error
+    return description.status is WorkflowExecutionStatus.RUNNING

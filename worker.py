@@ -1,0 +1,205 @@
+"""Composes a worker: settings -> clients -> activity classes -> one Worker per task queue.
+
+Run with `python -m worker`. SIGTERM drains: running activities get a bounded time to finish, and
+what they do not finish is taken up by the next worker.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import structlog
+from temporalio.client import Client
+from temporalio.worker import Interceptor, Worker
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
+
+from activities.control_planes import ControlPlaneActivities
+from activities.interceptor import ActivityInterceptor
+from activities.openbao import OpenBaoActivities
+from activities.records import RecordActivities
+from activities.sweeps import SweepActivities
+from domain.errors import BulkheadError
+from domain.names import CONTROL_TASK_QUEUE, task_queue_of_host
+from infra.control_planes.backend import ControlPlaneBackend
+from infra.control_planes.process import ProcessBackend
+from infra.database.engine import Database, DatabaseRole
+from infra.database.records.cluster import ClusterRecords
+from infra.database.records.placement import register_host
+from infra.database.records.steps import StepRecords
+from infra.database.records.sweeps import Sweeps
+from infra.openbao.client import OpenBao
+from infra.settings import WorkerSettings
+from infra.telemetry import configure_logging
+from infra.temporal.client import TemporalConnection
+from infra.temporal.outbox import Outbox
+from infra.temporal.schedules import apply_schedule
+from workflows.cluster.create import CreateCluster
+from workflows.cluster.delete import DeleteCluster
+from workflows.cluster.renew_certificates import RenewCertificates, RenewClusterCertificates
+from workflows.cluster.resume import ResumeCluster
+from workflows.cluster.suspend import SuspendCluster
+from workflows.operation.abandon import AbandonOperation
+from workflows.operation.reconcile import ReconcileOperations
+from workflows.schedules import SCHEDULES
+
+WORKFLOWS = (
+    AbandonOperation,
+    CreateCluster,
+    DeleteCluster,
+    ReconcileOperations,
+    RenewCertificates,
+    RenewClusterCertificates,
+    ResumeCluster,
+    SuspendCluster,
+)
+
+# Longer than a step that stops a control plane takes (etcd needs up to 8 s), shorter than what
+# process supervisors wait before they kill.
+_DRAIN = timedelta(seconds=15)
+
+# A cancel reaches an activity with its next heartbeat; the default would hold that back for most
+# of the heartbeat timeout.
+_HEARTBEAT_THROTTLE = timedelta(seconds=1)
+
+_THREADS = 32
+_RETRY_SECONDS = 1.0
+
+Found = TypeVar("Found")
+
+log = structlog.get_logger(__name__)
+
+
+class WorkerProcess:
+    """The clients, activities and Temporal workers of one process.
+
+    Args:
+        settings: where everything is.
+        interceptors: further ones, inside our own; a proof of durability injects faults there.
+    """
+
+    def __init__(self, settings: WorkerSettings, interceptors: Sequence[Interceptor] = ()) -> None:
+        self._settings = settings
+        self._interceptors = interceptors
+        self._database = Database(settings.database, DatabaseRole.WORKER)
+        self._sweeper = Database(settings.database, DatabaseRole.SWEEPER)
+        self._temporal = TemporalConnection(settings.temporal)
+        self._openbao = OpenBao(settings.openbao)
+        self._outbox = Outbox(self._database, self._sweeper, self._temporal)
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="activity")
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Serve until `stop` is set; waits for what is not up yet."""
+        client = await _when_available(self._temporal.client)
+        async with AsyncExitStack() as running:
+            for worker in self.workers(client):
+                await running.enter_async_context(worker)
+            await self._announce(client)
+            log.info("worker is ready")
+            await stop.wait()
+        await self._database.close()
+        await self._sweeper.close()
+
+    def workers(self, client: Client) -> list[Worker]:
+        """Build the workers of the control queue and of this host's queue."""
+        control = OpenBaoActivities(self._openbao)
+        records = RecordActivities(ClusterRecords(self._database), self._outbox)
+        sweeps = SweepActivities(self._outbox, Sweeps(self._database, self._sweeper))
+        workers = [
+            self._worker(
+                client,
+                CONTROL_TASK_QUEUE,
+                workflows=WORKFLOWS,
+                activities=[*_activities(control), *_activities(records), *_activities(sweeps)],
+            )
+        ]
+        if self._settings.control_planes is not None:
+            backend: ControlPlaneBackend = ProcessBackend(self._settings.control_planes)
+            host = ControlPlaneActivities(backend, self._openbao)
+            workers.append(
+                self._worker(
+                    client,
+                    task_queue_of_host(self._settings.control_planes.host),
+                    activities=_activities(host),
+                )
+            )
+        return workers
+
+    async def _announce(self, client: Client) -> None:
+        planes = self._settings.control_planes
+        if planes is not None:
+            await _when_available(lambda: register_host(self._database, planes))
+        for schedule in SCHEDULES:
+            await apply_schedule(
+                client, schedule.id, schedule.workflow.__name__, schedule.every, schedule.jitter
+            )
+
+    def _worker(
+        self,
+        client: Client,
+        task_queue: str,
+        *,
+        activities: list[Callable[..., Any]],
+        workflows: Sequence[type] = (),
+    ) -> Worker:
+        return Worker(
+            client,
+            task_queue=task_queue,
+            workflows=workflows,
+            activities=activities,
+            activity_executor=self._threads,
+            max_concurrent_activities=_THREADS,
+            interceptors=[ActivityInterceptor(StepRecords(self._database)), *self._interceptors],
+            workflow_runner=sandbox(),
+            graceful_shutdown_timeout=_DRAIN,
+            max_heartbeat_throttle_interval=_HEARTBEAT_THROTTLE,
+            default_heartbeat_throttle_interval=_HEARTBEAT_THROTTLE,
+        )
+
+
+def sandbox() -> SandboxedWorkflowRunner:
+    """Return the sandbox in which workflows run: everything but their own package passes through.
+
+    Loading activities and infra anew for every run would take tenths of a second.
+    """
+    return SandboxedWorkflowRunner(
+        restrictions=SandboxRestrictions.default.with_passthrough_modules(
+            "activities", "domain", "infra", "structlog", "uuid_utils"
+        )
+    )
+
+
+def _activities(holder: object) -> list[Callable[..., Any]]:
+    methods = (getattr(holder, name) for name in dir(type(holder)) if not name.startswith("_"))
+    return [method for method in methods if hasattr(method, "__temporal_activity_definition")]
+
+
+async def _when_available(attempt: Callable[[], Awaitable[Found]]) -> Found:
+    while True:
+        try:
+            return await attempt()
+        except BulkheadError as error:
+            log.warning("waiting for a dependency", reason=error.reason, message=error.message)
+            await asyncio.sleep(_RETRY_SECONDS)
+
+
+async def _main() -> None:
+    settings = WorkerSettings()  # type: ignore[call-arg] - read from the environment
+    configure_logging(settings.log.level)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await WorkerProcess(settings).run(stop)
+
+
+if __name__ == "__main__":
+    asyncio.run(_main())
+    logging.shutdown()
+    # The SDK's threads can abort a plain interpreter exit (temporalio/sdk-python issue 300).
+    os._exit(0)

@@ -1,0 +1,1 @@
+"""What keeps operations moving, whatever happens to processes and to Temporal."""

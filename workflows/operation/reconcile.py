@@ -1,0 +1,49 @@
+"""ReconcileOperations: the other half of the outbox, on a schedule."""
+
+from temporalio import workflow
+from temporalio.common import WorkflowIDReusePolicy
+from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.workflow import ParentClosePolicy
+
+from activities.sweeps import SweepActivities
+from domain.names import abandon_workflow_id_of
+from workflows.operation.abandon import AbandonOperation
+from workflows.policies import HEARTBEAT_TIMEOUT, SERVICE_CALL
+
+
+@workflow.defn
+class ReconcileOperations:
+    """Start what was never started, and abandon what Temporal lost."""
+
+    @workflow.run
+    async def run(self) -> int:
+        """Return how many operations were found lost."""
+        lost = await workflow.execute_activity_method(
+            SweepActivities.deliver_operations,
+            activity_id="deliver_operations",
+            start_to_close_timeout=SERVICE_CALL.attempt,
+            schedule_to_close_timeout=SERVICE_CALL.total,
+            heartbeat_timeout=HEARTBEAT_TIMEOUT,
+            retry_policy=SERVICE_CALL.retry,
+        )
+        for typed in lost:
+            try:
+                await workflow.start_child_workflow(
+                    AbandonOperation.run,
+                    typed,
+                    id=abandon_workflow_id_of(typed),
+                    id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+                    parent_close_policy=ParentClosePolicy.ABANDON,
+                    static_summary=f"abandon {typed.operation.operation_id}",
+                )
+            except WorkflowAlreadyStartedError:
+                continue
+        await workflow.execute_activity_method(
+            SweepActivities.forget_idempotency_keys,
+            activity_id="forget_idempotency_keys",
+            start_to_close_timeout=SERVICE_CALL.attempt,
+            schedule_to_close_timeout=SERVICE_CALL.total,
+            heartbeat_timeout=HEARTBEAT_TIMEOUT,
+            retry_policy=SERVICE_CALL.retry,
+        )
+        return len(lost)

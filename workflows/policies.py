@@ -1,0 +1,56 @@
+"""How long each kind of step may take and how it is tried again, with the reasons."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from temporalio.common import RetryPolicy
+
+# The activity interceptor beats once a second for as long as the process lives, so a worker that
+# was killed is noticed within this time and its step starts again elsewhere.
+HEARTBEAT_TIMEOUT = timedelta(seconds=6)
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The bounds of one kind of step.
+
+    Attributes:
+        attempt: how long one attempt may run.
+        total: how long all attempts together may take; then the operation fails and unwinds.
+            None: the step is never given up.
+        retry: how attempts follow each other.
+    """
+
+    attempt: timedelta
+    total: timedelta | None
+    retry: RetryPolicy
+
+
+_QUICKLY = RetryPolicy(
+    initial_interval=timedelta(milliseconds=200),
+    backoff_coefficient=2,
+    maximum_interval=timedelta(seconds=10),
+)
+
+# One or a few calls to OpenBao or PostgreSQL: milliseconds when they answer. Ten minutes in total
+# let a restart or an unseal by a person pass without failing the customer's request.
+SERVICE_CALL = Policy(timedelta(seconds=30), timedelta(minutes=10), _QUICKLY)
+
+# Files and processes of one control-plane host. Stopping waits for etcd, which takes up to 8 s.
+HOST_CALL = Policy(timedelta(minutes=2), timedelta(minutes=10), _QUICKLY)
+
+# A control plane answers after about 5 s alone, and after about 3 minutes when 20 start at once
+# on two cores.
+UNTIL_READY = Policy(timedelta(minutes=10), timedelta(minutes=15), _QUICKLY)
+
+# Waits for another operation to unwind, which may itself wait for a dependency to come back.
+UNTIL_UNWOUND = Policy(timedelta(hours=1), None, _QUICKLY)
+
+# Rows that must be written for an operation to end: never given up, because a lock depends on it.
+BOOKKEEPING = Policy(timedelta(seconds=30), None, _QUICKLY)
+
+# An undo, or a step of an operation that only goes forward, is tried until it succeeds: giving up
+# would leave something behind. A permanent error is shown on the operation, and tried again after
+# this pause in case a person mends the cause.
+PAUSE_AFTER_PERMANENT_ERROR = timedelta(seconds=5)
+LONGEST_PAUSE = timedelta(minutes=10)

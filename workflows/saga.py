@@ -1,0 +1,216 @@
+"""One operation as a list of steps: undone in reverse when it fails or is cancelled.
+
+`async with Saga(operation) as saga` runs the steps. When one fails, or a cancel arrives, the
+undos run in reverse, shielded from further cancels, and the operation's rows are closed. Once
+`saga.forward_only()` has been called there is no way back: steps are then tried until they
+succeed, and a cancel that still arrives is not heeded.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from temporalio import workflow
+from temporalio.exceptions import (
+    ActivityError,
+    ApplicationError,
+    FailureError,
+    is_cancelled_exception,
+)
+from temporalio.exceptions import (
+    TimeoutError as TemporalTimeoutError,
+)
+
+from activities.records import EndOperation, RecordActivities
+from domain.errors import Reason
+from domain.names import task_queue_of_host
+from domain.operation import (
+    BOOKKEEPING_PREFIX,
+    UNDO_PREFIX,
+    ClusterOperation,
+    OperationState,
+    Step,
+)
+from workflows.policies import (
+    BOOKKEEPING,
+    HEARTBEAT_TIMEOUT,
+    LONGEST_PAUSE,
+    PAUSE_AFTER_PERMANENT_ERROR,
+    Policy,
+)
+
+Argument = TypeVar("Argument")
+Result = TypeVar("Result")
+# An activity method of a class: the class is imported for this signature, never called.
+Activity = Callable[[Any, Argument], Result]
+
+
+class Saga:
+    """Runs the steps of one operation. See the module."""
+
+    def __init__(self, operation: ClusterOperation, *, forward_only: bool = False) -> None:
+        self._operation = operation
+        self._undos: list[Callable[[], Coroutine[Any, Any, None]]] = []
+        self._forward_only = forward_only
+
+    async def __aenter__(self) -> Self:
+        """Start with nothing to undo."""
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Unwind after a failure or a cancel; let everything else, such as an eviction, pass."""
+        if error is None or not (isinstance(error, FailureError) or is_cancelled_exception(error)):
+            return
+        await _in_spite_of_cancels(self._unwind(error, cancelled=_cancel_arrived()))
+
+    async def step(
+        self,
+        step: Step,
+        activity: Activity[Argument, Result],
+        argument: Argument,
+        policy: Policy,
+        *,
+        on_host: bool = False,
+        undo: Activity[Argument, Any] | None = None,
+    ) -> Result:
+        """Run one step, with its undo registered first.
+
+        Args:
+            step: its name, which is also the activity's id.
+            activity: what to run.
+            argument: its input; the undo gets the same.
+            policy: how long it may take.
+            on_host: run it on the queue of the cluster's control-plane host.
+            undo: takes the step back, also when it was half done or never began.
+
+        Raises:
+            ActivityError: the step failed for good.
+            CancelledError: the operation was cancelled.
+        """
+        queue = task_queue_of_host(self._operation.control_plane.host) if on_host else None
+        if undo is not None:
+            taken_back = undo
+            self._undos.append(
+                lambda: _until_done(UNDO_PREFIX + step, taken_back, argument, policy, queue)
+            )
+        if self._forward_only:
+            return await _in_spite_of_cancels(_until_done(step, activity, argument, policy, queue))
+        result = await _execute(step, activity, argument, policy, queue)
+        # A cancel that arrives while an activity finishes is swallowed by its result.
+        if _cancel_arrived():
+            raise asyncio.CancelledError
+        return result
+
+    async def forward_only(self) -> None:
+        """Pass the point of no return, unless a cancel was asked for before.
+
+        Raises:
+            ActivityError: of reason ABORTED when a cancel was asked for.
+        """
+        await _execute(
+            BOOKKEEPING_PREFIX + "point_of_no_return",
+            RecordActivities.record_point_of_no_return,
+            self._operation,
+            BOOKKEEPING,
+            None,
+        )
+        self._forward_only = True
+
+    async def succeed(self, record: Activity[Argument, Any], argument: Argument) -> None:
+        """Write what was reached and the operation's end, in one transaction.
+
+        A cancel no longer reaches it: half-heeded, it would undo what is recorded as reached.
+        """
+        await _in_spite_of_cancels(
+            _execute(BOOKKEEPING_PREFIX + "success", record, argument, BOOKKEEPING, None)
+        )
+
+    async def _unwind(self, error: BaseException, *, cancelled: bool) -> None:
+        for undo in reversed(self._undos):
+            await undo()
+        state, reason, message = _end_of(asyncio.CancelledError() if cancelled else error)
+        end = EndOperation(operation=self._operation, state=state, reason=reason, message=message)
+        await _until_done(
+            BOOKKEEPING_PREFIX + "end", RecordActivities.record_end, end, BOOKKEEPING, None
+        )
+
+
+async def _execute(
+    activity_id: str,
+    activity: Activity[Argument, Result],
+    argument: Argument,
+    policy: Policy,
+    queue: str | None,
+) -> Result:
+    return await workflow.execute_activity(  # type: ignore[no-any-return]
+        activity,  # type: ignore[call-overload]
+        argument,
+        activity_id=activity_id,
+        task_queue=queue,
+        start_to_close_timeout=policy.attempt,
+        schedule_to_close_timeout=policy.total,
+        heartbeat_timeout=HEARTBEAT_TIMEOUT,
+        retry_policy=policy.retry,
+        # The next step, or the undo, must not run beside an attempt that is still at work.
+        cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+    )
+
+
+async def _until_done(
+    activity_id: str,
+    activity: Activity[Argument, Result],
+    argument: Argument,
+    policy: Policy,
+    queue: str | None,
+) -> Result:
+    pause = PAUSE_AFTER_PERMANENT_ERROR
+    endless = Policy(policy.attempt, None, policy.retry)
+    while True:
+        try:
+            return await _execute(activity_id, activity, argument, endless, queue)
+        except ActivityError:
+            await workflow.sleep(pause)
+            pause = min(pause * 2, LONGEST_PAUSE)
+
+
+async def _in_spite_of_cancels(work: Coroutine[Any, Any, Result]) -> Result:
+    task = asyncio.create_task(work)
+    while True:
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if task.done():
+                raise
+
+
+def _cancel_arrived() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _end_of(error: BaseException) -> tuple[OperationState, Reason, str]:
+    if is_cancelled_exception(error):
+        return OperationState.CANCELLED, Reason.ABORTED, "The operation was cancelled and undone."
+    link: BaseException | None = error
+    timed_out = False
+    while link is not None:
+        if isinstance(link, ApplicationError):
+            if link.type == Reason.ABORTED:
+                return OperationState.CANCELLED, Reason.ABORTED, link.message
+            reason = Reason(link.type) if link.type in set(Reason) else Reason.INTERNAL
+            return OperationState.FAILED, reason, link.message
+        timed_out = timed_out or isinstance(link, TemporalTimeoutError)
+        link = link.__cause__
+    if timed_out:
+        return (
+            OperationState.FAILED,
+            Reason.DEADLINE_EXCEEDED,
+            "A step did not finish in time. Look at the worker of its host, then try again.",
+        )
+    return OperationState.FAILED, Reason.INTERNAL, "The operation failed; see the worker's log."
