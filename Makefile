@@ -1,0 +1,97 @@
+# Everything a developer or an operator of one machine runs; `make` alone lists it.
+# Needs Python 3.11 or newer with pip, Go (or a way out to the official releases), git and make.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.NOTPARALLEL:
+.DEFAULT_GOAL := help
+
+# The newest Python would do, but the lock is resolved and tested with this one.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+UV ?= $(shell command -v uv || echo .uv/bin/uv)
+UV_VERSION := 0.13.9
+# The interpreter is the machine's own; uv must not fetch another one.
+export UV_PYTHON_DOWNLOADS := never
+
+BIN := .venv/bin
+COMPILE := $(UV) pip compile pyproject.toml --quiet --universal --python-version 3.11 \
+	--generate-hashes --no-emit-index-url --no-annotate --no-header
+
+.PHONY: help
+help: ## List the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: .venv/.synced ## Make .venv from the hash-pinned lock; does nothing when it is up to date
+
+# Debian's python3 may lack the parts that venv needs; pip alone is enough then.
+.uv/bin/uv:
+	@echo "Installing uv $(UV_VERSION) into .uv"
+	rm -rf .uv
+	{ $(PYTHON) -m venv .uv && .uv/bin/python -m pip install --quiet uv==$(UV_VERSION); } || \
+		$(PYTHON) -m pip install --quiet --upgrade --target .uv uv==$(UV_VERSION)
+
+.venv/.synced: requirements.lock pyproject.toml $(filter .uv/bin/uv,$(UV))
+	@echo "Installing the locked packages into .venv"
+	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed: make PYTHON=/path/to/it")'
+	[ -x $(BIN)/python ] || $(UV) venv --quiet --python $(PYTHON) .venv
+	$(UV) pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	touch $@
+
+# The images' locks are constrained by the large one: they get the versions that were tested.
+.PHONY: lock
+lock: $(filter .uv/bin/uv,$(UV)) ## Resolve the locks again; newer versions with UPGRADE=--upgrade
+	$(COMPILE) $(UPGRADE) --all-extras --output-file requirements.lock
+	$(COMPILE) --upgrade --constraint requirements.lock --output-file requirements-api.lock
+	$(COMPILE) --upgrade --constraint requirements.lock --extra worker \
+		--output-file requirements-worker.lock
+
+.PHONY: programs
+programs: setup ## Find, build or download the pinned Kubernetes and etcd programs
+	$(BIN)/python -m infra.tools
+
+.PHONY: up
+up: programs ## Start the stack on this machine, or bring it to the newest state
+	$(BIN)/python -m infra.embedded up
+
+.PHONY: down
+down: setup ## Stop the stack; everything is kept
+	$(BIN)/python -m infra.embedded down
+
+.PHONY: status
+status: setup ## Say what runs, and where
+	$(BIN)/python -m infra.embedded status
+
+.PHONY: demo
+demo: programs ## Create a real Kubernetes cluster through the public API and use it
+	$(BIN)/python -m cli.demo
+
+.PHONY: check
+check: setup ## Lint, format, types and layers
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.PHONY: test
+test: programs ## Run the tests against real servers, with a sample of the slow matrices
+	$(BIN)/pytest -m "not full" $(ARGS)
+
+.PHONY: test-full
+test-full: programs ## Run all the tests
+	$(BIN)/pytest $(ARGS)
+
+.PHONY: bench
+bench: programs ## Measure, ours and bare interleaved; prints JSON
+	$(BIN)/python -m tests.bench
+
+.PHONY: compose-test
+compose-test: setup ## Build and start docker-compose.yml, create a cluster in it, end it
+	infra/compose/test
+
+.PHONY: clean
+clean: ## Remove environments and caches of this checkout, but not the stack's state in .bulkhead
+	rm -rf .venv .uv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist
+	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
