@@ -96,13 +96,13 @@ def _step_of(call: ExecuteActivityInput) -> StepAttempt | None:
 async def _heartbeats(*, in_thread: bool) -> AsyncIterator[None]:
     async def beat() -> None:
         while True:
+            await asyncio.sleep(_HEARTBEAT_SECONDS)
             # For a plain function the SDK's heartbeat waits for this very loop: from the loop
             # itself that is a deadlock of 10 s.
             if in_thread:
                 await asyncio.to_thread(activity.heartbeat)
             else:
                 activity.heartbeat()
-            await asyncio.sleep(_HEARTBEAT_SECONDS)
 
     task = asyncio.create_task(beat())
     try:

@@ -1,0 +1,75 @@
+"""What is fixed about the authorities of a cluster: names, roles, lifetimes."""
+
+from enum import StrEnum
+from typing import Final
+
+from domain.cluster import ADMINISTRATORS_GROUP
+
+
+class Authority(StrEnum):
+    """The three roots of a cluster; their keys are made in OpenBao and never leave it.
+
+    Separate ones, so that a certificate for one purpose is refused for another: the API server
+    takes identities from `KUBERNETES`, headers of aggregated requests from `FRONT_PROXY`, and
+    nothing but the API server gets a certificate that etcd accepts.
+    """
+
+    KUBERNETES = "kubernetes"
+    FRONT_PROXY = "front-proxy"
+    ETCD = "etcd"
+
+
+# Ten years; the engine's default of 32 days would end a cluster within its second month.
+ROOT_LIFETIME: Final = "87600h"
+
+# Of the intermediate with which the controller manager signs node certificates. It is made with
+# the root or, after a crash, some days later, and must end before it.
+SIGNER_LIFETIME: Final = "87000h"
+
+# The bounds of what may be asked for.
+LEAF_MAXIMUM_LIFETIME: Final = "2400h"
+KUBECONFIG_MAXIMUM_LIFETIME: Final = "24h"
+
+LEAF_ROLE: Final = "leaf"
+KUBECONFIG_ROLE: Final = "kubeconfig"
+
+
+def root_request(authority: Authority, cluster_id: str) -> dict[str, object]:
+    """Return what makes one root inside the engine."""
+    return {
+        "common_name": f"{authority} {cluster_id}",
+        "issuer_name": str(authority),
+        "key_type": "ec",
+        "key_bits": 256,
+        "ttl": ROOT_LIFETIME,
+        "exclude_cn_from_sans": True,
+    }
+
+
+def roles() -> dict[str, dict[str, object]]:
+    """Return the roles of a cluster's engine by name.
+
+    Neither stores what it signs: nothing reads revocation lists of a cluster, and stored copies
+    would pile up for as long as the cluster lives.
+    """
+    return {
+        LEAF_ROLE: {"max_ttl": LEAF_MAXIMUM_LIFETIME, "no_store": True},
+        # The only thing that the API process may sign: whatever the request says, what comes out
+        # is a client certificate of the administrators' group.
+        KUBECONFIG_ROLE: {
+            "issuer_ref": str(Authority.KUBERNETES),
+            "organization": [ADMINISTRATORS_GROUP],
+            "client_flag": True,
+            "server_flag": False,
+            "key_usage": ["DigitalSignature"],
+            "key_type": "ec",
+            "use_csr_common_name": False,
+            "use_csr_sans": False,
+            # The engine's checks of names know hosts and mail addresses only; ours are ids.
+            "allow_any_name": True,
+            "enforce_hostnames": False,
+            "cn_validations": ["disabled"],
+            "max_ttl": KUBECONFIG_MAXIMUM_LIFETIME,
+            "no_store": True,
+        },
+    }

@@ -1,0 +1,182 @@
+"""Logins and calls: short-lived tokens, one login anew when refused, and typed failures."""
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from threading import Lock
+from typing import Any, Final, NoReturn, TypeVar
+
+import hvac
+import requests
+from hvac import exceptions
+from joserfc import jwt
+from joserfc.jwk import ECKey
+from requests.adapters import HTTPAdapter
+
+from domain.errors import BulkheadError, Reason
+from infra.openbao.policies import ROOT_AUDIENCE
+from infra.settings import OpenBaoSettings
+
+_logger = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+
+# Seconds to connect and to wait for an answer. A healthy server answers in milliseconds; making an
+# authority while a hundred others are made took up to two seconds.
+_TIMEOUTS: Final = (2.0, 15.0)
+
+# A login's JWT is used at once; a minute covers clocks that differ a little.
+_JWT_LIFETIME_SECONDS: Final = 60
+
+# A token is given up this long before its end, so that no request meets the end on its way.
+_TOKEN_MARGIN_SECONDS: Final = 30
+
+# Above the number of threads that call at the same time, so that no connection is thrown away.
+_CONNECTIONS: Final = 64
+
+
+class OpenBaoSession:
+    """The calls of one process, under its own login. Safe to use from several threads.
+
+    Args:
+        settings: where the server is, and the key to log in with.
+        principal: whose key that is: the name of the login, its role and its subject.
+    """
+
+    def __init__(self, settings: OpenBaoSettings, principal: str) -> None:
+        self._address = settings.address
+        self._principal = principal
+        self._key_file = settings.login_key_file
+        self._http = requests.Session()
+        # Otherwise proxies, .netrc and REQUESTS_CA_BUNDLE of the environment decide whom we talk
+        # to and whom we trust.
+        self._http.trust_env = False
+        self._http.verify = str(settings.ca_file) if settings.ca_file else True
+        for scheme in ("http://", "https://"):
+            self._http.mount(scheme, HTTPAdapter(pool_maxsize=_CONNECTIONS))
+        self._tokens: dict[str | None, tuple[str, float]] = {}
+        self._lock = Lock()
+
+    def call(
+        self,
+        operation: str,
+        request: Callable[[hvac.Client], _T],
+        *,
+        namespace: str | None = None,
+        login_namespace: str | None = None,
+    ) -> _T:
+        """Run one request and type its failure.
+
+        Args:
+            operation: what is asked, for a person; part of errors and logs, never a value.
+            request: does the calls; expected answers that hvac raises are its own to catch.
+            namespace: where the request goes; None is the root namespace.
+            login_namespace: whose token it carries.
+
+        Raises:
+            BulkheadError: DEPENDENCY_UNAVAILABLE when the server is down, sealed or refuses the
+                login; INTERNAL when it refuses the request itself.
+        """
+        token = self._token(login_namespace)
+        try:
+            try:
+                return request(self._client(namespace, token))
+            except exceptions.Forbidden:
+                # An ended token and a missing right look the same: a fresh token tells them apart.
+                self._forget(login_namespace, token)
+                return request(self._client(namespace, self._token(login_namespace)))
+        except (exceptions.VaultError, requests.RequestException) as error:
+            _raise_typed(operation, error)
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._http.close()
+
+    def _client(self, namespace: str | None, token: str) -> hvac.Client:
+        return hvac.Client(
+            url=self._address,
+            # Without a token hvac looks for one in the environment and in the home directory.
+            token=token,
+            verify=self._http.verify,
+            session=self._http,
+            namespace=namespace,
+            timeout=_TIMEOUTS,  # type: ignore[arg-type] # requests takes two, for both phases
+            # A redirect would carry the token to wherever it points.
+            allow_redirects=False,
+        )
+
+    def _token(self, login_namespace: str | None) -> str:
+        with self._lock:
+            token, end = self._tokens.get(login_namespace, ("", 0.0))
+        now = time.monotonic()
+        if now < end:
+            return token
+        try:
+            answer = self._client(login_namespace, "").auth.jwt.jwt_login(
+                role=self._principal, jwt=self._assertion(login_namespace), path=self._principal
+            )
+        except exceptions.InvalidPath:
+            raise BulkheadError(
+                Reason.FAILED_PRECONDITION,
+                "The workspace has no secret space; it is made with the workspace's first cluster.",
+                metadata={"dependency": "openbao"},
+            ) from None
+        except exceptions.InvalidRequest as error:
+            # How the login method answers for a JWT that it does not accept.
+            _raise_typed("log in", exceptions.Forbidden(errors=error.errors))
+        except (exceptions.VaultError, requests.RequestException) as error:
+            _raise_typed("log in", error)
+        token = str(answer["auth"]["client_token"])
+        end = now + answer["auth"]["lease_duration"] - _TOKEN_MARGIN_SECONDS
+        with self._lock:
+            self._tokens = {name: known for name, known in self._tokens.items() if now < known[1]}
+            self._tokens[login_namespace] = (token, end)
+        return token
+
+    def _forget(self, login_namespace: str | None, token: str) -> None:
+        with self._lock:
+            if self._tokens.get(login_namespace, ("", 0.0))[0] == token:
+                del self._tokens[login_namespace]
+
+    def _assertion(self, login_namespace: str | None) -> str:
+        now = int(time.time())
+        claims: dict[str, Any] = {
+            "iss": self._principal,
+            "sub": self._principal,
+            "aud": login_namespace or ROOT_AUDIENCE,
+            "iat": now,
+            "nbf": now,
+            "exp": now + _JWT_LIFETIME_SECONDS,
+        }
+        # Read anew for each login, so that a replaced key needs no restart.
+        key = ECKey.import_key(Path(self._key_file).read_text())
+        return jwt.encode({"alg": "ES256"}, claims, key)
+
+
+def _raise_typed(operation: str, error: Exception) -> NoReturn:
+    """Raise what the failure means to us; the driver's error stays out of it.
+
+    Its text names the path and may repeat a part of the request.
+    """
+    facts = {"dependency": "openbao", "operation": operation}
+    if isinstance(error, exceptions.InvalidRequest | exceptions.InvalidPath):
+        _logger.error("openbao refused: %s (%s)", operation, type(error).__name__)
+        raise BulkheadError(
+            Reason.INTERNAL,
+            f"The secret store refused a request of the platform ({operation}); its audit log has "
+            "the request. This is a fault of the platform and not of the request.",
+            metadata=facts,
+        ) from None
+    if isinstance(error, exceptions.Forbidden | exceptions.Unauthorized):
+        message = (
+            f"The secret store denies the platform ({operation}). The login key, the policy or the "
+            "clock of this process does not fit; docs/operations.md says how to check each."
+        )
+    else:
+        message = (
+            f"The secret store does not answer ({operation}): it is down, sealed or overloaded. "
+            "Nothing was lost; the request is tried again when it is back."
+        )
+    _logger.warning("openbao unavailable: %s (%s)", operation, type(error).__name__)
+    raise BulkheadError(Reason.DEPENDENCY_UNAVAILABLE, message, metadata=facts) from None

@@ -1,0 +1,240 @@
+"""Repeats, half-made states, stops, renewals: each ends in the same control plane."""
+
+import contextlib
+import http.client
+import os
+import signal
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from domain.cluster import Component, HostedControlPlane, Leaf
+from domain.errors import BulkheadError, Reason
+from infra.control_planes.certificates import LEAF_LIFETIME_SECONDS
+from infra.control_planes.processes import ProcessBackend
+from infra.openbao.authorities import Authority
+from tests.infra.control_planes.host import Host, nothing_meanwhile
+
+# How long a client that asks all the time may wait for one answer while certificates are renewed.
+ANSWERS_WITHIN_SECONDS = 2.0
+
+
+def test_a_repeat_of_every_step_changes_nothing(host: Host, cluster: HostedControlPlane) -> None:
+    before = _fingerprint(host, cluster)
+    pids = host.pids(cluster)
+    validity = host.backend.ensure_credentials(cluster)
+    host.prepare(cluster)
+    host.start(cluster)
+    assert _fingerprint(host, cluster) == before
+    assert host.pids(cluster) == pids
+    assert host.backend.renew_leaves(cluster) == validity
+    now = time.time()
+    assert now + LEAF_LIFETIME_SECONDS * 0.6 < validity.renew_after < validity.expire_at
+
+
+def test_half_made_files_are_made_good(host: Host) -> None:
+    cluster = host.new_cluster()
+    layout = host.layout(cluster)
+    try:
+        host.prepare(cluster)
+        # What a kill may leave: a new key beside an old certificate, a cut file, a missing one.
+        layout.key(Leaf.API_SERVER).write_bytes(layout.key(Leaf.SCHEDULER).read_bytes())
+        layout.certificate(Leaf.ETCD_SERVER).write_bytes(b"-----BEGIN CERTIF")
+        layout.certificate(Leaf.ETCD_CLIENT).unlink()
+        layout.key(Leaf.CONTROLLER_MANAGER).write_bytes(b"")
+        layout.encryption_configuration.unlink()
+        layout.service_account_key.write_text("")
+        layout.kubeconfig(Leaf.SCHEDULER).unlink()
+        host.backend.ensure_credentials(cluster)
+        host.start(cluster)
+    finally:
+        host.remove(cluster)
+
+
+def test_a_control_plane_killed_while_it_starts_becomes_ready(host: Host) -> None:
+    cluster = host.new_cluster()
+    try:
+        host.prepare(cluster)
+        host.backend.start(cluster)
+        for component in (Component.ETCD, Component.API_SERVER):
+            time.sleep(0.3)
+            _kill(host, cluster, component)
+        host.start(cluster)
+        assert None not in host.pids(cluster)
+    finally:
+        host.remove(cluster)
+
+
+def test_a_stop_keeps_the_data_and_a_start_brings_it_back(host: Host, tmp_path: Path) -> None:
+    with host.cluster() as cluster:
+        kubectl = host.kubectl(cluster, tmp_path)
+        kubectl("create", "secret", "generic", "kept", "--from-literal=value=still-here")
+        host.stop(cluster)
+        stopped = host.backend.find_remains(cluster)
+        host.stop(cluster)
+        host.start(cluster)
+        value = kubectl("get", "secret", "kept", "-o", "go-template={{.data.value | base64decode}}")
+        assert value == "still-here"
+        assert (stopped["processes"], stopped["ports"], stopped["group"]) == ([], [], [])
+        assert stopped["directory"] != []
+
+
+def test_a_kill_of_the_hosts_supervisord_brings_every_component_back_once(
+    host: Host, cluster: HostedControlPlane
+) -> None:
+    before = host.pids(cluster)
+    killed = host.supervisor.pid
+    assert killed is not None
+    os.kill(killed, signal.SIGKILL)
+    _until(lambda: host.supervisor.pid not in {None, killed})
+    host.start(cluster)
+    after = host.pids(cluster)
+    assert not set(before) & set(after)
+    assert len(host.backend.find_remains(cluster)["processes"]) == len(Component)
+
+
+def test_certificates_are_renewed_while_the_api_keeps_answering(
+    host: Host, cluster: HostedControlPlane
+) -> None:
+    layout = host.layout(cluster)
+    before = {leaf: layout.certificate(leaf).read_bytes() for leaf in Leaf}
+    servers = [host.pids(cluster)[position] for position in (0, 1)]
+    with _asking(host, cluster) as answers:
+        time.sleep(0.5)
+        validity = host.backend.renew_leaves(cluster, force=True)
+        host.backend.reload(cluster, nothing_meanwhile)
+        host.backend.wait_until_ready(cluster, nothing_meanwhile)
+        time.sleep(0.5)
+    assert all(layout.certificate(leaf).read_bytes() != before[leaf] for leaf in Leaf)
+    assert answers.failures == []
+    assert len(answers.seconds) > 20
+    assert max(answers.seconds) < ANSWERS_WITHIN_SECONDS
+    # Neither etcd nor the API server was restarted; both show the new certificates.
+    assert [host.pids(cluster)[position] for position in (0, 1)] == servers
+    assert host.backend.renew_leaves(cluster) == validity
+
+
+def test_only_leaves_that_are_due_are_replaced(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = host.new_cluster()
+    layout = host.layout(cluster)
+    try:
+        host.prepare(cluster)
+        with monkeypatch.context() as patch:
+            # A certificate begins half a minute before it is made: this one is due at once.
+            patch.setattr("infra.control_planes.credentials.LEAF_LIFETIME_SECONDS", 5)
+            layout.certificate(Leaf.SCHEDULER).unlink()
+            host.backend.ensure_credentials(cluster)
+        before = {leaf: layout.certificate(leaf).read_bytes() for leaf in Leaf}
+        host.backend.renew_leaves(cluster)
+        changed = [leaf for leaf in Leaf if layout.certificate(leaf).read_bytes() != before[leaf]]
+        assert changed == [Leaf.SCHEDULER]
+    finally:
+        host.remove(cluster)
+
+
+def test_a_changed_address_of_the_host_gets_into_the_api_servers_certificate(
+    host: Host,
+) -> None:
+    cluster = host.new_cluster()
+    layout = host.layout(cluster)
+    moved = ProcessBackend(
+        host.settings.model_copy(update={"advertise_host": "clusters.example.test"}),
+        host.openbao,
+    )
+    try:
+        host.prepare(cluster)
+        before = {leaf: layout.certificate(leaf).read_bytes() for leaf in Leaf}
+        moved.ensure_credentials(cluster)
+        changed = [leaf for leaf in Leaf if layout.certificate(leaf).read_bytes() != before[leaf]]
+        assert changed == [Leaf.API_SERVER]
+    finally:
+        host.remove(cluster)
+
+
+def test_a_removal_leaves_nothing_even_when_one_was_cut_short(host: Host) -> None:
+    with host.cluster() as cluster:
+        layout = host.layout(cluster)
+        # A removal that died half-way: everything still runs, and files are missing.
+        for path in layout.pki.iterdir():
+            path.unlink()
+        layout.encryption_configuration.unlink()
+        host.remove(cluster)
+        assert not any(host.backend.find_remains(cluster).values())
+        assert host.openbao.find_leftovers(cluster) == []
+        host.remove(cluster)
+
+
+def test_credentials_without_authorities_say_what_is_missing(host: Host) -> None:
+    cluster = host.new_cluster()
+    host.openbao.ensure_secret_space(cluster.workspace_id)
+    try:
+        with pytest.raises(BulkheadError) as refused:
+            host.backend.ensure_credentials(cluster)
+        assert refused.value.reason is Reason.FAILED_PRECONDITION
+    finally:
+        host.remove(cluster)
+
+
+class _Answers:
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self.failures: list[str] = []
+
+
+@contextlib.contextmanager
+def _asking(host: Host, cluster: HostedControlPlane) -> Iterator[_Answers]:
+    """Ask the API for its namespaces all the time, each time on a connection of its own."""
+    layout = host.layout(cluster)
+    context = ssl.create_default_context(cafile=str(layout.authority(Authority.KUBERNETES)))
+    answers, ended = _Answers(), threading.Event()
+
+    def ask() -> None:
+        while not ended.is_set():
+            begun = time.monotonic()
+            connection = http.client.HTTPSConnection(
+                "127.0.0.1", layout.api_port, context=context, timeout=10
+            )
+            try:
+                connection.request("GET", "/readyz")
+                answer = connection.getresponse()
+                body = answer.read()
+                if answer.status != 200:
+                    answers.failures.append(body.decode())
+            except OSError as error:
+                answers.failures.append(repr(error))
+            finally:
+                connection.close()
+            answers.seconds.append(time.monotonic() - begun)
+            time.sleep(0.02)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        yield answers
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _fingerprint(host: Host, cluster: HostedControlPlane) -> dict[str, tuple[bytes, int]]:
+    directory = host.layout(cluster).directory
+    files = [*(directory / "pki").iterdir(), *directory.glob("*.*")]
+    return {str(path): (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
+
+
+def _kill(host: Host, cluster: HostedControlPlane, component: Component) -> None:
+    status = {found.component: found for found in host.backend.describe(cluster).components}
+    pid = status[component].pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+
+
+def _until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
