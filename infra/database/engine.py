@@ -8,6 +8,7 @@ from pathlib import Path
 from sqlalchemy import URL, text
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncSession as SqlAlchemySession
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -41,6 +42,11 @@ def url_of(settings: DatabaseSettings, role: DatabaseRole) -> URL:
     )
 
 
+class _Session(AsyncSession):
+    # SQLModel warns at every `execute`, and its `exec` takes no plain SQL.
+    execute = SqlAlchemySession.execute
+
+
 class Database:
     """Transactions of one role. One instance a process and role."""
 
@@ -65,7 +71,7 @@ class Database:
         """
         try:
             async with (
-                AsyncSession(self._engine, expire_on_commit=False) as session,
+                _Session(self._engine, expire_on_commit=False) as session,
                 session.begin(),
             ):
                 yield session

@@ -2,15 +2,14 @@
 
 from typing import Any
 
-from sqlmodel.ext.asyncio.session import AsyncSession
-
 from domain.caller import Caller
 from domain.identifiers import Prefix, new_id
+from infra.database.records.new_rows import Adds
 from infra.database.tables import AuditEventRow
 
 
 def add_audit_event(
-    session: AsyncSession,
+    session: Adds,
     caller: Caller,
     action: str,
     resource_type: str,

@@ -17,11 +17,12 @@ from domain.operation import (
     Step,
     StepStatus,
 )
+from infra.database.records.new_rows import Adds
 from infra.database.tables import ClusterRow, OperationRow, OperationStepRow
 
 
 def plan_operation(
-    session: AsyncSession,
+    session: Adds,
     operation_type: OperationType,
     cluster: ClusterRow,
     caller: Caller,

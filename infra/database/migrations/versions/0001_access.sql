@@ -185,6 +185,23 @@ BEGIN
     RETURNING s.host, s.slot;
 END $$;
 
+-- Everything that decides whether a workspace may have one more cluster, and its place if so. Runs as
+-- its caller, who sees one workspace. The count comes after the place: placements wait for each
+-- other, so that two requests at once never both take the last of a quota.
+CREATE FUNCTION admit_cluster(p_cluster text, p_region text, p_memory bigint)
+RETURNS TABLE (region_known boolean, host text, slot integer, used bigint, quota integer)
+LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+BEGIN
+    region_known := EXISTS (SELECT FROM regions r WHERE r.id = p_region);
+    IF region_known THEN
+        SELECT p.host, p.slot INTO host, slot FROM reserve_slot(p_cluster, p_memory) p;
+        SELECT count(*) INTO used FROM clusters;
+        SELECT q."limit" INTO quota FROM quotas q WHERE q.metric = 'compute/clusters';
+    END IF;
+    RETURN NEXT;
+END $$;
+
 -- Sets aside memory for a placed cluster (0 when it is suspended). False: its host has no room.
 CREATE FUNCTION claim_slot_memory(p_cluster text, p_memory bigint) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
@@ -231,9 +248,9 @@ ALTER FUNCTION release_slot OWNER TO bulkhead_definer;
 ALTER FUNCTION api_endpoint_of OWNER TO bulkhead_definer;
 REVOKE CREATE ON SCHEMA public FROM bulkhead_definer;
 REVOKE ALL ON FUNCTION authenticate, create_first_owner, register_host, reserve_slot,
-    claim_slot_memory, slot_memory, release_slot, api_endpoint_of FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION authenticate, reserve_slot, claim_slot_memory, api_endpoint_of
-    TO bulkhead_api;
+    claim_slot_memory, slot_memory, release_slot, api_endpoint_of, admit_cluster FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION authenticate, reserve_slot, admit_cluster, claim_slot_memory,
+    api_endpoint_of TO bulkhead_api;
 GRANT EXECUTE ON FUNCTION register_host, claim_slot_memory, slot_memory,
     release_slot TO bulkhead_worker;
 GRANT EXECUTE ON FUNCTION create_first_owner TO bulkhead_owner;

@@ -1,0 +1,18 @@
+"""The connections that one API process holds."""
+
+from dataclasses import dataclass
+
+from infra.database.engine import Database
+from infra.database.operation_changes import OperationChanges
+from infra.openbao.signing import ApiOpenBao
+from infra.temporal.client import TemporalConnection
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Clients:
+    """One of each, made where the process is composed."""
+
+    database: Database
+    changes: OperationChanges
+    temporal: TemporalConnection
+    openbao: ApiOpenBao

@@ -1,0 +1,154 @@
+"""The one place that renders failures as the contract's error body."""
+
+from collections.abc import Sequence
+from typing import Any, Final, NotRequired
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
+from typing_extensions import TypedDict
+
+from domain.errors import BulkheadError, Reason
+
+# Seconds after which a client may try again what was refused for the moment.
+_RETRY_AFTER: Final = "2"
+_RETRY_STATUSES: Final = frozenset({429, 503})
+
+# Names of unknown fields come from the request, and are shown no longer than this.
+_PATH_PART_LENGTH: Final = 64
+
+_HTTP_REASONS: Final = {
+    404: (Reason.NOT_FOUND, "There is no such address; /v1/openapi.json lists those there are."),
+    405: (Reason.INVALID_ARGUMENT, "This address does not take that method; see the allow header."),
+    413: (Reason.INVALID_ARGUMENT, "The body is larger than this API reads."),
+}
+_UNREADABLE: Final = (Reason.INVALID_ARGUMENT, "The body is not readable JSON.")
+
+
+class ErrorItem(TypedDict):
+    """One thing that is wrong: a number to switch on, a sentence, and the place in the request."""
+
+    code: int
+    message: str
+    path: NotRequired[list[str]]
+    metadata: NotRequired[dict[str, str]]
+
+
+class ErrorBody(TypedDict):
+    """What every request that fails is answered with."""
+
+    success: bool
+    errors: list[ErrorItem]
+    result: dict[str, Any]
+
+
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return the `responses` of a route that fails with these statuses, for OpenAPI."""
+    return {status: {"model": ErrorBody} for status in (400, 401, *statuses, 429, 500, 503)}
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    """Render everything that a route or the framework raises."""
+    app.add_exception_handler(BulkheadError, _on_bulkhead_error)
+    app.add_exception_handler(RequestValidationError, _on_validation_error)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+
+
+def error_response(error: BulkheadError) -> Response:
+    """Render one typed failure."""
+    headers = dict(_extra_headers(error.status))
+    return JSONResponse(_body([_item(error)]), error.status, headers)
+
+
+def internal_error() -> BulkheadError:
+    """Return the failure that stands for a defect of ours, whatever it was."""
+    return BulkheadError(
+        Reason.INTERNAL,
+        "Something unexpected went wrong, and it is logged under the x-request-id of this answer.",
+    )
+
+
+async def _on_bulkhead_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, BulkheadError)  # noqa: S101 - registered for this class alone
+    return error_response(error)
+
+
+async def _on_http_exception(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class alone
+    reason, message = _HTTP_REASONS.get(error.status_code, _UNREADABLE)
+    response = error_response(BulkheadError(reason, message, status=error.status_code))
+    response.headers.update(error.headers or {})
+    return response
+
+
+async def _on_validation_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this class alone
+    failures = error.errors()
+    status = 422 if all(_is_about_a_field(failure) for failure in failures) else 400
+    items = [
+        _item(
+            BulkheadError(
+                Reason.INVALID_ARGUMENT,
+                _message(failure),
+                path=_path(failure),
+            )
+        )
+        for failure in failures
+    ]
+    return JSONResponse(_body(items), status)
+
+
+def _is_about_a_field(failure: dict[str, Any]) -> bool:
+    return bool(failure["loc"][0] == "body" and failure["type"] != "json_invalid")
+
+
+def _message(failure: dict[str, Any]) -> str:
+    """Return a sentence that cannot hold any of what was sent."""
+    kind: str = failure["type"]
+    match kind:
+        case "json_invalid":
+            return "The body is not readable JSON."
+        case "missing":
+            return "This is required."
+        case "extra_forbidden":
+            return "There is no field of this name."
+        case "model_attributes_type":
+            return "Send a JSON object, with content-type: application/json."
+        case "value_error":
+            # Raised by validators of ours, whose sentences quote nothing.
+            return str(failure["ctx"]["error"])
+        case _:
+            return f"{failure['msg']}."
+
+
+def _path(failure: dict[str, Any]) -> tuple[str, ...]:
+    if failure["type"] == "json_invalid":
+        return ("body",)
+    # A JSON key may hold half of a surrogate pair, which no answer can carry.
+    return tuple(
+        str(part).encode(errors="replace").decode()[:_PATH_PART_LENGTH] for part in failure["loc"]
+    )
+
+
+def _item(error: BulkheadError) -> ErrorItem:
+    item = ErrorItem(
+        code=error.code,
+        message=error.message,
+        metadata={"reason": error.reason, **error.metadata},
+    )
+    if error.path:
+        item["path"] = list(error.path)
+    return item
+
+
+def _body(items: Sequence[ErrorItem]) -> ErrorBody:
+    return ErrorBody(success=False, errors=list(items), result={})
+
+
+def _extra_headers(status: int) -> Sequence[tuple[str, str]]:
+    if status in _RETRY_STATUSES:
+        return [("retry-after", _RETRY_AFTER)]
+    if status == 401:  # noqa: PLR2004 - the status that this header belongs to
+        return [("www-authenticate", 'Bearer realm="bulkhead"')]
+    return []

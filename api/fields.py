@@ -1,0 +1,82 @@
+"""Shapes that several requests share, and what every text of a request must keep to."""
+
+from typing import Annotated
+
+from fastapi import Header, Path, Query
+from pydantic import BaseModel, ConfigDict, StringConstraints
+
+from domain.errors import BulkheadError, Reason
+from domain.identifiers import Prefix, is_id
+
+# NUL cannot be stored, and other control characters forge lines in terminals and logs.
+# Half surrogate pairs are refused by pydantic itself.
+PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f]*$"
+
+
+class Body(BaseModel):
+    """The body of a request: unknown fields are refused, and nothing is converted silently."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+Name = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=PRINTABLE)]
+
+RegionId = Annotated[str, StringConstraints(max_length=54, pattern=r"^reg_[0-9a-f]{32}$")]
+
+Limit = Annotated[int, Query(ge=1, le=100, description="How many at most on this page.")]
+Cursor = Annotated[
+    str | None,
+    Query(max_length=200, description="`next_cursor` of the page before; the first page without."),
+]
+Identifier = Annotated[str, Path(alias="id")]
+IfMatch = Annotated[
+    str,
+    Header(
+        min_length=1,
+        max_length=256,
+        description="The `etag` that the change is based on; another one there is refused (409).",
+    ),
+]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        min_length=1,
+        max_length=64,
+        pattern=r"^[\x20-\x7e]+$",
+        description="The same key with the same request has one effect and one answer, for a day.",
+    ),
+]
+
+
+def check_id(prefix: Prefix, value: str) -> str:
+    """Return the id of a path, if it can be one of this kind.
+
+    Raises:
+        BulkheadError: NOT_FOUND, the same as for one that is not there.
+    """
+    if not is_id(prefix, value):
+        raise not_found(prefix)
+    return value
+
+
+def not_found(prefix: Prefix) -> BulkheadError:
+    """Return the failure for an id that is unknown, or that belongs to somebody else."""
+    noun = prefix.name.lower().replace("_", " ")
+    return BulkheadError(
+        Reason.NOT_FOUND, f"There is no such {noun} in this workspace.", path=("path", "id")
+    )
+
+
+def check_etag(if_match: str, version: int) -> None:
+    """Compare what a change is based on with what is there.
+
+    Raises:
+        BulkheadError: ABORTED, with the current etag.
+    """
+    if if_match.removeprefix('"').removesuffix('"') != str(version):
+        raise BulkheadError(
+            Reason.ABORTED,
+            "This was changed since you read it. Read it again and repeat with the new etag.",
+            path=("header", "if-match"),
+            metadata={"etag": str(version)},
+        )

@@ -1,0 +1,72 @@
+"""`Idempotency-Key`: one effect and one answer for the same request, however often it is sent."""
+
+import hashlib
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from fastapi import Request
+from starlette.responses import JSONResponse, Response
+
+from api.scope import RequestScope
+from domain.errors import BulkheadError, Reason
+from infra.database.queries.access import act_in
+from infra.database.queries.idempotency import answer_key, reserve_key
+
+_REPLAYED = {"idempotency-replayed": "true"}
+
+
+async def answer_once(
+    request: Request,
+    scope: RequestScope,
+    key: str | None,
+    intent: Mapping[str, Any],
+    status: int,
+    effect: Callable[[], Awaitable[Mapping[str, Any]]],
+    *,
+    one_time: frozenset[str] = frozenset(),
+) -> Response:
+    """Run an effect and answer with what it returns, or repeat the answer that its key had before.
+
+    Args:
+        request: its method and path are part of what the key stands for.
+        scope: the transaction in which both the effect and its answer are stored.
+        key: the header; without one the effect runs.
+        intent: the body, as it was understood.
+        status: of the answer.
+        effect: writes, and returns the body of the answer.
+        one_time: fields of the answer that are shown once, and so are not stored.
+
+    Raises:
+        BulkheadError: CONFLICT when the key stands for another request.
+    """
+    if key is None:
+        return JSONResponse(await effect(), status)
+    workspace_id = scope.caller.workspace_id
+    if not workspace_id:
+        raise BulkheadError(
+            Reason.INVALID_ARGUMENT,
+            "An Idempotency-Key belongs to a workspace; name one by the header Akua-Context.",
+            path=("header", "akua-context"),
+            status=400,
+        )
+    fingerprint = _fingerprint_of(request, intent)
+    stored = await reserve_key(scope.session, workspace_id, key, fingerprint)
+    if stored is not None:
+        if stored.fingerprint != fingerprint:
+            raise BulkheadError(
+                Reason.CONFLICT,
+                "This Idempotency-Key was used for another request; take a new one.",
+                path=("header", "idempotency-key"),
+            )
+        return JSONResponse(stored.answer, stored.status, _REPLAYED)
+    body = await effect()
+    await act_in(scope.session, workspace_id)
+    lasting = {name: value for name, value in body.items() if name not in one_time}
+    await answer_key(scope.session, key, status, lasting)
+    return JSONResponse(body, status)
+
+
+def _fingerprint_of(request: Request, intent: Mapping[str, Any]) -> bytes:
+    canonical = json.dumps(intent, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(f"{request.method} {request.url.path}\n{canonical}".encode()).digest()

@@ -1,0 +1,1 @@
+"""One module a noun: its request and response shapes, then its routes."""

@@ -1,0 +1,253 @@
+"""A request's transaction: who asks, in which workspace, and what happens after its commit."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Annotated
+
+import structlog
+from fastapi import Depends, Header, Request
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from api.clients import Clients
+from api.fields import not_found
+from domain.caller import Caller, PrincipalKind, Role
+from domain.errors import BulkheadError, Reason
+from domain.identifiers import Prefix, is_id
+from domain.tokens import hash_of, is_well_formed
+from infra.database.queries.access import Principal, authenticate
+from infra.database.records.audit import add_audit_event
+from infra.database.records.new_rows import NewRows
+
+_logger: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+_RANKS = {Role.MEMBER: 0, Role.ADMIN: 1, Role.OWNER: 2}
+
+_RESOURCE_PREFIXES = {
+    str(prefix): prefix
+    for prefix in (
+        Prefix.API_TOKEN,
+        Prefix.CLUSTER,
+        Prefix.OPERATION,
+        Prefix.REGION,
+        Prefix.WORKSPACE,
+    )
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Denial:
+    action: str
+    resource_type: str
+    resource_id: str
+
+
+@dataclass(slots=True)
+class RequestScope:
+    """What a route works with.
+
+    Attributes:
+        session: the request's transaction, bound to the caller's workspace.
+        caller: who asks. Its workspace is empty only where `may_lack_workspace` was said.
+        clients: the process's connections.
+        rows: new rows; those that are not written yet are written before the commit.
+        after_commit: what to do once everything is stored; a failure there is logged, for the
+            outbox does it again.
+    """
+
+    session: AsyncSession
+    caller: Caller
+    clients: Clients
+    rows: NewRows = field(default_factory=NewRows)
+    after_commit: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
+    _denial: _Denial | None = None
+
+    def require(
+        self, least: Role, action: str, *, resource_type: str, resource_id: str = ""
+    ) -> None:
+        """Refuse a caller of a lower role, and have the attempt audited.
+
+        Raises:
+            BulkheadError: PERMISSION_DENIED, with what would be needed.
+        """
+        if _RANKS[self.caller.role] >= _RANKS[least]:
+            return
+        self._denial = _Denial(action, resource_type, resource_id or self.caller.workspace_id)
+        held = f"This credential acts as {self.caller.role}"
+        if self.caller.kind is PrincipalKind.API_TOKEN:
+            held += ", as every token of a workspace does; use a user's own token"
+        raise BulkheadError(
+            Reason.PERMISSION_DENIED,
+            f"`{action}` needs the role {least} in the workspace. {held}.",
+            metadata={"required_role": least},
+        )
+
+    def audit(
+        self, action: str, resource_type: str, resource_id: str, **details: str | int | None
+    ) -> None:
+        """Add the audit line of what this transaction does."""
+        add_audit_event(
+            self.rows, self.caller, action, resource_type, resource_id, details=dict(details)
+        )
+
+
+@asynccontextmanager
+async def open_scope(
+    request: Request, context: str | None, *, may_lack_workspace: bool = False
+) -> AsyncIterator[RequestScope]:
+    """Open a request's transaction; commit at the end, or roll back and audit a refusal.
+
+    Args:
+        request: carries the bearer token, and the id in its path if there is one.
+        context: the `Akua-Context` header.
+        may_lack_workspace: a user who has no workspace yet may pass.
+
+    Raises:
+        BulkheadError: UNAUTHENTICATED, PERMISSION_DENIED for a workspace that is not the caller's,
+            or DEPENDENCY_UNAVAILABLE.
+    """
+    clients: Clients = request.app.state.clients
+    token = _bearer_token_of(request)
+    resource: str | None = request.path_params.get("id")
+    scope: RequestScope | None = None
+    try:
+        async with clients.database.transaction() as session:
+            principal = await authenticate(
+                session,
+                hash_of(token),
+                context=_checked_context(context),
+                resource=_checked_resource(resource),
+            )
+            caller = _caller_of(request, principal, context, resource, may_lack_workspace)
+            scope = RequestScope(session, caller, clients)
+            yield scope
+            await scope.rows.write(session)
+    except BulkheadError:
+        if scope is not None and scope._denial is not None:  # noqa: SLF001 - this module's own
+            await _record_denial(scope, scope._denial)  # noqa: SLF001 - the same
+        raise
+    for hook in scope.after_commit:
+        await _run(hook)
+
+
+async def _scope(
+    request: Request,
+    akua_context: Annotated[
+        str | None,
+        Header(max_length=53, description="The workspace in which the request acts."),
+    ] = None,
+) -> AsyncIterator[RequestScope]:
+    async with open_scope(request, akua_context) as scope:
+        yield scope
+
+
+async def _user_scope(
+    request: Request,
+    akua_context: Annotated[str | None, Header(max_length=53)] = None,
+) -> AsyncIterator[RequestScope]:
+    async with open_scope(request, akua_context, may_lack_workspace=True) as scope:
+        yield scope
+
+
+async def _context(
+    akua_context: Annotated[str | None, Header(max_length=53)] = None,
+) -> str | None:
+    return akua_context
+
+
+# "function": the transaction ends before the answer is sent, so that what an answer says is
+# stored, and a commit that fails is answered as a failure.
+Scope = Annotated[RequestScope, Depends(_scope, scope="function")]
+UserScope = Annotated[RequestScope, Depends(_user_scope, scope="function")]
+
+# For routes that wait for something else in between, and so open transactions themselves.
+Context = Annotated[str | None, Depends(_context)]
+
+
+def _bearer_token_of(request: Request) -> str:
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    token = token.strip()
+    if scheme.lower() != "bearer" or not token:
+        raise _unauthenticated(message="Send a token: `Authorization: Bearer <token>`.")
+    if not is_well_formed(token):
+        raise _unauthenticated(message="This is not a token of this platform, or a mistyped one.")
+    return token
+
+
+def _checked_context(context: str | None) -> str | None:
+    if context is not None and not is_id(Prefix.WORKSPACE, context):
+        raise _no_access()
+    return context
+
+
+def _checked_resource(resource: str | None) -> str | None:
+    prefix = None if resource is None else _RESOURCE_PREFIXES.get(resource.partition("_")[0])
+    return resource if resource and prefix and is_id(prefix, resource) else None
+
+
+def _caller_of(
+    request: Request,
+    principal: Principal | None,
+    context: str | None,
+    resource: str | None,
+    may_lack_workspace: bool,  # noqa: FBT001 - passed on
+) -> Caller:
+    if principal is None:
+        raise _unauthenticated(message="This token is unknown or revoked.")
+    if principal.expired:
+        raise _unauthenticated(message="This token has expired; create a new one.")
+    if principal.workspace_id is None:
+        if context is not None:
+            raise _no_access()
+        if resource is not None:
+            raise not_found(_RESOURCE_PREFIXES.get(resource.partition("_")[0], Prefix.WORKSPACE))
+        if not may_lack_workspace:
+            raise BulkheadError(
+                Reason.INVALID_ARGUMENT,
+                "Name the workspace in which to act by the header Akua-Context.",
+                path=("header", "akua-context"),
+                status=400,
+            )
+    request.state.caller = {
+        "workspace_id": principal.workspace_id,
+        "principal_id": principal.principal_id,
+    }
+    return Caller(
+        kind=principal.kind,
+        principal_id=principal.principal_id,
+        workspace_id=principal.workspace_id or "",
+        role=principal.role or Role.MEMBER,
+        token_id=principal.token_id,
+        request_id=request.state.request_id,
+    )
+
+
+async def _record_denial(scope: RequestScope, denial: _Denial) -> None:
+    async with scope.clients.database.workspace(scope.caller.workspace_id) as session:
+        add_audit_event(
+            session,
+            scope.caller,
+            denial.action,
+            denial.resource_type,
+            denial.resource_id,
+            outcome="denied",
+        )
+
+
+async def _run(hook: Callable[[], Awaitable[None]]) -> None:
+    try:
+        await hook()
+    except BulkheadError as error:
+        _logger.warning("left to the outbox", reason=error.reason, message=error.message)
+
+
+def _unauthenticated(*, message: str) -> BulkheadError:
+    return BulkheadError(Reason.UNAUTHENTICATED, message, path=("header", "authorization"))
+
+
+def _no_access() -> BulkheadError:
+    return BulkheadError(
+        Reason.PERMISSION_DENIED,
+        "This credential has no access to the workspace that Akua-Context names.",
+        path=("header", "akua-context"),
+    )

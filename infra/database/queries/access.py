@@ -1,0 +1,62 @@
+"""Who a credential belongs to, and the workspace in which a transaction acts."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import text
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from domain.caller import PrincipalKind, Role
+
+_AUTHENTICATE = text(
+    "SELECT kind, principal_id, token_id, workspace_id, role, expired"
+    " FROM authenticate(:hash, :context, :resource)"
+)
+_ACT_IN = text("SELECT set_config('app.workspace_id', :id, true)")
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """What `authenticate` found. Without `workspace_id` there is no access to the one asked for."""
+
+    kind: PrincipalKind
+    principal_id: str
+    token_id: str
+    workspace_id: str | None
+    role: Role | None
+    expired: bool
+
+
+async def authenticate(
+    session: AsyncSession, token_hash: bytes, *, context: str | None, resource: str | None
+) -> Principal | None:
+    """Look a credential up and bind the transaction to the workspace in which it acts.
+
+    Args:
+        session: a fresh transaction.
+        token_hash: `domain.tokens.hash_of` the bearer token.
+        context: the workspace that the request names, if it does.
+        resource: the id in the path; without `context` a user acts in the workspace that has it.
+
+    Returns:
+        None when there is no such credential.
+    """
+    found = (
+        await session.execute(
+            _AUTHENTICATE, {"hash": token_hash, "context": context, "resource": resource}
+        )
+    ).first()
+    if found is None:
+        return None
+    return Principal(
+        kind=PrincipalKind(found.kind),
+        principal_id=found.principal_id,
+        token_id=found.token_id,
+        workspace_id=found.workspace_id,
+        role=None if found.role is None else Role(found.role),
+        expired=found.expired,
+    )
+
+
+async def act_in(session: AsyncSession, workspace_id: str | None) -> None:
+    """Bind the rest of the transaction to another workspace; None: to none."""
+    await session.execute(_ACT_IN, {"id": workspace_id or ""})

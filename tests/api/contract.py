@@ -1,0 +1,191 @@
+"""The published contract of the resources that exist so far, as checks of what is answered."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+Check = Callable[[Any], bool]
+Shape = dict[str, Check]
+
+
+def text(low: int = 0, high: int = 10_000) -> Check:
+    return lambda value: isinstance(value, str) and low <= len(value) <= high
+
+
+def identifier(prefix: str) -> Check:
+    pattern = re.compile(rf"{prefix}_[a-zA-Z0-9]{{1,50}}")
+    return lambda value: isinstance(value, str) and pattern.fullmatch(value) is not None
+
+
+def one_of(*values: object) -> Check:
+    return lambda value: value in values and not isinstance(value, bool)
+
+
+def nullable(check: Check) -> Check:
+    return lambda value: value is None or check(value)
+
+
+def shape(fields: Shape, *optional: str) -> Check:
+    return lambda value: not differences(value, fields, *optional)
+
+
+def list_of(check: Check) -> Check:
+    return lambda value: isinstance(value, list) and all(check(item) for item in value)
+
+
+def either(*checks: Check) -> Check:
+    return lambda value: any(check(value) for check in checks)
+
+
+def boolean(value: object) -> bool:
+    return isinstance(value, bool)
+
+
+def count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def uri(value: object) -> bool:
+    return (
+        isinstance(value, str) and len(value) <= 2048 and re.match(r"https?://", value) is not None
+    )
+
+
+def nothing(value: object) -> bool:
+    return value is None
+
+
+def differences(body: object, fields: Shape, *optional: str) -> list[str]:
+    """Return the fields that are missing or wrong; fields beside them are allowed to exist."""
+    if not isinstance(body, dict):
+        return ["(not an object)"]
+    missing = [name for name in fields if name not in body and name not in optional]
+    return missing + [
+        name for name, value in body.items() if name in fields and not fields[name](value)
+    ]
+
+
+def page_of(item: Check) -> Shape:
+    return {"data": list_of(item), "has_more": boolean, "next_cursor": nullable(text(1))}
+
+
+ERROR_ITEM: Shape = {
+    "code": count,
+    "message": text(1),
+    "path": list_of(text()),
+    "metadata": lambda value: all(isinstance(item, str) for pair in value.items() for item in pair),
+}
+ERROR: Shape = {
+    "success": lambda value: value is False,
+    "errors": lambda value: bool(value) and list_of(shape(ERROR_ITEM, "path", "metadata"))(value),
+    "result": lambda value: value == {},
+}
+
+WORKSPACE: Shape = {
+    "id": identifier("ws"),
+    "name": text(1, 100),
+    "slug": text(3, 39),
+    "plan": shape({"tier": text(1), "billed_by": one_of("platform", "seller")}),
+    "workspace_class": one_of("standard", "platform", "sandbox"),
+    "created_at": count,
+    "updated_at": count,
+    "etag": text(1),
+}
+CREATED_API_TOKEN: Shape = {
+    "id": identifier("tok"),
+    "workspace_id": identifier("ws"),
+    "name": text(1, 100),
+    "token": text(1),
+}
+API_TOKEN: Shape = {
+    "id": identifier("tok"),
+    "workspace_id": identifier("ws"),
+    "name": text(1, 100),
+    "prefix": text(1),
+    "created_at": count,
+    "last_used_at": nullable(count),
+    "expires_at": nullable(count),
+}
+REGION: Shape = {
+    "id": identifier("reg"),
+    "name": text(1, 100),
+    "icon": nullable(text(0, 256)),
+    "workspace_id": identifier("ws"),
+    "created_at": count,
+}
+CLUSTER: Shape = {
+    "id": identifier("clu"),
+    "html_url": uri,
+    "name": text(1, 100),
+    "workspace_id": identifier("ws"),
+    "state": one_of("pending", "provisioning", "active", "suspended", "deleting"),
+    "provider": one_of("managed_kaas", "imported_byoc"),
+    "reconciling": boolean,
+    "created_at": count,
+    "updated_at": count,
+    "etag": text(1, 256),
+}
+OPERATION_STEP: Shape = {
+    "name": text(1),
+    "status": one_of("pending", "running", "completed", "failed", "skipped"),
+    "execution_type": one_of("system", "user", "approval", "skipped"),
+    "started_at": count,
+    "completed_at": nullable(count),
+    "error_message": nullable(text()),
+    "retryable": boolean,
+    "skippable": boolean,
+}
+_OTHER_TYPES = one_of("cluster.delete", "cluster.suspend", "cluster.resume")
+OPERATION: Shape = {
+    "id": identifier("op"),
+    "workspace_id": nullable(identifier("ws")),
+    "organization_id": nullable(identifier("org")),
+    "owner_type": one_of(
+        "install",
+        "repository_change_request",
+        "repository",
+        "workspace",
+        "machine",
+        "cluster",
+        "package",
+    ),
+    "owner_id": text(1),
+    "parent_operation_id": nullable(identifier("op")),
+    "state": one_of("RUNNING", "SUCCEEDED", "FAILED", "CANCELLED"),
+    "done": boolean,
+    "html_url": uri,
+    "metadata": either(
+        shape(
+            {
+                "type": one_of("cluster.create"),
+                "workspace_id": identifier("ws"),
+                "region_id": identifier("reg"),
+                "name": text(1, 100),
+            }
+        ),
+        shape({"type": _OTHER_TYPES, "cluster_id": identifier("clu")}),
+    ),
+    "response": either(
+        nothing,
+        shape(
+            {
+                "type": either(one_of("cluster.create"), _OTHER_TYPES),
+                "cluster_id": identifier("clu"),
+            }
+        ),
+    ),
+    "error": nullable(shape({"message": text(1)})),
+    "last_error": nullable(shape({"message": text(1), "step_name": text(1)}, "step_name")),
+    "started_at": count,
+    "completed_at": nullable(count),
+}
+OPERATION_WITH_STEPS: Shape = {**OPERATION, "steps": list_of(shape(OPERATION_STEP))}
+QUOTA: Shape = {
+    "metric": text(1),
+    "type": one_of("allocation", "rate", "concurrency"),
+    "display_name": text(1),
+    "unit": one_of("count", "cores", "bytes", "seconds", "count/day", "count/minute", "cents/day"),
+    "limit": count,
+    "usage": count,
+    "remaining": count,
+}

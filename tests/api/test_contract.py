@@ -1,0 +1,188 @@
+"""Every route, once, against the shapes and statuses that the contract publishes."""
+
+import urllib.parse
+
+import httpx
+import pytest
+
+from api.app import openapi_of
+from tests.api import contract
+from tests.api.gate import JSON, Gate, Person
+
+# Each route with its success status and the headers that it takes, as published.
+PUBLISHED = {
+    ("GET", "/v1/workspaces"): (200, set()),
+    ("POST", "/v1/workspaces"): (201, set()),
+    ("GET", "/v1/workspaces/{id}"): (200, set()),
+    ("PATCH", "/v1/workspaces/{id}"): (200, {"if-match!"}),
+    ("POST", "/v1/api_tokens"): (201, set()),
+    ("GET", "/v1/api_tokens"): (200, set()),
+    ("DELETE", "/v1/api_tokens/{id}"): (204, set()),
+    ("GET", "/v1/regions"): (200, set()),
+    ("POST", "/v1/regions"): (201, set()),
+    ("GET", "/v1/clusters"): (200, set()),
+    ("POST", "/v1/clusters"): (202, {"idempotency-key"}),
+    ("GET", "/v1/clusters/{id}"): (200, set()),
+    ("PATCH", "/v1/clusters/{id}"): (200, {"idempotency-key", "if-match!"}),
+    ("DELETE", "/v1/clusters/{id}"): (202, {"idempotency-key", "if-match!"}),
+    ("POST", "/v1/clusters/{id}:suspend"): (202, {"idempotency-key", "if-match!"}),
+    ("POST", "/v1/clusters/{id}:resume"): (202, {"idempotency-key", "if-match!"}),
+    ("GET", "/v1/clusters/{id}/kubeconfig"): (200, set()),
+    ("GET", "/v1/operations"): (200, set()),
+    ("GET", "/v1/operations/{id}"): (200, set()),
+    ("POST", "/v1/operations/{id}:wait"): (200, set()),
+    ("POST", "/v1/operations/{id}:cancel"): (202, {"idempotency-key", "if-match"}),
+    ("GET", "/v1/quotas"): (200, set()),
+    ("GET", "/v1/quotas/{metric}"): (200, set()),
+}
+
+
+def body_of(answer: httpx.Response, status: int, shape: contract.Shape) -> JSON:
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/json"
+    body: JSON = answer.json()
+    assert contract.differences(body, shape) == [], body
+    return body
+
+
+@pytest.mark.parametrize(("method", "path"), PUBLISHED)
+async def test_the_document_names_the_route_with_its_status_and_headers(
+    gate: Gate, method: str, path: str
+) -> None:
+    described = openapi_of(gate.app)["paths"][path][method.lower()]
+    status, headers = PUBLISHED[method, path]
+    assert [code for code in described["responses"] if code.startswith("2")] == [str(status)]
+    taken = {
+        parameter["name"] + ("!" if parameter["required"] else "")
+        for parameter in described.get("parameters", [])
+        if parameter["in"] == "header"
+    }
+    assert headers | {"akua-context"} <= taken
+    for failure, answer in described["responses"].items():
+        if not failure.startswith("2"):
+            schema = answer["content"]["application/json"]["schema"]
+            assert schema == {"$ref": "#/components/schemas/ErrorBody"}, failure
+
+
+async def test_the_document_names_no_other_route_of_v1(gate: Gate) -> None:
+    found = {
+        (method.upper(), path)
+        for path, operations in openapi_of(gate.app)["paths"].items()
+        for method in operations
+        if path.startswith("/v1/")
+    }
+    assert found == set(PUBLISHED)
+
+
+async def test_workspaces_have_their_shape(gate: Gate) -> None:
+    person = gate.new_person()
+    made = await person.post(
+        "/v1/workspaces", {"name": "Ünï corp", "slug": f"s{person.user_id[-9:]}"}
+    )
+    workspace = body_of(made, 201, contract.WORKSPACE)
+    path = f"/v1/workspaces/{workspace['id']}"
+    assert body_of(await person.get(path), 200, contract.WORKSPACE) == workspace
+    page = contract.page_of(contract.shape(contract.WORKSPACE))
+    listed = body_of(await person.get("/v1/workspaces"), 200, page)
+    assert workspace in listed["data"]
+    changed = await person.call(
+        "PATCH", path, json={"name": "New"}, headers={"if-match": workspace["etag"]}
+    )
+    body = body_of(changed, 200, contract.WORKSPACE)
+    assert (body["name"], body["slug"]) == ("New", workspace["slug"])
+    assert body["etag"] != workspace["etag"]
+
+
+async def test_api_tokens_have_their_shape(gate: Gate) -> None:
+    person = gate.new_person()
+    made = await person.post("/v1/api_tokens", {"name": "ci", "expires_at": 4102444800})
+    token = body_of(made, 201, contract.CREATED_API_TOKEN)
+    page = contract.page_of(contract.shape(contract.API_TOKEN))
+    listed = body_of(await person.get("/v1/api_tokens"), 200, page)
+    assert listed["data"][0]["expires_at"] == 4102444800
+    deleted = await person.call("DELETE", f"/v1/api_tokens/{token['id']}")
+    assert (deleted.status_code, deleted.content) == (204, b"")
+
+
+async def test_regions_have_their_shape(gate: Gate) -> None:
+    person = gate.new_person()
+    made = await person.post("/v1/regions", {"name": "n" * 100, "icon": "https://example.test/i"})
+    region = body_of(made, 201, contract.REGION)
+    page = contract.page_of(contract.shape(contract.REGION))
+    assert body_of(await person.get("/v1/regions"), 200, page)["data"] == [region]
+
+
+async def test_clusters_and_their_operations_have_their_shape(gate: Gate) -> None:
+    person = gate.new_person()
+    region = await gate.new_region(person)
+    made = await person.post("/v1/clusters", {"name": "c", "region_id": region})
+    created = body_of(made, 202, contract.OPERATION)
+    path = f"/v1/clusters/{created['owner_id']}"
+    pending = body_of(await person.get(path), 200, contract.CLUSTER)
+    assert (pending["state"], pending["reconciling"]) == ("pending", True)
+    await gate.reach_active(person, created["id"])
+    await see_operation(person, created["id"], "cluster.create")
+    cluster = body_of(await person.get(path), 200, contract.CLUSTER)
+    page = contract.page_of(contract.shape(contract.CLUSTER))
+    assert body_of(await person.get("/v1/clusters"), 200, page)["data"] == [cluster]
+    for verb, reach in (("suspend", gate.reach_suspended), ("resume", gate.reach_active)):
+        etag = {"if-match": (await person.get(path)).json()["etag"]}
+        asked = body_of(await person.post(f"{path}:{verb}", headers=etag), 202, contract.OPERATION)
+        await reach(person, asked["id"])
+        await see_operation(person, asked["id"], f"cluster.{verb}")
+    etag = {"if-match": (await person.get(path)).json()["etag"]}
+    renamed = await person.call("PATCH", path, json={"name": "d"}, headers=etag)
+    etag = {"if-match": body_of(renamed, 200, contract.CLUSTER)["etag"]}
+    deleted = body_of(await person.call("DELETE", path, headers=etag), 202, contract.OPERATION)
+    assert (await person.get(path)).json()["state"] == "deleting"
+    cancelled = await person.post(f"/v1/operations/{deleted['id']}:cancel")
+    body_of(cancelled, 202, contract.OPERATION)
+
+
+async def see_operation(person: Person, operation_id: str, operation_type: str) -> None:
+    path = f"/v1/operations/{operation_id}"
+    operation = body_of(await person.get(path), 200, contract.OPERATION_WITH_STEPS)
+    assert (operation["state"], operation["done"]) == ("SUCCEEDED", True)
+    assert operation["response"]["type"] == operation["metadata"]["type"] == operation_type
+    assert operation["steps"]
+    waited = await person.post(f"{path}:wait", params={"timeout": 1})
+    assert body_of(waited, 200, contract.OPERATION_WITH_STEPS) == operation
+    page = contract.page_of(contract.shape(contract.OPERATION))
+    listed = body_of(await person.get("/v1/operations"), 200, page)["data"]
+    assert listed[0]["id"] == operation_id
+    assert "steps" not in listed[0]
+
+
+async def test_quotas_have_their_shape(gate: Gate) -> None:
+    person = gate.new_person()
+    cluster = await gate.new_active_cluster(person)
+    page = contract.page_of(contract.shape(contract.QUOTA))
+    listed = body_of(await person.get("/v1/quotas"), 200, page)["data"]
+    narrowed = await person.get("/v1/quotas", params={"cluster_id": cluster["id"]})
+    assert body_of(narrowed, 200, page)["data"] == listed
+    for quota in listed:
+        metric = urllib.parse.quote(quota["metric"], safe="")
+        assert body_of(await person.get(f"/v1/quotas/{metric}"), 200, contract.QUOTA) == quota
+    clusters = next(quota for quota in listed if quota["metric"] == "compute/clusters")
+    assert clusters["usage"] == 1
+    assert clusters["remaining"] == clusters["limit"] - 1
+
+
+@pytest.mark.parametrize("prefix", ["", "/v1"])
+async def test_the_document_and_its_page_need_no_token(gate: Gate, prefix: str) -> None:
+    document = await gate.client.get(f"{prefix}/openapi.json")
+    assert document.json()["openapi"].startswith("3.")
+    page = await gate.client.get(f"{prefix}/docs")
+    assert page.headers["content-type"].startswith("text/html")
+    # Nothing on the page comes from anywhere else.
+    assert "//" not in page.text.replace("// Text", "")
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+
+
+async def test_health_and_readiness(gate: Gate) -> None:
+    assert (await gate.client.get("/healthz")).json() == {"status": "ok"}
+    ready = await gate.client.get("/readyz")
+    assert ready.json() == {
+        "status": "ok",
+        "parts": {"postgresql": "ok", "temporal": "ok", "openbao": "ok"},
+    }
