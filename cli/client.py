@@ -1,0 +1,361 @@
+"""HTTP to the API: authentication, bounded repetition, pages, and one type of error."""
+
+import random
+import ssl
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from itertools import islice
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+
+from cli.configuration import Connection
+from cli.errors import ApiError, ApiFault, CliError, ExitCode, UnreachableError
+from cli.hints import next_commands_for
+
+JsonObject = dict[str, Any]
+
+# The API answers from one database read or write; a connection that takes longer than this to
+# open will not open. Reads get the time that a cold, busy machine may need.
+CONNECT_TIMEOUT_SECONDS = 5.0
+READ_TIMEOUT_SECONDS = 30.0
+
+# The longest long poll that the contract allows is 60 s; half of it survives the usual idle
+# limits of proxies.
+LONG_POLL_SECONDS = 30
+_LONG_POLL_GRACE_SECONDS = 10.0
+
+PAGE_SIZE = 100
+
+_TRANSIENT_STATUSES = frozenset(
+    {
+        HTTPStatus.TOO_MANY_REQUESTS,
+        HTTPStatus.BAD_GATEWAY,
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        HTTPStatus.GATEWAY_TIMEOUT,
+    }
+)
+# Answered with a transient status, but no wait will change it.
+_LASTING_REASONS = frozenset({"CAPACITY_UNAVAILABLE", "QUOTA_EXCEEDED"})
+
+# How OpenSSL's refusal of a certificate reads; httpx hands it on as text only.
+_UNTRUSTED = "CERTIFICATE_VERIFY_FAILED"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RetryPolicy:
+    """How often and how long a request is repeated.
+
+    Attributes:
+        attempts: how often it is sent at most.
+        first_delay_seconds: the pause before the second attempt; it doubles from there.
+        longest_delay_seconds: no pause is longer, and an API that asks for a longer one through
+            `retry-after` gets no further attempt.
+    """
+
+    attempts: int = 5
+    first_delay_seconds: float = 0.5
+    longest_delay_seconds: float = 20.0
+
+    def delay_before(self, attempt: int, asked_seconds: float | None) -> float | None:
+        """Return the pause before the attempt (2 is the first repetition); None: give up."""
+        if attempt > self.attempts:
+            return None
+        if asked_seconds is not None:
+            return asked_seconds if asked_seconds <= self.longest_delay_seconds else None
+        doubled = self.first_delay_seconds * 2.0 ** (attempt - 2)
+        # Jitter keeps many clients from coming back in step; it needs no secrecy.
+        return min(doubled, self.longest_delay_seconds) * random.uniform(0.75, 1.25)  # noqa: S311
+
+
+NO_RETRY = RetryPolicy(attempts=1)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Request:
+    method: str
+    path: str
+    params: Mapping[str, Any] | None = None
+    body: JsonObject | None = None
+    headers: Mapping[str, str] | None = None
+    timeout: httpx.Timeout | None = None
+    repeatable: bool = True
+
+
+class ApiClient:
+    """The public API, as one principal, in one workspace.
+
+    Args:
+        connection: the address and the token.
+        workspace_id: sent as `Akua-Context`; None where the token decides.
+        retry: how requests are repeated that are safe to repeat.
+        on_retry: told before each pause, with a sentence and the seconds.
+        transport: replaces the network in tests of the retry rules.
+        sleep: replaces the clock in tests of the retry rules.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        workspace_id: str | None = None,
+        retry: RetryPolicy | None = None,
+        on_retry: Callable[[str, float], None] | None = None,
+        transport: httpx.BaseTransport | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.connection = connection
+        self.workspace_id = workspace_id
+        self._retry = retry or RetryPolicy()
+        self._on_retry = on_retry
+        self._sleep = sleep
+        self._http = httpx.Client(
+            base_url=f"{connection.url}/v1",
+            headers={"Accept": "application/json", "User-Agent": "bulkhead-cli"},
+            timeout=httpx.Timeout(READ_TIMEOUT_SECONDS, connect=CONNECT_TIMEOUT_SECONDS),
+            verify=_verification(connection),
+            # A proxy of the environment never sees requests to this machine.
+            trust_env=not connection.is_loopback,
+            transport=transport,
+        )
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def get(self, path: str, *, retry: RetryPolicy | None = None, **params: object) -> JsonObject:
+        """Read one resource."""
+        return self._json(_Request(method="GET", path=path, params=params), retry=retry)
+
+    def pages(self, path: str, **params: object) -> Iterator[JsonObject]:
+        """Read a list, page by page, as the caller consumes it."""
+        cursor: str | None = None
+        while True:
+            page = {**params, "limit": PAGE_SIZE} | ({"cursor": cursor} if cursor else {})
+            answer = self._json(_Request(method="GET", path=path, params=page))
+            yield from answer["data"]
+            cursor = answer.get("next_cursor")
+            if not answer.get("has_more") or not cursor:
+                return
+
+    def read_list(
+        self, path: str, *, limit: int | None = None, **params: object
+    ) -> list[JsonObject]:
+        """Read a list, at most `limit` entries of it."""
+        return list(islice(self.pages(path, **params), limit))
+
+    def create(self, path: str, body: JsonObject, *, once: bool = True) -> JsonObject:
+        """Create a resource.
+
+        Args:
+            path: the list that it becomes part of.
+            body: what it shall be.
+            once: send a key with it, so that it is created once even if an answer is lost on the
+                way and the request is repeated; without, only an unsent request is repeated.
+        """
+        headers = {"Idempotency-Key": uuid.uuid4().hex} if once else {}
+        request = _Request(method="POST", path=path, body=body, headers=headers, repeatable=once)
+        return self._json(request)
+
+    def change(
+        self,
+        method: str,
+        path: str,
+        *,
+        etag: str | None = None,
+        body: JsonObject | None = None,
+    ) -> JsonObject:
+        """Change a resource that was read with this etag."""
+        headers = {"Idempotency-Key": uuid.uuid4().hex}
+        if etag is not None:
+            headers["If-Match"] = etag
+        return self._json(_Request(method=method, path=path, body=body, headers=headers))
+
+    def wait(self, operation_id: str, timeout_seconds: int = LONG_POLL_SECONDS) -> JsonObject:
+        """Return the operation when it ends, or as it is when the time is over."""
+        limits = httpx.Timeout(
+            timeout_seconds + _LONG_POLL_GRACE_SECONDS, connect=CONNECT_TIMEOUT_SECONDS
+        )
+        request = _Request(
+            method="POST",
+            path=f"/operations/{segment(operation_id)}:wait",
+            params={"timeout": timeout_seconds},
+            timeout=limits,
+        )
+        return self._json(request, retry=NO_RETRY)
+
+    def _json(self, request: _Request, retry: RetryPolicy | None = None) -> JsonObject:
+        response = self._send(request, retry or self._retry)
+        if not response.content:
+            return {}
+        try:
+            value = response.json()
+        except ValueError as error:
+            raise self._not_ours(response) from error
+        if not isinstance(value, dict):
+            raise self._not_ours(response)
+        return value
+
+    def _send(self, request: _Request, retry: RetryPolicy) -> httpx.Response:
+        attempt = 1
+        while True:
+            failure: CliError
+            try:
+                response = self._http.send(self._build(request))
+            except httpx.TransportError as error:
+                failure = self._unreachable(request, error)
+                again = (request.repeatable or _never_sent(error)) and not _is_lasting(error)
+            except KeyboardInterrupt as error:
+                raise _interrupted(request) from error
+            else:
+                if response.is_success:
+                    return response
+                failure = self._refused(request, response)
+                again = request.repeatable and _is_transient(failure)
+            attempt += 1
+            asked = failure.retry_after_seconds if isinstance(failure, ApiError) else None
+            delay = retry.delay_before(attempt, asked) if again else None
+            if delay is None:
+                raise failure
+            if self._on_retry is not None:
+                self._on_retry(failure.message, delay)
+            self._sleep(delay)
+
+    def _build(self, request: _Request) -> httpx.Request:
+        headers = dict(request.headers or {})
+        if self.connection.token is not None:
+            headers["Authorization"] = f"Bearer {self.connection.token}"
+        if self.workspace_id is not None:
+            headers["Akua-Context"] = self.workspace_id
+        params = {
+            name: value for name, value in (request.params or {}).items() if value is not None
+        }
+        return self._http.build_request(
+            request.method,
+            request.path,
+            params=params or None,
+            json=request.body,
+            headers=headers,
+            timeout=request.timeout or httpx.USE_CLIENT_DEFAULT,
+        )
+
+    def _unreachable(self, request: _Request, error: httpx.TransportError) -> UnreachableError:
+        maybe_done = request.method != "GET" and not _never_sent(error)
+        return UnreachableError(self.connection.url, _cause_of(error), maybe_done=maybe_done)
+
+    def _refused(self, request: _Request, response: httpx.Response) -> CliError:
+        faults = _faults_of(response)
+        if faults is None:
+            return self._not_ours(response)
+        metadata = faults[0].metadata
+        return ApiError(
+            status=response.status_code,
+            faults=faults,
+            request_id=response.headers.get("x-request-id"),
+            retry_after_seconds=_retry_after(response),
+            next_commands=next_commands_for(
+                status=response.status_code,
+                reason=metadata.get("reason", ""),
+                request_path=request.path,
+                fault_path=faults[0].path,
+                metadata=metadata,
+                url=self.connection.url,
+            ),
+        )
+
+    def _not_ours(self, response: httpx.Response) -> CliError:
+        """Describe an answer that the API cannot have given: a proxy's page, another server."""
+        kind = response.headers.get("content-type", "no content type")
+        message = (
+            f"{self.connection.url} answered HTTP {response.status_code} with {kind}, "
+            "which is not an answer of this API. Is the address right?"
+        )
+        transient = response.status_code in _TRANSIENT_STATUSES
+        return ApiError(
+            status=response.status_code,
+            faults=(ApiFault(message),),
+            request_id=response.headers.get("x-request-id"),
+            retry_after_seconds=_retry_after(response) if transient else None,
+        )
+
+
+def segment(text: str) -> str:
+    """Return a user's text as one segment of a path."""
+    return quote(text, safe="")
+
+
+def _verification(connection: Connection) -> ssl.SSLContext | bool:
+    if connection.ca_certificates is None:
+        return True
+    try:
+        return ssl.create_default_context(cadata=connection.ca_certificates)
+    except ssl.SSLError as error:
+        message = "The certificate authorities that were given are not PEM certificates."
+        raise CliError(message, ExitCode.USAGE) from error
+
+
+def _interrupted(request: _Request) -> CliError:
+    message = "Nothing was changed."
+    if request.method != "GET":
+        message = "The request may have been carried out; look before you repeat it."
+    failure = CliError(message, ExitCode.INTERRUPTED, next_commands=("bulkhead operations list",))
+    failure.title = "Interrupted"
+    return failure
+
+
+def _never_sent(error: httpx.TransportError) -> bool:
+    """Whether the request certainly did not reach the API."""
+    return isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
+
+
+def _is_lasting(error: httpx.TransportError) -> bool:
+    """Whether the same attempt fails again whenever it is made."""
+    return _UNTRUSTED in str(error)
+
+
+def _is_transient(failure: CliError) -> bool:
+    return (
+        isinstance(failure, ApiError)
+        and failure.status in _TRANSIENT_STATUSES
+        and failure.reason not in _LASTING_REASONS
+    )
+
+
+def _cause_of(error: httpx.TransportError) -> str:
+    if isinstance(error, httpx.TimeoutException):
+        return "it took too long"
+    text = str(error) or type(error).__name__
+    if _UNTRUSTED in text:
+        return (
+            "its certificate is not signed by an authority that is trusted here "
+            "(--ca-file names another one)"
+        )
+    # The operating system's own sentence, without Python's error number before it.
+    return text.rsplit("] ", 1)[-1].rstrip(".")
+
+
+def _retry_after(response: httpx.Response) -> float | None:
+    """Return the seconds that the API asks to wait; its clock format is seconds only."""
+    text = response.headers.get("retry-after", "").strip()
+    return float(text) if text.isdecimal() else None
+
+
+def _faults_of(response: httpx.Response) -> tuple[ApiFault, ...] | None:
+    try:
+        entries = response.json()["errors"]
+        faults = tuple(
+            ApiFault(
+                message=str(entry["message"]),
+                code=entry.get("code"),
+                path=tuple(str(part) for part in entry.get("path") or ()),
+                metadata={k: str(v) for k, v in (entry.get("metadata") or {}).items()},
+            )
+            for entry in entries
+        )
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return faults or None

@@ -1,0 +1,56 @@
+"""The command to try next after an error answer."""
+
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+
+_LOGIN = "bulkhead login --url {url}"
+
+# Which list shows what there is, by the resource in the path of the request.
+_LISTS = {
+    "api_tokens": "bulkhead tokens list",
+    "clusters": "bulkhead clusters list",
+    "operations": "bulkhead operations list",
+    "quotas": "bulkhead quotas list",
+    "regions": "bulkhead regions list",
+    "workspaces": "bulkhead workspaces list",
+}
+
+# The same, by the field of the request that is at fault.
+_LISTS_BY_FIELD = {"region_id": "bulkhead regions list", "cluster_id": "bulkhead clusters list"}
+
+_BY_REASON: dict[str, tuple[str, ...]] = {
+    "UNAUTHENTICATED": (_LOGIN,),
+    "PERMISSION_DENIED": ("bulkhead whoami",),
+    "ABORTED": ("the same command again: it reads the newest state first",),
+    "QUOTA_EXCEEDED": ("bulkhead quotas list", "bulkhead clusters list"),
+    "CAPACITY_UNAVAILABLE": ("bulkhead clusters list   (suspend or delete one)",),
+    "DEPENDENCY_UNAVAILABLE": ("make status   (embedded stack: which part is down?)",),
+}
+
+_CHOOSE_WORKSPACE = ("bulkhead workspaces list", "bulkhead workspaces use WORKSPACE")
+
+
+def next_commands_for(
+    *,
+    status: int,
+    reason: str,
+    request_path: str,
+    fault_path: Sequence[str],
+    metadata: Mapping[str, str],
+    url: str,
+) -> tuple[str, ...]:
+    """Return what to type next, the most likely command first."""
+    running = metadata.get("operation_id")
+    if running:
+        return (f"bulkhead operations watch {running}", f"bulkhead operations cancel {running}")
+    if "akua-context" in fault_path:
+        return _CHOOSE_WORKSPACE
+    if not reason and status == HTTPStatus.UNAUTHORIZED:
+        reason = "UNAUTHENTICATED"
+    if reason in _BY_REASON:
+        return tuple(command.format(url=url) for command in _BY_REASON[reason])
+    noun = request_path.lstrip("/").split("/", 1)[0]
+    lists = [_LISTS_BY_FIELD[field] for field in fault_path if field in _LISTS_BY_FIELD]
+    if status in {HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT} and noun in _LISTS:
+        lists.append(_LISTS[noun])
+    return tuple(lists[:1])

@@ -1,0 +1,197 @@
+"""What a command shows: to a person on a terminal, to a pipe, or to a program as JSON.
+
+Results go to standard output; progress, hints and errors go to standard error, so that a pipe
+gets the result alone. Without a terminal there are no control codes and no wrapped lines.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TextIO
+
+from rich.cells import cell_len
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from cli.errors import CliError
+from cli.text import clean
+
+STATE_STYLES = {
+    "active": "green",
+    "completed": "green",
+    "SUCCEEDED": "green",
+    "pending": "dim",
+    "provisioning": "yellow",
+    "running": "yellow",
+    "RUNNING": "yellow",
+    "suspended": "blue",
+    "skipped": "dim",
+    "deleting": "magenta",
+    "failed": "red",
+    "FAILED": "red",
+    "CANCELLED": "magenta",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of a list.
+
+    Attributes:
+        title: its heading.
+        key: the field of each entry.
+        right: whether its values line up on the right.
+    """
+
+    title: str
+    key: str
+    right: bool = False
+
+
+class Output:
+    """Standard output and standard error of one command.
+
+    Args:
+        as_json: the result is printed as JSON, and nothing else goes to standard output.
+        out: where results go.
+        err: where progress, hints and errors go.
+    """
+
+    def __init__(
+        self, *, as_json: bool = False, out: TextIO | None = None, err: TextIO | None = None
+    ) -> None:
+        self.as_json = as_json
+        self._out = sys.stdout if out is None else out
+        self._err = sys.stderr if err is None else err
+        self._out_console = _console(self._out)
+        self.progress_console = _console(self._err)
+
+    @property
+    def shows_live_progress(self) -> bool:
+        """Whether progress may be redrawn in place."""
+        console = self.progress_console
+        return self.shows_progress and console.is_terminal and not console.is_dumb_terminal
+
+    @property
+    def shows_progress(self) -> bool:
+        """Whether progress is shown at all: a program that wants JSON gets none in its logs."""
+        return not self.as_json or self.progress_console.is_terminal
+
+    def data(self, value: object) -> None:
+        """Print a value as JSON, in ASCII: no text of the outside world reaches a terminal raw."""
+        self._out.write(json.dumps(value, indent=2) + "\n")
+
+    def raw(self, text: str) -> None:
+        """Print a text exactly as it is, for a pipe."""
+        self._out.write(text)
+
+    def say(self, *parts: str | tuple[str, str]) -> None:
+        """Print one line of the result for a person; each part may carry a style."""
+        if not self.as_json:
+            _print_line(self._out_console, self._out, parts)
+
+    def note(self, *parts: str | tuple[str, str]) -> None:
+        """Print one line beside the result: a hint, progress."""
+        if self.shows_progress:
+            _print_line(self.progress_console, self._err, parts)
+
+    def next_commands(self, *commands: str) -> None:
+        """Tell a person what they may want to type next."""
+        if not self.as_json:
+            for command in commands:
+                self.say(("  next: ", "dim"), (clean(command), "cyan"))
+
+    def listing(
+        self, entries: Sequence[dict[str, Any]], columns: Sequence[Column], empty: Sequence[str]
+    ) -> None:
+        """Print a list; `empty` is said, one line each, where there is nothing."""
+        if self.as_json:
+            self.data(list(entries))
+        elif not entries:
+            # A pipe that counts lines must count none.
+            for line in empty:
+                self.note(line)
+        elif self._out_console.is_terminal:
+            self._out_console.print(_rich_table(entries, columns))
+        else:
+            self.raw(plain_table(entries, columns))
+
+    def fields(self, entry: dict[str, Any], labels: Sequence[tuple[str, object]]) -> None:
+        """Print one resource: as JSON whole, for a person the labelled values."""
+        if self.as_json:
+            self.data(entry)
+            return
+        shown = [(label, clean(value)) for label, value in labels if value is not None]
+        width = max(len(label) for label, _ in shown) + 2
+        for label, value in shown:
+            style = STATE_STYLES.get(value, "")
+            self.say((label.ljust(width), "bold"), (value, style))
+
+    def error(self, failure: CliError) -> None:
+        """Print a failure: as one JSON object, or for a person with what to do next."""
+        if self.as_json:
+            self._err.write(json.dumps({"error": failure.facts()}) + "\n")
+            return
+        error_line: tuple[tuple[str, str], ...] = (
+            (f"{failure.title}: ", "bold red"),
+            (clean(failure.message), ""),
+        )
+        _print_line(self.progress_console, self._err, error_line)
+        for label, value in failure.detail_lines():
+            line = ((f"  {label}: ", "dim"), (clean(value), ""))
+            _print_line(self.progress_console, self._err, line)
+        for command in failure.next_commands:
+            line = (("  next: ", "dim"), (clean(command), "cyan"))
+            _print_line(self.progress_console, self._err, line)
+
+
+def _console(stream: TextIO) -> Console:
+    # Rich would take FORCE_COLOR for a terminal and write control codes into a pipe.
+    return Console(
+        file=stream, force_terminal=stream.isatty(), highlight=False, markup=False, emoji=False
+    )
+
+
+def _print_line(console: Console, stream: TextIO, parts: Sequence[str | tuple[str, str]]) -> None:
+    if console.is_terminal:
+        console.print(Text.assemble(*parts), soft_wrap=True)
+    else:
+        text = "".join(part if isinstance(part, str) else part[0] for part in parts)
+        stream.write(text.rstrip() + "\n")
+
+
+def _cell(entry: dict[str, Any], column: Column) -> str:
+    value = entry.get(column.key)
+    return "-" if value is None or value == "" else clean(value)
+
+
+def plain_table(entries: Sequence[dict[str, Any]], columns: Sequence[Column]) -> str:
+    """Return a list as aligned lines of any width, with headings and without control codes."""
+    rows = [[column.title for column in columns]]
+    rows += [[_cell(entry, column) for column in columns] for entry in entries]
+    widths = [max(cell_len(row[index]) for row in rows) for index in range(len(columns))]
+    lines = []
+    for row in rows:
+        cells = []
+        for value, width, column in zip(row, widths, columns, strict=True):
+            padding = " " * (width - cell_len(value))
+            cells.append(padding + value if column.right else value + padding)
+        lines.append("  ".join(cells).rstrip() + "\n")
+    return "".join(lines)
+
+
+def _rich_table(entries: Sequence[dict[str, Any]], columns: Sequence[Column]) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
+    for column in columns:
+        table.add_column(
+            column.title,
+            justify="right" if column.right else "left",
+            # An id that is cut cannot be copied: it folds onto a second line instead.
+            overflow="fold",
+        )
+    for entry in entries:
+        cells = [_cell(entry, column) for column in columns]
+        table.add_row(*(Text(cell, STATE_STYLES.get(cell, "")) for cell in cells))
+    return table

@@ -1,0 +1,148 @@
+"""What has been seen of an operation: its steps, their times, and what it waits for."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cli.client import JsonObject
+from cli.text import clean
+
+ENDED_STEPS = frozenset({"completed", "failed", "skipped"})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StepView:
+    """One step as it is shown.
+
+    Attributes:
+        name: the step's name.
+        status: the contract's step status.
+        seconds: how long it took or has been running; None before it starts.
+        detail: attempt, last error and what it waits for; may be empty.
+    """
+
+    name: str
+    status: str
+    seconds: float | None
+    detail: str
+
+
+class OperationProgress:
+    """What has been seen of one operation.
+
+    The API's times are whole seconds where it has no finer ones, so the moments at which this
+    client saw a step start and end are kept as well.
+
+    Args:
+        operation: the operation as the API gave it.
+        clock: a monotonic clock, in seconds.
+        wall_clock: Unix seconds.
+    """
+
+    def __init__(
+        self,
+        operation: JsonObject,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._clock = clock
+        self._wall_clock = wall_clock
+        self._seen_running: dict[str, float] = {}
+        self._seen_ended: dict[str, float] = {}
+        self._first_seen = clock()
+        self._end_seen: float | None = None
+        self._was_done = bool(operation.get("done"))
+        started_at = operation.get("started_at")
+        earlier = wall_clock() - started_at if isinstance(started_at, int) else 0.0
+        # Within two seconds of its start the operation was made by this very command, and its
+        # whole-second start would only add noise.
+        self._age_when_seen = earlier if earlier >= 2 else 0.0  # noqa: PLR2004 - said above
+        self.trouble = ""
+        self.operation: JsonObject = {}
+        self.update(operation)
+
+    def update(self, operation: JsonObject) -> None:
+        """Take in a newer state of the operation; the steps stay when it comes without them."""
+        now = self._clock()
+        steps = operation.get("steps") or self.operation.get("steps") or []
+        self.operation = {**operation, "steps": steps}
+        for step in steps:
+            if step["status"] == "running":
+                self._seen_running.setdefault(step["name"], now)
+            elif step["status"] in ENDED_STEPS:
+                self._seen_ended.setdefault(step["name"], now)
+        if self.done and self._end_seen is None:
+            self._end_seen = now
+
+    @property
+    def done(self) -> bool:
+        """Whether the operation has ended."""
+        return bool(self.operation.get("done"))
+
+    @property
+    def elapsed_seconds(self) -> float:
+        """How long the operation has been running, or took."""
+        exact = _exact_seconds(self.operation)
+        if exact is not None:
+            return exact
+        begin, end = self.operation.get("started_at"), self.operation.get("completed_at")
+        if self._was_done and begin and end:
+            return float(end - begin)
+        now = self._clock() if self._end_seen is None else self._end_seen
+        return self._age_when_seen + now - self._first_seen
+
+    @property
+    def notice(self) -> str:
+        """What a person should know beside the steps; may be empty."""
+        if self.trouble:
+            return self.trouble
+        if self.done:
+            return ""
+        waiting_for = clean(self.operation.get("waiting_for"))
+        if waiting_for:
+            return f"waits for: {waiting_for}"
+        if self.operation.get("cancel_requested_at"):
+            return "a cancel was asked for: what was done is being undone"
+        return ""
+
+    def steps(self) -> list[StepView]:
+        """Return the steps as they stand now."""
+        last_error = self.operation.get("last_error") or {}
+        return [self._view(step, last_error) for step in self.operation["steps"]]
+
+    def _view(self, step: JsonObject, last_error: JsonObject) -> StepView:
+        details = []
+        attempt = step.get("attempt")
+        if isinstance(attempt, int) and attempt > 1:
+            details.append(f"attempt {attempt}")
+        error = step.get("error_message")
+        if not error and last_error.get("step_name") == step["name"]:
+            error = last_error.get("message")
+        if error and step["status"] != "completed":
+            details.append(clean(error))
+        return StepView(
+            name=clean(step["name"]),
+            status=step["status"],
+            seconds=self._seconds(step),
+            detail=": ".join(details),
+        )
+
+    def _seconds(self, step: JsonObject) -> float | None:
+        exact = _exact_seconds(step)
+        if exact is not None:
+            return exact
+        started = self._seen_running.get(step["name"])
+        ended = self._seen_ended.get(step["name"])
+        if started is not None:
+            return (self._clock() if ended is None else ended) - started
+        begin, end = step.get("started_at"), step.get("completed_at")
+        if begin and end:
+            return float(end - begin)
+        return None
+
+
+def _exact_seconds(thing: JsonObject) -> float | None:
+    """Return the seconds that the API measured, where it gives them finer than whole ones."""
+    measured = thing.get("duration_ms")
+    return measured / 1000 if isinstance(measured, int | float) else None

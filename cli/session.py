@@ -1,0 +1,133 @@
+"""What a command works with: the connection, the API, the output, and names turned into ids."""
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+
+from cli.client import ApiClient, JsonObject, segment
+from cli.configuration import Configuration, Connection, Wishes
+from cli.errors import CliError, ExitCode
+from cli.output import Output
+from cli.text import duration
+
+_ID = re.compile(r"([a-z]{2,5})_[0-9a-zA-Z]{1,50}")
+
+
+@dataclass(frozen=True, slots=True)
+class Noun:
+    """A kind of resource that a person may name instead of giving its id.
+
+    Attributes:
+        singular: its name.
+        prefix: the prefix of its ids.
+        path: its list in the API.
+        list_command: the command that shows what there is.
+        alternative_key: a second field that identifies it.
+    """
+
+    singular: str
+    prefix: str
+    path: str
+    list_command: str
+    alternative_key: str | None = None
+
+
+WORKSPACE = Noun("workspace", "ws", "/workspaces", "bulkhead workspaces list", "slug")
+REGION = Noun("region", "reg", "/regions", "bulkhead regions list")
+CLUSTER = Noun("cluster", "clu", "/clusters", "bulkhead clusters list")
+TOKEN = Noun("token", "tok", "/api_tokens", "bulkhead tokens list")
+
+
+class Session:
+    """One command's view of the world. The connection is looked for only when it is needed."""
+
+    def __init__(
+        self,
+        *,
+        output: Output,
+        wishes: Wishes,
+        configuration: Configuration | None = None,
+    ) -> None:
+        self.output = output
+        self.wishes = wishes
+        self.configuration = configuration or Configuration()
+
+    @cached_property
+    def connection(self) -> Connection:
+        """The address and the token of this command."""
+        return self.configuration.resolve(self.wishes)
+
+    @cached_property
+    def account(self) -> ApiClient:
+        """The API without a chosen workspace: for what is not in one."""
+        return self.client_for(self.connection, None)
+
+    @cached_property
+    def client(self) -> ApiClient:
+        """The API, in the chosen workspace."""
+        chosen = self.configuration.workspace_for(self.connection, self.wishes)
+        if chosen is None:
+            return self.account
+        workspace_id = chosen
+        if not is_id(WORKSPACE, chosen):
+            workspace_id = find_by_name(self.account, WORKSPACE, chosen)["id"]
+        return self.client_for(self.connection, workspace_id)
+
+    def client_for(self, connection: Connection, workspace_id: str | None) -> ApiClient:
+        """Return a client that tells a person about pauses before it asks again."""
+        return ApiClient(connection, workspace_id=workspace_id, on_retry=self._tell_retry)
+
+    def close(self) -> None:
+        """Close what was opened."""
+        for name in ("account", "client"):
+            opened = self.__dict__.get(name)
+            if opened is not None:
+                opened.close()
+
+    def resource(self, noun: Noun, name_or_id: str) -> JsonObject:
+        """Read a resource by its id or its exact name.
+
+        Raises:
+            CliError: there is none, or several have the name.
+        """
+        if is_id(noun, name_or_id):
+            return self.client.get(f"{noun.path}/{segment(name_or_id)}")
+        return find_by_name(self.client, noun, name_or_id)
+
+    def id_of(self, noun: Noun, name_or_id: str) -> str:
+        """Return the id of a resource; an id is believed without asking.
+
+        Raises:
+            CliError: nothing has the name, or several have.
+        """
+        if is_id(noun, name_or_id):
+            return name_or_id
+        return str(find_by_name(self.client, noun, name_or_id)["id"])
+
+    def _tell_retry(self, message: str, seconds: float) -> None:
+        if self.output.progress_console.is_terminal:
+            self.output.note((f"{message} Trying again in {duration(seconds)}.", "yellow"))
+
+
+def is_id(noun: Noun, text: str) -> bool:
+    """Whether the text is an id of this kind."""
+    match = _ID.fullmatch(text)
+    return match is not None and match[1] == noun.prefix
+
+
+def find_by_name(client: ApiClient, noun: Noun, name: str) -> JsonObject:
+    """Return the only resource with exactly this name.
+
+    Raises:
+        CliError: there is none, or several have the name.
+    """
+    keys = ("name",) if noun.alternative_key is None else ("name", noun.alternative_key)
+    found = [entry for entry in client.pages(noun.path) if name in [entry.get(k) for k in keys]]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        message = f"There is no {noun.singular} named {name!r}."
+        raise CliError(message, ExitCode.NOT_FOUND, next_commands=(noun.list_command,))
+    ids = ", ".join(str(entry["id"]) for entry in found)
+    message = f"{len(found)} {noun.singular}s are named {name!r}; use an id instead: {ids}."
+    raise CliError(message, ExitCode.USAGE, next_commands=(noun.list_command,))

@@ -1,0 +1,59 @@
+"""Small texts: times, durations, and what the outside world sent, made safe to show."""
+
+import time
+import unicodedata
+from datetime import UTC, datetime
+
+_MINUTE = 60
+_HOUR = 60 * _MINUTE
+_DAY = 24 * _HOUR
+_SECONDS_WITH_DECIMALS = 100
+
+# Categories of Unicode that can move a cursor, change colours or reorder what is shown:
+# controls, formats (bidirectional overrides among them), surrogates.
+_UNSAFE = frozenset({"Cc", "Cf", "Cs"})
+
+
+def clean(value: object) -> str:
+    """Return one line without anything that could control a terminal."""
+    text = "" if value is None else str(value)
+    if text.isascii() and text.isprintable():
+        return text
+    shown = "".join("�" if unicodedata.category(c) in _UNSAFE else c for c in text)
+    return " ".join(shown.split())
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as a person says them: `4.2 s`, `3 min 20 s`, `2 h 5 min`."""
+    seconds = max(seconds, 0.0)
+    if seconds < 1:
+        return f"{seconds:.2f} s"
+    if seconds < _SECONDS_WITH_DECIMALS:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < _HOUR:
+        return f"{whole // _MINUTE} min {whole % _MINUTE} s"
+    return f"{whole // _HOUR} h {whole % _HOUR // _MINUTE} min"
+
+
+def age(unix_seconds: object, now: float | None = None) -> str:
+    """Return how long ago a time was, in one unit: `45s`, `12m`, `3h`, `8d`."""
+    if not isinstance(unix_seconds, int):
+        return "-"
+    past = max(int((time.time() if now is None else now) - unix_seconds), 0)
+    for size, unit in ((_DAY, "d"), (_HOUR, "h"), (_MINUTE, "m")):
+        if past >= size:
+            return f"{past // size}{unit}"
+    return f"{past}s"
+
+
+def moment(unix_seconds: object, missing: str = "-") -> str:
+    """Return a time in UTC, to the second."""
+    if not isinstance(unix_seconds, int):
+        return missing
+    return datetime.fromtimestamp(unix_seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def plural(count: int, singular: str) -> str:
+    """Return `1 cluster`, `2 clusters`."""
+    return f"{count} {singular}" if count == 1 else f"{count} {singular}s"

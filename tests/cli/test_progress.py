@@ -1,0 +1,133 @@
+import io
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from cli.output import Output
+from cli.progress import OperationProgress
+from cli.views import LineView, LiveView
+from cli.waiting import OperationEndedError
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def _step(name: str, status: str, **more: object) -> dict[str, Any]:
+    times = {"started_at": 0, "completed_at": None, "error_message": None, "retryable": False}
+    return {"name": name, "status": status, "execution_type": "system", **times, **more}
+
+
+def _operation(*steps: dict[str, Any], **more: object) -> dict[str, Any]:
+    base = {"id": "op_1", "owner_id": "clu_1", "state": "RUNNING", "done": False}
+    facts = {"error": None, "last_error": None, "started_at": 1000, "completed_at": None}
+    metadata = {"metadata": {"type": "cluster.create", "name": "demo"}}
+    return {**base, **facts, **metadata, "steps": list(steps), **more}
+
+
+def _progress(operation: dict[str, Any], clock: Clock) -> OperationProgress:
+    return OperationProgress(operation, clock=clock, wall_clock=lambda: 1000.5)
+
+
+def test_a_steps_time_is_finer_than_the_whole_seconds_of_the_api(clock: Clock) -> None:
+    progress = _progress(_operation(_step("start", "running", started_at=1000)), clock)
+    clock.now += 0.75
+    assert progress.steps()[0].seconds == pytest.approx(0.75)
+
+    done = _step("start", "completed", started_at=1000, completed_at=1001)
+    progress.update(_operation(done, state="SUCCEEDED", done=True, completed_at=1001))
+    clock.now += 10
+    assert progress.steps()[0].seconds == pytest.approx(0.75)
+    assert progress.elapsed_seconds == pytest.approx(0.75)
+
+
+def test_an_operation_of_the_past_took_what_the_api_says(clock: Clock) -> None:
+    step = _step("start", "completed", started_at=900, completed_at=907)
+    ended = _operation(step, state="SUCCEEDED", done=True, started_at=900, completed_at=910)
+    progress = _progress(ended, clock)
+    assert progress.elapsed_seconds == 10
+    assert progress.steps()[0].seconds == 7
+
+
+def test_an_operation_that_was_met_on_its_way_has_run_before(clock: Clock) -> None:
+    progress = _progress(_operation(started_at=970), clock)
+    clock.now += 2
+    assert progress.elapsed_seconds == pytest.approx(32.5)
+
+
+def test_a_step_says_its_attempt_and_its_last_error_on_one_line(clock: Clock) -> None:
+    step = _step("start", "running", attempt=3, error_message="refused\nby \x1b[31mpeer")
+    detail = _progress(_operation(step), clock).steps()[0].detail
+    assert detail.startswith("attempt 3: refused")
+    assert "\n" not in detail
+    assert "\x1b" not in detail
+
+
+def test_a_log_gets_one_line_for_each_change(clock: Clock) -> None:
+    err = io.StringIO()
+    progress = _progress(_operation(_step("make", "running"), _step("wait", "pending")), clock)
+    view = LineView(progress, "Creating cluster demo", Output(err=err))
+    view.refresh()
+    view.refresh()
+    clock.now += 1.5
+    failing = _step("wait", "running", attempt=2, error_message="not yet")
+    progress.update(_operation(_step("make", "completed"), failing, waiting_for="credential"))
+    view.refresh()
+    view.refresh()
+
+    assert err.getvalue().splitlines() == [
+        "Creating cluster demo (op_1)",
+        "  make: running",
+        "  make: completed in 1.5 s",
+        "  wait: running (attempt 2: not yet)",
+        "  waits for: credential",
+    ]
+
+
+@pytest.mark.parametrize("ascii_only", [True, False])
+def test_a_screen_shows_every_step_with_its_time(clock: Clock, *, ascii_only: bool) -> None:
+    steps = [_step("make_keys", "running"), _step("start", "failed", error_message="no disk")]
+    progress = _progress(_operation(*steps, _step("wait", "pending")), clock)
+    clock.now += 2.25
+    console = Console(width=80, file=io.StringIO(), record=True)
+    console.print(LiveView(progress, "Creating cluster demo", ascii_only=ascii_only))
+    shown = console.export_text()
+
+    assert "Creating cluster demo" in shown
+    assert "op_1" in shown
+    assert "make keys" in shown
+    assert "2.2 s" in shown
+    assert "no disk" in shown
+    assert shown.isascii() == ascii_only
+
+
+@pytest.mark.parametrize(
+    ("state", "exit_code", "message"),
+    [
+        ("FAILED", 7, "cluster.create failed at start: No disk."),
+        ("CANCELLED", 8, "cluster.create was cancelled: No disk."),
+    ],
+)
+def test_the_end_of_an_operation_decides_the_exit_code(
+    state: str, exit_code: int, message: str
+) -> None:
+    ended = _operation(
+        state=state,
+        done=True,
+        error={"message": "No disk.", "reason": "CAPACITY_UNAVAILABLE"},
+        last_error={"message": "No disk.", "step_name": "start"},
+    )
+    failure = OperationEndedError(ended)
+    assert (failure.exit_code, failure.message) == (exit_code, message)
+    assert failure.detail_lines() == (("reason", "CAPACITY_UNAVAILABLE"),)
+    assert failure.next_commands == ("bulkhead operations get op_1",)
