@@ -27,7 +27,7 @@ from activities.sweeps import SweepActivities
 from domain.errors import BulkheadError
 from domain.names import CONTROL_TASK_QUEUE, task_queue_of_host
 from infra.control_planes.backend import ControlPlaneBackend
-from infra.control_planes.process import ProcessBackend
+from infra.control_planes.processes import ProcessBackend
 from infra.database.engine import Database, DatabaseRole
 from infra.database.records.cluster import ClusterRecords
 from infra.database.records.placement import register_host
@@ -102,6 +102,12 @@ class WorkerProcess:
             await self._announce(client)
             log.info("worker is ready")
             await stop.wait()
+        await self.close()
+
+    async def close(self) -> None:
+        """Close what the process holds open."""
+        self._threads.shutdown(wait=False)
+        self._openbao.close()
         await self._database.close()
         await self._sweeper.close()
 
@@ -119,7 +125,9 @@ class WorkerProcess:
             )
         ]
         if self._settings.control_planes is not None:
-            backend: ControlPlaneBackend = ProcessBackend(self._settings.control_planes)
+            backend: ControlPlaneBackend = ProcessBackend(
+                self._settings.control_planes, self._openbao
+            )
             host = ControlPlaneActivities(backend, self._openbao)
             workers.append(
                 self._worker(
@@ -189,7 +197,7 @@ async def _when_available(attempt: Callable[[], Awaitable[Found]]) -> Found:
 
 
 async def _main() -> None:
-    settings = WorkerSettings()  # type: ignore[call-arg] - read from the environment
+    settings = WorkerSettings()
     configure_logging(settings.log.level)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -9,7 +9,7 @@ succeed, and a cancel that still arrives is not heeded.
 import asyncio
 from collections.abc import Callable, Coroutine
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, overload
 
 from temporalio import workflow
 from temporalio.exceptions import (
@@ -43,7 +43,7 @@ from workflows.policies import (
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
 # An activity method of a class: the class is imported for this signature, never called.
-Activity = Callable[[Any, Argument], Result]
+Activity = Callable[[Any, Argument], Any]
 
 
 class Saga:
@@ -69,16 +69,40 @@ class Saga:
             return
         await _in_spite_of_cancels(self._unwind(error, cancelled=_cancel_arrived()))
 
+    @overload
     async def step(
         self,
         step: Step,
-        activity: Activity[Argument, Result],
+        activity: Callable[[Any, Argument], Coroutine[Any, Any, Result]],
         argument: Argument,
         policy: Policy,
         *,
         on_host: bool = False,
-        undo: Activity[Argument, Any] | None = None,
-    ) -> Result:
+        undo: Activity[Argument] | None = None,
+    ) -> Result: ...
+
+    @overload
+    async def step(
+        self,
+        step: Step,
+        activity: Callable[[Any, Argument], Result],
+        argument: Argument,
+        policy: Policy,
+        *,
+        on_host: bool = False,
+        undo: Activity[Argument] | None = None,
+    ) -> Result: ...
+
+    async def step(
+        self,
+        step: Step,
+        activity: Activity[Argument],
+        argument: Argument,
+        policy: Policy,
+        *,
+        on_host: bool = False,
+        undo: Activity[Argument] | None = None,
+    ) -> Any:
         """Run one step, with its undo registered first.
 
         Args:
@@ -122,7 +146,7 @@ class Saga:
         )
         self._forward_only = True
 
-    async def succeed(self, record: Activity[Argument, Any], argument: Argument) -> None:
+    async def succeed(self, record: Activity[Argument], argument: Argument) -> None:
         """Write what was reached and the operation's end, in one transaction.
 
         A cancel no longer reaches it: half-heeded, it would undo what is recorded as reached.
@@ -143,13 +167,13 @@ class Saga:
 
 async def _execute(
     activity_id: str,
-    activity: Activity[Argument, Result],
+    activity: Activity[Argument],
     argument: Argument,
     policy: Policy,
     queue: str | None,
-) -> Result:
-    return await workflow.execute_activity(  # type: ignore[no-any-return]
-        activity,  # type: ignore[call-overload]
+) -> Any:  # noqa: ANN401 - the overloads of `step` say which
+    return await workflow.execute_activity_method(
+        activity,
         argument,
         activity_id=activity_id,
         task_queue=queue,
@@ -164,11 +188,11 @@ async def _execute(
 
 async def _until_done(
     activity_id: str,
-    activity: Activity[Argument, Result],
+    activity: Activity[Argument],
     argument: Argument,
     policy: Policy,
     queue: str | None,
-) -> Result:
+) -> Any:  # noqa: ANN401 - the overloads of `step` say which
     pause = PAUSE_AFTER_PERMANENT_ERROR
     endless = Policy(policy.attempt, None, policy.retry)
     while True:

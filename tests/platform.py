@@ -1,0 +1,275 @@
+"""A worker on real servers inside the test process, and clusters asked for as the API does."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import text
+from sqlmodel import select
+from sqlmodel.ext.asyncio.session import AsyncSession
+from temporalio.client import Client
+from temporalio.worker import Interceptor
+
+from domain.caller import Caller, PrincipalKind, Role
+from domain.cluster import (
+    CONTROL_PLANE_MEMORY_BYTES,
+    ClusterProvider,
+    ClusterState,
+    HostedControlPlane,
+    NetworkProfile,
+)
+from domain.identifiers import Prefix, new_id
+from domain.operation import OperationState, OperationType
+from infra.control_planes.processes import ProcessBackend
+from infra.database.engine import Database, DatabaseRole
+from infra.database.records.operation import (
+    cluster_operation_of,
+    plan_operation,
+    request_cancellation,
+)
+from infra.database.records.placement import register_host
+from infra.database.tables import (
+    ClusterRow,
+    OperationRow,
+    OperationStepRow,
+    RegionRow,
+    WorkspaceRow,
+)
+from infra.openbao.client import OpenBao
+from infra.settings import WorkerSettings
+from infra.temporal.client import TemporalConnection
+from infra.temporal.start import cancel_operation, start_operation
+from tests.servers import Servers
+from worker import WorkerProcess
+
+POLL_SECONDS = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Requested:
+    """A cluster and the operation that was asked for it."""
+
+    cluster: HostedControlPlane
+    operation_id: str
+
+
+class Platform:
+    """What a test asks of Bulkhead below its API, and how it looks at what came of it."""
+
+    def __init__(self, servers: Servers, client: Client) -> None:
+        self.servers = servers
+        self.client = client
+        self.api = Database(servers.database, DatabaseRole.API)
+        self.openbao = OpenBao(servers.openbao("worker"))
+        self.backend = ProcessBackend(servers.control_planes, self.openbao)
+
+    async def new_workspace(self) -> Caller:
+        """Make a workspace with one region and return its owner."""
+        caller = Caller(
+            kind=PrincipalKind.USER,
+            principal_id=new_id(Prefix.USER),
+            workspace_id=new_id(Prefix.WORKSPACE),
+            role=Role.OWNER,
+        )
+        async with self.api.workspace(caller.workspace_id) as session:
+            session.add(
+                WorkspaceRow(id=caller.workspace_id, name="test", slug=caller.workspace_id[-30:])
+            )
+            await session.flush()
+            session.add(
+                RegionRow(workspace_id=caller.workspace_id, id=new_id(Prefix.REGION), name="here")
+            )
+        return caller
+
+    async def request_cluster(self, caller: Caller) -> Requested:
+        """Ask for a new cluster."""
+        cluster_id = new_id(Prefix.CLUSTER)
+        async with self.api.workspace(caller.workspace_id) as session:
+            region = (await session.exec(select(RegionRow))).one()
+            placed = await session.execute(
+                text("SELECT host, slot FROM reserve_slot(:cluster, :memory)"),
+                {"cluster": cluster_id, "memory": CONTROL_PLANE_MEMORY_BYTES},
+            )
+            host, slot = placed.one()
+            cluster = ClusterRow(
+                workspace_id=caller.workspace_id,
+                id=cluster_id,
+                name="test",
+                region_id=region.id,
+                provider=ClusterProvider.MANAGED_KAAS,
+                network_profile=NetworkProfile.LINUX_CILIUM,
+                state=ClusterState.PENDING,
+                host=host,
+                slot=slot,
+            )
+            session.add(cluster)
+            operation = self._plan(session, OperationType.CLUSTER_CREATE, cluster, caller)
+            await session.flush()
+        return await self._start(operation)
+
+    async def request(
+        self, operation_type: OperationType, cluster: HostedControlPlane, caller: Caller
+    ) -> Requested:
+        """Ask for an operation on a cluster; a delete takes the lock over as the API lets it."""
+        async with self.api.workspace(cluster.workspace_id) as session:
+            row = (
+                await session.exec(
+                    select(ClusterRow).where(ClusterRow.id == cluster.cluster_id).with_for_update()
+                )
+            ).one()
+            predecessor = row.active_operation_id
+            if operation_type is OperationType.CLUSTER_DELETE:
+                row.state = ClusterState.DELETING
+                if predecessor is not None:
+                    await request_cancellation(session, predecessor)
+            else:
+                assert predecessor is None
+            if operation_type is OperationType.CLUSTER_RESUME:
+                await session.execute(
+                    text("SELECT claim_slot_memory(:cluster, :memory)"),
+                    {"cluster": row.id, "memory": CONTROL_PLANE_MEMORY_BYTES},
+                )
+            operation = self._plan(session, operation_type, row, caller, predecessor)
+            await session.flush()
+        return await self._start(operation)
+
+    async def cancel(self, requested: Requested) -> bool:
+        """Ask an operation to stop, as the API does. False: it can only go forward by now."""
+        async with self.api.workspace(requested.cluster.workspace_id) as session:
+            accepted = await request_cancellation(session, requested.operation_id)
+            operation = await self.operation(requested, session)
+        if accepted:
+            await cancel_operation(
+                self.client, operation.type, operation.owner_id, requested.operation_id
+            )
+        return accepted
+
+    async def end_of(self, requested: Requested, within_seconds: float) -> OperationState:
+        """Wait for an operation's end; fail with its steps when it does not come in time."""
+        try:
+            async with asyncio.timeout(within_seconds):
+                while True:
+                    operation = await self.operation(requested)
+                    if operation.state is not OperationState.RUNNING:
+                        return operation.state
+                    await asyncio.sleep(POLL_SECONDS)
+        except TimeoutError:
+            operation, steps = await self.operation(requested), await self.steps(requested)
+            states = {step.name: (step.status, step.error_message) for step in steps}
+            message = f"still {operation.state} after {within_seconds} s: {states}"
+            raise AssertionError(message) from None
+
+    async def succeed(self, requested: Requested) -> None:
+        """Wait until an operation has succeeded."""
+        state = await self.end_of(requested, 120)
+        operation = await self.operation(requested)
+        assert state is OperationState.SUCCEEDED, operation.error
+
+    async def operation(
+        self, requested: Requested, session: AsyncSession | None = None
+    ) -> OperationRow:
+        """Read an operation's row."""
+        key = (requested.cluster.workspace_id, requested.operation_id)
+        if session is not None:
+            return await session.get_one(OperationRow, key)
+        async with self.api.workspace(requested.cluster.workspace_id) as own:
+            return await own.get_one(OperationRow, key)
+
+    async def steps(self, requested: Requested) -> list[OperationStepRow]:
+        """Read an operation's steps in their order."""
+        async with self.api.workspace(requested.cluster.workspace_id) as session:
+            query = select(OperationStepRow).where(
+                OperationStepRow.operation_id == requested.operation_id
+            )
+            rows = await session.exec(query.order_by(OperationStepRow.position))  # type: ignore[arg-type]
+            return list(rows)
+
+    async def row(self, cluster: HostedControlPlane) -> ClusterRow | None:
+        """Read a cluster's row, None when it is gone."""
+        async with self.api.workspace(cluster.workspace_id) as session:
+            return await session.get(ClusterRow, (cluster.workspace_id, cluster.cluster_id))
+
+    async def remains(self, cluster: HostedControlPlane) -> dict[str, Any]:
+        """Look everywhere for what is left of a cluster; empty when nothing is."""
+        found: dict[str, Any] = {
+            kind: things
+            for kind, things in (
+                await asyncio.to_thread(self.backend.find_remains, cluster)
+            ).items()
+            if things
+        }
+        secrets = await asyncio.to_thread(self.openbao.find_leftovers, cluster)
+        if secrets:
+            found["secrets"] = secrets
+        if await self.row(cluster) is not None:
+            found["row"] = cluster.cluster_id
+        with self.servers.administrator() as administrator:
+            slots = administrator.execute(
+                "SELECT slot FROM control_plane_slots WHERE cluster_id = %s", (cluster.cluster_id,)
+            ).fetchall()
+        if slots:
+            found["slot"] = slots
+        return found
+
+    async def running(self, cluster: HostedControlPlane) -> list[str]:
+        """Return the components of a cluster that have a process."""
+        description = await asyncio.to_thread(self.backend.describe, cluster)
+        return [status.component.value for status in description.components if status.pid]
+
+    async def delete(self, cluster: HostedControlPlane, caller: Caller) -> None:
+        """Remove a cluster for good, if it is there."""
+        if await self.row(cluster) is not None:
+            await self.succeed(await self.request(OperationType.CLUSTER_DELETE, cluster, caller))
+
+    def _plan(
+        self,
+        session: AsyncSession,
+        operation_type: OperationType,
+        cluster: ClusterRow,
+        caller: Caller,
+        predecessor: str | None = None,
+    ) -> OperationRow:
+        return plan_operation(
+            session,
+            operation_type,
+            cluster,
+            caller,
+            request={"type": operation_type, "cluster_id": cluster.id},
+            predecessor_operation_id=predecessor,
+        )
+
+    async def _start(self, operation: OperationRow) -> Requested:
+        planned = cluster_operation_of(operation)
+        if operation.predecessor_operation_id is not None:
+            before = Requested(
+                cluster=planned.control_plane, operation_id=operation.predecessor_operation_id
+            )
+            row = await self.operation(before)
+            await cancel_operation(self.client, row.type, row.owner_id, row.id)
+        await start_operation(self.client, operation.type, planned)
+        return Requested(cluster=planned.control_plane, operation_id=operation.id)
+
+
+@contextlib.asynccontextmanager
+async def running_platform(servers: Servers, *interceptors: Interceptor) -> AsyncIterator[Platform]:
+    """Run a worker on the servers for as long as the context lasts."""
+    settings = WorkerSettings(
+        database=servers.database,
+        temporal=servers.temporal,
+        openbao=servers.openbao("worker"),
+        control_planes=servers.control_planes,
+    )
+    platform = Platform(servers, await TemporalConnection(servers.temporal).client())
+    process = WorkerProcess(settings, interceptors)
+    registrar = Database(servers.database, DatabaseRole.WORKER)
+    await register_host(registrar, servers.control_planes)
+    await registrar.close()
+    async with contextlib.AsyncExitStack() as workers:
+        for one in process.workers(platform.client):
+            await workers.enter_async_context(one)
+        yield platform
+    await process.close()
+    await platform.api.close()
+    platform.openbao.close()
