@@ -8,10 +8,11 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from datetime import timedelta
+from functools import partial
 from typing import Any, TypeVar
 
 import structlog
@@ -67,6 +68,10 @@ _DRAIN = timedelta(seconds=15)
 # of the heartbeat timeout.
 _HEARTBEAT_THROTTLE = timedelta(seconds=1)
 
+# Host and schedules are announced again and again: a Temporal server that lost its store, or a
+# database restored from a backup, gets them back without a restart of the workers.
+_ANNOUNCE_SECONDS = 30.0
+
 _THREADS = 32
 _RETRY_SECONDS = 1.0
 
@@ -88,6 +93,7 @@ class WorkerProcess:
         self._interceptors = interceptors
         self._database = Database(settings.database, DatabaseRole.WORKER)
         self._sweeper = Database(settings.database, DatabaseRole.SWEEPER)
+        self._steps = StepRecords(settings.database)
         self._temporal = TemporalConnection(settings.temporal)
         self._openbao = OpenBao(settings.openbao)
         self._outbox = Outbox(self._database, self._sweeper, self._temporal)
@@ -95,19 +101,20 @@ class WorkerProcess:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop` is set; waits for what is not up yet."""
-        client = await _when_available(self._temporal.client)
-        async with AsyncExitStack() as running:
-            for worker in self.workers(client):
-                await running.enter_async_context(worker)
-            await self._announce(client)
-            log.info("worker is ready")
-            await stop.wait()
+        client = await _unless_set(stop, _when_available(self._temporal.client))
+        if client is not None:
+            async with AsyncExitStack() as running:
+                for worker in self.workers(client):
+                    await running.enter_async_context(worker)
+                log.info("worker is ready")
+                await _unless_set(stop, self._keep_announcing(client))
         await self.close()
 
     async def close(self) -> None:
         """Close what the process holds open."""
         self._threads.shutdown(wait=False)
         self._openbao.close()
+        await self._steps.close()
         await self._database.close()
         await self._sweeper.close()
 
@@ -138,13 +145,25 @@ class WorkerProcess:
             )
         return workers
 
+    async def _keep_announcing(self, client: Client) -> None:
+        while True:
+            await self._announce(client)
+            await asyncio.sleep(_ANNOUNCE_SECONDS)
+
     async def _announce(self, client: Client) -> None:
         planes = self._settings.control_planes
         if planes is not None:
             await _when_available(lambda: register_host(self._database, planes))
         for schedule in SCHEDULES:
-            await apply_schedule(
-                client, schedule.id, schedule.workflow.__name__, schedule.every, schedule.jitter
+            await _when_available(
+                partial(
+                    apply_schedule,
+                    client,
+                    schedule.id,
+                    schedule.workflow.__name__,
+                    schedule.every,
+                    schedule.jitter,
+                )
             )
 
     def _worker(
@@ -162,7 +181,7 @@ class WorkerProcess:
             activities=activities,
             activity_executor=self._threads,
             max_concurrent_activities=_THREADS,
-            interceptors=[ActivityInterceptor(StepRecords(self._database)), *self._interceptors],
+            interceptors=[ActivityInterceptor(self._steps), *self._interceptors],
             workflow_runner=sandbox(),
             graceful_shutdown_timeout=_DRAIN,
             max_heartbeat_throttle_interval=_HEARTBEAT_THROTTLE,
@@ -194,6 +213,18 @@ async def _when_available(attempt: Callable[[], Awaitable[Found]]) -> Found:
         except BulkheadError as error:
             log.warning("waiting for a dependency", reason=error.reason, message=error.message)
             await asyncio.sleep(_RETRY_SECONDS)
+
+
+async def _unless_set(stop: asyncio.Event, work: Coroutine[Any, Any, Found]) -> Found | None:
+    """Do the work, or give it up with no result when the event comes first."""
+    working = asyncio.create_task(work)
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if working.done():
+        return working.result()
+    working.cancel()
+    return None
 
 
 async def _main() -> None:

@@ -21,7 +21,7 @@ from domain.cluster import (
     NetworkProfile,
 )
 from domain.identifiers import Prefix, new_id
-from domain.operation import OperationState, OperationType
+from domain.operation import ClusterOperation, OperationState, OperationType
 from infra.control_planes.processes import ProcessBackend
 from infra.database.engine import Database, DatabaseRole
 from infra.database.records.operation import (
@@ -85,14 +85,25 @@ class Platform:
 
     async def request_cluster(self, caller: Caller) -> Requested:
         """Ask for a new cluster."""
+        planned = await self.plan_cluster(caller)
+        await start_operation(self.client, OperationType.CLUSTER_CREATE, planned)
+        return Requested(cluster=planned.control_plane, operation_id=planned.operation_id)
+
+    async def plan_cluster(self, caller: Caller, host: str | None = None) -> ClusterOperation:
+        """Write the rows of a new cluster and its operation, and start nothing.
+
+        With `host` nothing is placed: the cluster is for a worker that makes no control plane.
+        """
         cluster_id = new_id(Prefix.CLUSTER)
         async with self.api.workspace(caller.workspace_id) as session:
             region = (await session.exec(select(RegionRow))).one()
-            placed = await session.execute(
-                text("SELECT host, slot FROM reserve_slot(:cluster, :memory)"),
-                {"cluster": cluster_id, "memory": CONTROL_PLANE_MEMORY_BYTES},
-            )
-            host, slot = placed.one()
+            slot = 0
+            if host is None:
+                placed = await session.execute(
+                    text("SELECT host, slot FROM reserve_slot(:cluster, :memory)"),
+                    {"cluster": cluster_id, "memory": CONTROL_PLANE_MEMORY_BYTES},
+                )
+                host, slot = placed.one()
             cluster = ClusterRow(
                 workspace_id=caller.workspace_id,
                 id=cluster_id,
@@ -107,7 +118,7 @@ class Platform:
             session.add(cluster)
             operation = self._plan(session, OperationType.CLUSTER_CREATE, cluster, caller)
             await session.flush()
-        return await self._start(operation)
+            return cluster_operation_of(operation)
 
     async def request(
         self, operation_type: OperationType, cluster: HostedControlPlane, caller: Caller
@@ -223,6 +234,11 @@ class Platform:
         if await self.row(cluster) is not None:
             await self.succeed(await self.request(OperationType.CLUSTER_DELETE, cluster, caller))
 
+    async def close(self) -> None:
+        """Close what the platform holds open."""
+        await self.api.close()
+        self.openbao.close()
+
     def _plan(
         self,
         session: AsyncSession,
@@ -271,5 +287,4 @@ async def running_platform(servers: Servers, *interceptors: Interceptor) -> Asyn
             await workers.enter_async_context(one)
         yield platform
     await process.close()
-    await platform.api.close()
-    platform.openbao.close()
+    await platform.close()

@@ -146,22 +146,12 @@ class ProcessBackend(ControlPlaneBackend):
 
     def stop(self, cluster: HostedControlPlane, on_wait: OnWait) -> None:
         """End all components and keep their data."""
-        layout = self._placement.layout_of(cluster)
-
-        def stop() -> None:
-            if self._supervisor.pid is not None:
-                for component in _STOP_ORDER:
-                    self._supervisor.stop(layout.name, component)
-            self._supervisor.remove(layout.name)
-            end_processes(layout)
-
-        _run(stop, on_wait)
+        _run(partial(self._stop, self._placement.layout_of(cluster)), on_wait)
 
     def remove(self, cluster: HostedControlPlane) -> None:
         """Remove everything on the host, what still runs included."""
         layout = self._placement.layout_of(cluster)
-        self._supervisor.remove(layout.name)
-        end_processes(layout)
+        self._stop(layout)
         try:
             shutil.rmtree(layout.directory)
         except FileNotFoundError:
@@ -205,6 +195,13 @@ class ProcessBackend(ControlPlaneBackend):
             "group": [layout.name] if layout.name in self._supervisor.groups() else [],
             "logs": [path.name for path in self._supervisor.files.logs.glob(f"{layout.name}.*")],
         }
+
+    def _stop(self, layout: Layout) -> None:
+        if self._supervisor.pid is not None:
+            for component in _STOP_ORDER:
+                self._supervisor.stop(layout.name, component)
+        self._supervisor.remove(layout.name)
+        end_processes(layout)
 
     def _await_served(
         self, host: str, port: int, layout: Layout, leaf: Leaf, on_wait: OnWait

@@ -25,7 +25,8 @@ def ensure_password_files(directory: Path) -> None:
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     for role in DatabaseRole:
         path = directory / role
-        if not path.exists():
+        # Empty: a crash came between the two calls.
+        if not path.exists() or not path.stat().st_size:
             path.touch(mode=0o600)
             path.write_text(secrets.token_urlsafe(32))
 

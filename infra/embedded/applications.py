@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+import sysconfig
+from pathlib import Path
 
 from domain.names import CONTROL_TASK_QUEUE, task_queue_of_host
 from infra.embedded.home import Home
@@ -50,6 +52,20 @@ def environment_of(*groups: SettingsGroup) -> dict[str, str]:
             text = value if isinstance(value, str) else json.dumps(value)
             variables[f"{_PREFIXES[type(group)]}__{name.upper()}"] = text
     return variables
+
+
+def code_changed_at() -> float:
+    """Return when what our processes are made of last changed, in Unix seconds."""
+    root = source_root()
+    files = [
+        path
+        for folder in ("activities", "api", "domain", "infra", "workflows")
+        for path in Path(root, folder).rglob("*.*")
+        if path.parent.name != "__pycache__"
+    ]
+    # The folder of packages changes whenever one is installed, replaced or removed.
+    packages = Path(sysconfig.get_path("purelib"))
+    return max(path.stat().st_mtime for path in (root / "worker.py", packages, *files))
 
 
 class Worker:

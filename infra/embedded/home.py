@@ -4,7 +4,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,10 +79,17 @@ class Home:
         self.directory.chmod(0o711 if os.geteuid() == 0 else 0o700)
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the lock of whoever changes the stack; wait for another `up` or `down` to end."""
+    def locked(
+        self,
+        waiting: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
+    ) -> Iterator[None]:
+        """Hold the lock of whoever changes the stack; `waiting` is open while another has it."""
         with (self.directory / "lock").open("a") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                with waiting():
+                    fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
 

@@ -98,9 +98,10 @@ def start(supervisor: Supervisor, server: Server, ports: Ports) -> ProcessInfo:
             return process
         if process.started_at:
             starts.add(process.started_at)
-        if len(starts) > _STARTS:
-            why = f"{part} does not start: it ended {_STARTS} times, last with status "
-            message = " ".join([f"{why}{process.exit_status}.", *taken_by_others(ports, part)])
+        taken = [] if process.state.has_process else taken_by_others(ports, part)
+        if len(starts) > (1 if taken else _STARTS):
+            why = f"{part} does not start: it ended {len(starts)} times, last with status"
+            message = " ".join([f"{why} {process.exit_status}.", *taken])
             raise PartFailedError(part, message, process.log_file)
         now = time.monotonic()
         if now > began + _READY_SECONDS:

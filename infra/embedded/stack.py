@@ -9,7 +9,14 @@ import psycopg
 
 from infra.database.bootstrap import bootstrap, ensure_password_files
 from infra.embedded import ports as port_files
-from infra.embedded.applications import HOST, Api, Worker, environment_of, run_host
+from infra.embedded.applications import (
+    HOST,
+    Api,
+    Worker,
+    code_changed_at,
+    environment_of,
+    run_host,
+)
 from infra.embedded.home import Home
 from infra.embedded.openbao import OpenBao
 from infra.embedded.owner import Owner, ensure_owner
@@ -66,7 +73,9 @@ class Stack:
     def up(
         self, parts: AbstractSet[Part] = ALL_PARTS, report: Report = report_nothing
     ) -> Owner | None:
-        """Bring the parts up and wait until each is ready; what runs already is left alone.
+        """Bring the parts up and wait until each is ready.
+
+        What runs already is left alone, but for our own processes when their code has changed.
 
         Returns the first owner when the API is among the parts.
 
@@ -76,7 +85,7 @@ class Stack:
         """
         self.home.make()
         with (
-            self.home.locked(),
+            self.home.locked(lambda: report("waiting for another `up` or `down`")),
             port_files.chosen(self.home.ports_file, self._settings) as self._ports,
         ):
             if parts & {Part.CONTROL_PLANES, Part.WORKER}:
@@ -207,8 +216,13 @@ class Stack:
             with report("owner"), self.administrator(self.database.name) as connection:
                 owner = ensure_owner(self.home, self.database, connection, self.api.address)
 
+        changed_at = code_changed_at()
+
         def bring_up(part: Part) -> None:
             with report(part):
+                process = self.supervisor.state(part).get(part)
+                if process and process.state.has_process and process.started_at < changed_at:
+                    self.supervisor.restart(part, part)
                 start(self.supervisor, servers[part], self.ports)
 
         _all_at_once(bring_up, _APPLICATIONS & parts)

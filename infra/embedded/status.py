@@ -3,6 +3,7 @@
 import time
 from dataclasses import asdict, dataclass, replace
 
+from domain.errors import BulkheadError, Reason
 from infra.control_planes.processes import host_supervisor
 from infra.embedded.memory import memory_of, memory_of_tree
 from infra.embedded.server import Part, Server
@@ -53,10 +54,7 @@ def status_of(stack: Stack) -> list[ComponentStatus]:
     """
     components = [_of_supervisor(SUPERVISOR, stack, stack.supervisor)]
     for part, server in stack.servers().items():
-        process = None
-        if stack.supervisor.pid:
-            process = stack.supervisor.state(part).get(part)
-        components.append(_of_server(server, process))
+        components.append(_of_server(server, _processes(stack.supervisor, part).get(part)))
     control_planes = _of_supervisor(
         Part.CONTROL_PLANES, stack, host_supervisor(stack.control_planes)
     )
@@ -78,7 +76,7 @@ def _of_supervisor(name: str, stack: Stack, supervisor: Supervisor) -> Component
             address=address,
             problem="It is not running; `make up` starts it.",
         )
-    keeper = supervisor.state(KEEPER).get(KEEPER)
+    keeper = _processes(supervisor, KEEPER).get(KEEPER)
     kept = keeper is not None and keeper.state is ProcessState.RUNNING
     return ComponentStatus(
         component=name,
@@ -89,6 +87,16 @@ def _of_supervisor(name: str, stack: Stack, supervisor: Supervisor) -> Component
         memory_bytes=memory_of(pid),
         problem="" if kept else f"Its keeper does not run; see {supervisor.files.log}.",
     )
+
+
+def _processes(supervisor: Supervisor, group: str) -> dict[str, ProcessInfo]:
+    """Return a group's processes; none while supervisord is away."""
+    try:
+        return supervisor.state(group)
+    except BulkheadError as error:
+        if error.reason is not Reason.DEPENDENCY_UNAVAILABLE:
+            raise
+        return {}
 
 
 def _of_server(server: Server, process: ProcessInfo | None) -> ComponentStatus:

@@ -14,17 +14,25 @@ from temporalio.client import (
     ScheduleUpdate,
     ScheduleUpdateInput,
 )
+from temporalio.service import RPCError
 
 from domain.names import CONTROL_TASK_QUEUE
+from infra.temporal.client import unavailable
 
 # The server's default is a year: an outage would replay every missed pass at its end.
 _CATCH_UP = timedelta(minutes=1)
+
+_RPC_TIMEOUT = timedelta(seconds=5)
 
 
 async def apply_schedule(
     client: Client, schedule_id: str, workflow: str, every: timedelta, jitter: timedelta
 ) -> None:
-    """Create a schedule, or bring an existing one to what the code says; a pause stays a pause."""
+    """Create a schedule, or bring an existing one to what the code says; a pause stays a pause.
+
+    Raises:
+        BulkheadError: DEPENDENCY_UNAVAILABLE when Temporal does not answer.
+    """
     schedule = Schedule(
         action=ScheduleActionStartWorkflow(workflow, id=schedule_id, task_queue=CONTROL_TASK_QUEUE),
         spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=every)], jitter=jitter),
@@ -36,6 +44,10 @@ async def apply_schedule(
         return ScheduleUpdate(schedule=schedule)
 
     try:
-        await client.create_schedule(schedule_id, schedule)
-    except ScheduleAlreadyRunningError:
-        await client.get_schedule_handle(schedule_id).update(bring_up_to_date)
+        try:
+            await client.create_schedule(schedule_id, schedule, rpc_timeout=_RPC_TIMEOUT)
+        except ScheduleAlreadyRunningError:
+            handle = client.get_schedule_handle(schedule_id)
+            await handle.update(bring_up_to_date, rpc_timeout=_RPC_TIMEOUT)
+    except RPCError as error:
+        raise unavailable() from error

@@ -5,7 +5,7 @@ import urllib.parse
 import httpx
 import pytest
 
-from api.app import openapi_of
+from api.openapi import openapi_of
 from tests.api import contract
 from tests.api.gate import JSON, Gate, Person
 

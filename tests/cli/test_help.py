@@ -31,7 +31,16 @@ def test_the_exit_codes_are_documented(stranger: Bulkhead) -> None:
         assert line in shown
 
 
-def test_shells_complete_commands(stranger: Bulkhead) -> None:
-    words = {"COMP_WORDS": "bulkhead clusters su", "COMP_CWORD": "2"}
-    result = stranger.run(**{**words, "_BULKHEAD_COMPLETE": "complete_bash"})
-    assert result.stdout.split() == ["suspend"]
+def _completions(bulkhead: Bulkhead, line: str) -> list[str]:
+    variables = {"COMP_WORDS": line, "COMP_CWORD": str(len(line.split()) - 1)}
+    return bulkhead.run(**variables, _BULKHEAD_COMPLETE="complete_bash").stdout.split()
+
+
+def test_shells_complete_commands_and_the_names_of_what_there_is(
+    bulkhead: Bulkhead, stranger: Bulkhead
+) -> None:
+    assert _completions(stranger, "bulkhead clusters su") == ["suspend"]
+    assert _completions(stranger, "bulkhead clusters create a --region fr") == []
+    bulkhead.ok("regions", "create", "frankfurt")
+    bulkhead.ok("regions", "create", "helsinki")
+    assert _completions(bulkhead, "bulkhead clusters create a --region fr") == ["frankfurt"]

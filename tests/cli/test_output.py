@@ -67,7 +67,14 @@ def test_json_is_alone_on_standard_output_and_errors_are_json_too(
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0.042, "0.04 s"), (-1, "0.00 s"), (4.25, "4.2 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")],
+    [
+        (0.042, "0.04 s"),
+        (-1, "0.00 s"),
+        (4.25, "4.25 s"),
+        (42.25, "42.2 s"),
+        (200, "3 min 20 s"),
+        (7500, "2 h 5 min"),
+    ],
 )
 def test_durations_read_as_a_person_says_them(seconds: float, text: str) -> None:
     assert duration(seconds) == text

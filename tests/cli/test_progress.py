@@ -88,7 +88,7 @@ def test_a_log_gets_one_line_for_each_change(clock: Clock) -> None:
     assert err.getvalue().splitlines() == [
         "Creating cluster demo (op_1)",
         "  make: running",
-        "  make: completed in 1.5 s",
+        "  make: completed in 1.50 s",
         "  wait: running (attempt 2: not yet)",
         "  waits for: credential",
     ]
@@ -106,7 +106,7 @@ def test_a_screen_shows_every_step_with_its_time(clock: Clock, *, ascii_only: bo
     assert "Creating cluster demo" in shown
     assert "op_1" in shown
     assert "make keys" in shown
-    assert "2.2 s" in shown
+    assert "2.25 s" in shown
     assert "no disk" in shown
     assert shown.isascii() == ascii_only
 

@@ -5,9 +5,9 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
 
 import httpx
@@ -23,6 +23,7 @@ POLL_SECONDS = 0.1
 COMPLETES_WITHIN_SECONDS = 120.0
 
 Body = dict[str, Any]
+Found = TypeVar("Found")
 
 
 class Bulkhead:
@@ -84,6 +85,16 @@ class Bulkhead:
                 return
             assert time.monotonic() < deadline, f"{step} never began"
             time.sleep(POLL_SECONDS / 5)
+
+    def eventually(self, look: Callable[[], Found | None]) -> Found:
+        """Look again and again until there is something."""
+        deadline = time.monotonic() + COMPLETES_WITHIN_SECONDS
+        while True:
+            found = look()
+            if found is not None:
+                return found
+            assert time.monotonic() < deadline, "it never came"
+            time.sleep(POLL_SECONDS)
 
     def delete_cluster(self, cluster_id: str) -> Body:
         """Delete a cluster and wait for the end."""

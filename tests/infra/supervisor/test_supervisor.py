@@ -152,9 +152,8 @@ def test_a_killed_supervisord_comes_back_with_each_program_exactly_once(
     # The second starts a process of its own, which no kernel ends with supervisord.
     parent = Program(
         name="parent",
-        command=["/bin/sh", "-c", "/bin/sleep 1001 & wait"],
+        command=["/bin/sh", "-c", "trap 'kill $!' TERM; /bin/sleep 1001 & wait"],
         directory=Path("/"),
-        death_signal="TERM",
     )
     supervisor.add("g", [sleeper(), parent])
     wait_until(lambda: is_running(supervisor, "g") and is_running(supervisor, "g", "parent"))

@@ -1,4 +1,5 @@
-"""The first schema: tables here, who may see and do what in `0001_access.sql`."""
+"""The first schema: tables here, who may see and do what in `0001_access.sql`,
+and the progress of operations in `0001_steps.sql`."""
 
 from pathlib import Path
 
@@ -332,7 +333,8 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("workspace_id", "operation_id", "name"),
     )
-    op.execute(Path(__file__).with_name("0001_access.sql").read_text())
+    for part in ("access", "steps"):
+        op.execute(Path(__file__).with_name(f"0001_{part}.sql").read_text())
 
 
 def downgrade() -> None:

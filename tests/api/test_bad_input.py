@@ -1,0 +1,265 @@
+"""Whatever is wrong with a request is a 4xx that names the place, and nothing is written."""
+
+from typing import Any
+
+import httpx
+import pytest
+
+from domain.identifiers import Prefix, new_id
+from tests.api import contract
+from tests.api.gate import Gate, Person
+
+CANARY = "canary-7f3a"
+REGION = new_id(Prefix.REGION)
+
+# Of each route with a body: a field's path, and bodies that are wrong there.
+WRONG_FIELDS: list[tuple[str, str, str, list[Any]]] = [
+    (
+        "POST",
+        "/v1/workspaces",
+        "name",
+        [{}, {"name": ""}, {"name": "x" * 101}, {"name": 7}, {"name": None}, {"name": ["x"]}],
+    ),
+    (
+        "POST",
+        "/v1/workspaces",
+        "slug",
+        [
+            {"name": "x", "slug": slug}
+            for slug in ("ab", "a" * 40, "Upper", "-dash", "dash-", "a b c", "ä-bc", "", None, 7)
+        ],
+    ),
+    (
+        "POST",
+        "/v1/regions",
+        "icon",
+        [
+            {"name": "x", "icon": icon}
+            for icon in ("javascript:alert(1)", "file:///x", "plain", "https://" + "x" * 256, 7)
+        ],
+    ),
+    ("POST", "/v1/regions", "name", [{"name": "a\u0000b"}, {"name": "a\nb"}, {"name": "a\x1b[2J"}]),
+    (
+        "POST",
+        "/v1/api_tokens",
+        "expires_at",
+        [
+            {"name": "x", "expires_at": end}
+            for end in (-1, 0, 1, 10**30, 253402300800, 1.5, "1999999999", True, [1])
+        ],
+    ),
+    (
+        "POST",
+        "/v1/clusters",
+        "region_id",
+        [
+            {"name": "x"},
+            {"name": "x", "region_id": new_id(Prefix.CLUSTER)},
+            {"name": "x", "region_id": "reg_"},
+            {"name": "x", "region_id": REGION.upper()},
+            {"name": "x", "region_id": REGION + "0" * 30},
+            {"name": "x", "region_id": None},
+        ],
+    ),
+    (
+        "POST",
+        "/v1/clusters",
+        "network_profile",
+        [{"name": "x", "region_id": REGION, "network_profile": value} for value in ("x", 1, None)],
+    ),
+    ("POST", "/v1/clusters", CANARY, [{"name": "x", "region_id": REGION, CANARY: CANARY}]),
+    ("POST", "/v1/regions", "slug", [{"name": "x", "slug": "y"}]),
+]
+
+
+def failure_of(answer: httpx.Response, status: int) -> dict[str, Any]:
+    assert answer.status_code == status, answer.text
+    assert contract.differences(answer.json(), contract.ERROR) == [], answer.text
+    error: dict[str, Any] = answer.json()["errors"][0]
+    return error
+
+
+@pytest.fixture(scope="module")
+def person(gate: Gate) -> Person:
+    return gate.new_person()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_written(gate: Gate, person: Person) -> Any:  # noqa: ANN401 - a generator
+    tables = ("api_tokens", "audit_events", "clusters", "idempotency_keys", "operations", "regions")
+    before = {table: gate.count(table, person.workspace) for table in tables}
+    yield
+    assert {table: gate.count(table, person.workspace) for table in tables} == before
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "field", "body"),
+    [(m, p, field, body) for m, p, field, bodies in WRONG_FIELDS for body in bodies],
+)
+async def test_a_wrong_field_is_named(
+    person: Person,
+    method: str,
+    path: str,
+    field: str,
+    body: Any,  # noqa: ANN401 - whatever is wrong
+) -> None:
+    answer = await person.call(method, path, json=body, headers={"idempotency-key": "k"})
+    error = failure_of(answer, 422)
+    assert error["path"] == ["body", field]
+    assert error["metadata"]["reason"] == "INVALID_ARGUMENT"
+
+
+async def test_what_was_sent_is_never_shown_back(person: Person) -> None:
+    bodies: list[Any] = [
+        {"name": CANARY * 10, "region_id": CANARY, "network_profile": CANARY},
+        {"name": [CANARY], "region_id": {"x": CANARY}},
+        [CANARY],
+        CANARY,
+    ]
+    for body in bodies:
+        answer = await person.post("/v1/clusters", body)
+        failure_of(answer, 422)
+        assert CANARY not in answer.text
+    sent = {"name": "x", "kubeconfig": CANARY, "provider": CANARY}
+    path = f"/v1/clusters/{new_id(Prefix.CLUSTER)}"
+    answer = await person.call("PATCH", path, json=sent, headers={"if-match": "1"})
+    failure_of(answer, 422)
+    assert CANARY not in answer.text
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"{",
+        b'{"name": "x",}',
+        b"\xff\xfe",
+        b'{"name": "\xff"}',
+        b"[" * 100_000,
+        b'{"name": ' + b"9" * 5000 + b"}",
+        b"name=x",
+    ],
+)
+async def test_a_body_that_is_no_json_is_refused(person: Person, content: bytes) -> None:
+    answer = await person.call(
+        "POST", "/v1/regions", content=content, headers={"content-type": "application/json"}
+    )
+    assert failure_of(answer, 400)["metadata"]["reason"] == "INVALID_ARGUMENT"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b'{"name": "\\ud800"}', b'{"name": "x", "\\ud800": 1}', b'{"name": NaN}', b"null", b"[]", b""],
+)
+async def test_json_that_is_no_region_is_refused(person: Person, content: bytes) -> None:
+    answer = await person.call(
+        "POST", "/v1/regions", content=content, headers={"content-type": "application/json"}
+    )
+    assert failure_of(answer, 422)["path"][0] == "body"
+
+
+async def test_a_body_without_its_content_type_is_refused(person: Person) -> None:
+    for kind in ("text/plain", "application/x-www-form-urlencoded", "nonsense"):
+        answer = await person.call(
+            "POST", "/v1/regions", content=b'{"name": "x"}', headers={"content-type": kind}
+        )
+        assert "content-type: application/json" in failure_of(answer, 422)["message"]
+
+
+@pytest.mark.parametrize("path", ["/v1/regions", "/v1/operations/op_x:cancel"])
+async def test_a_body_of_a_megabyte_is_refused(person: Person, path: str) -> None:
+    async def chunks() -> Any:  # noqa: ANN401 - an asynchronous generator
+        for _ in range(1024):
+            yield b" " * 1024
+
+    sent = {"content-type": "application/json"}
+    announced = await person.call("POST", path, content=b" " * 1024 * 1024, headers=sent)
+    assert failure_of(announced, 413)["path"] == ["body"]
+    if path == "/v1/regions":
+        failure_of(await person.call("POST", path, content=chunks(), headers=sent), 413)
+
+
+@pytest.mark.parametrize(
+    ("path", "parameter"),
+    [
+        ("/v1/clusters?limit=0", "limit"),
+        ("/v1/clusters?limit=101", "limit"),
+        ("/v1/regions?limit=x", "limit"),
+        ("/v1/workspaces?limit=1.5", "limit"),
+        ("/v1/operations?cursor=", "cursor"),
+        ("/v1/operations?cursor=%00", "cursor"),
+        ("/v1/operations?cursor=%F0%9F%92%A5", "cursor"),
+        ("/v1/clusters?cursor=bm9uc2Vuc2U", "cursor"),
+        ("/v1/clusters?cursor=" + "x" * 1000, "cursor"),
+        ("/v1/operations?owner_type=cluster", "owner_id"),
+        (f"/v1/operations?owner_id={new_id(Prefix.CLUSTER)}", "owner_type"),
+        (f"/v1/operations?owner_type=planet&owner_id={new_id(Prefix.CLUSTER)}", "owner_type"),
+        (f"/v1/operations?owner_type=cluster&owner_id={REGION}", "owner_id"),
+        ("/v1/operations?owner_type=machine&owner_id=%00", "owner_id"),
+        ("/v1/clusters?stat=active", "stat"),
+        ("/v1/quotas?cluster_id=", "cluster_id"),
+    ],
+)
+async def test_a_wrong_query_is_named(person: Person, path: str, parameter: str) -> None:
+    assert failure_of(await person.get(path), 400)["path"] == ["query", parameter]
+
+
+@pytest.mark.parametrize("seconds", ["0", "61", "x", "-1", ""])
+async def test_a_wrong_timeout_of_a_wait_is_named(person: Person, seconds: str) -> None:
+    answer = await person.post(f"/v1/operations/{new_id(Prefix.OPERATION)}:wait?timeout={seconds}")
+    assert failure_of(answer, 400)["path"] == ["query", "timeout"]
+
+
+@pytest.mark.parametrize(
+    ("header", "value"),
+    [
+        ("if-match", None),
+        ("if-match", ""),
+        ("if-match", "x" * 257),
+        ("idempotency-key", ""),
+        ("idempotency-key", "x" * 65),
+        ("idempotency-key", "\xe4"),
+        ("akua-context", "x" * 54),
+    ],
+)
+async def test_a_wrong_header_is_named(person: Person, header: str, value: str | None) -> None:
+    headers = {"if-match": "1", "idempotency-key": "k"}
+    if value is None:
+        del headers[header]
+    else:
+        headers[header] = value
+    path = f"/v1/clusters/{new_id(Prefix.CLUSTER)}:suspend"
+    raw = {name: text.encode("latin-1") for name, text in headers.items()}
+    assert failure_of(await person.post(path, headers=raw), 400)["path"] == ["header", header]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/", 404),
+        ("GET", "/v1", 404),
+        ("GET", "/v1/clusters/", 404),
+        ("GET", "/v1/machines", 404),
+        ("POST", "/v1/clusters:import", 404),
+        ("GET", "/v1/quotas/compute%2Fplanets", 404),
+        ("PUT", "/v1/clusters", 405),
+        ("DELETE", "/v1/clusters", 405),
+        ("PATCH", f"/v1/operations/{new_id(Prefix.OPERATION)}", 405),
+        ("GET", f"/v1/operations/{new_id(Prefix.OPERATION)}:wait", 404),
+    ],
+)
+async def test_an_address_or_a_method_that_is_not_there_fails_as_everything_else(
+    person: Person, method: str, path: str, status: int
+) -> None:
+    answer = await person.call(method, path)
+    failure_of(answer, status)
+    allowed = {"/v1/clusters": "GET, POST"}.get(path, "GET")
+    assert answer.headers.get("allow") == (allowed if status == 405 else None)
+
+
+async def test_a_given_request_id_is_kept_if_it_can_be_one(person: Person) -> None:
+    for given in ("req-1", "A" * 64):
+        answer = await person.get("/v1/nothing", headers={"x-request-id": given})
+        assert answer.headers["x-request-id"] == given
+    for given in ("", "a" * 65, "a b", "<script>"):
+        answer = await person.get("/healthz", headers={"x-request-id": given})
+        assert answer.headers["x-request-id"].startswith("req_")

@@ -1,0 +1,114 @@
+"""What belongs to somebody else is, to the byte, what does not exist."""
+
+import pytest
+
+from domain.identifiers import Prefix, new_id
+from tests.api.gate import JSON, Gate, Person
+
+# Every route that takes an id: the kind of thing, the method, the rest of the path, and a body.
+ROUTES = [
+    (Prefix.WORKSPACE, "GET", "/v1/workspaces/{}", None),
+    (Prefix.WORKSPACE, "PATCH", "/v1/workspaces/{}", {"name": "mine"}),
+    (Prefix.API_TOKEN, "DELETE", "/v1/api_tokens/{}", None),
+    (Prefix.CLUSTER, "GET", "/v1/clusters/{}", None),
+    (Prefix.CLUSTER, "PATCH", "/v1/clusters/{}", {"name": "mine"}),
+    (Prefix.CLUSTER, "DELETE", "/v1/clusters/{}", None),
+    (Prefix.CLUSTER, "POST", "/v1/clusters/{}:suspend", None),
+    (Prefix.CLUSTER, "POST", "/v1/clusters/{}:resume", None),
+    (Prefix.CLUSTER, "GET", "/v1/clusters/{}/kubeconfig", None),
+    (Prefix.OPERATION, "GET", "/v1/operations/{}", None),
+    (Prefix.OPERATION, "POST", "/v1/operations/{}:wait", None),
+    (Prefix.OPERATION, "POST", "/v1/operations/{}:cancel", None),
+    (Prefix.CLUSTER, "GET", "/v1/quotas?cluster_id={}", None),
+]
+
+
+async def things_of(gate: Gate, person: Person) -> dict[Prefix, str]:
+    cluster = await gate.new_active_cluster(person)
+    token = (await person.post("/v1/api_tokens", {"name": "x"})).json()
+    operation = (await person.get("/v1/operations")).json()["data"][0]
+    return {
+        Prefix.WORKSPACE: person.workspace,
+        Prefix.API_TOKEN: token["id"],
+        Prefix.CLUSTER: cluster["id"],
+        Prefix.OPERATION: operation["id"],
+        Prefix.REGION: cluster["region_id"],
+    }
+
+
+@pytest.fixture(scope="session")
+async def foreign(gate: Gate) -> dict[Prefix, str]:
+    return await things_of(gate, gate.new_person())
+
+
+@pytest.mark.parametrize(("prefix", "method", "path", "body"), ROUTES)
+async def test_a_foreign_id_and_an_unknown_one_and_a_malformed_one_are_the_same_404(
+    gate: Gate,
+    foreign: dict[Prefix, str],
+    prefix: Prefix,
+    method: str,
+    path: str,
+    body: JSON | None,
+) -> None:
+    person = gate.new_person()
+    identifiers = [
+        foreign[prefix],
+        new_id(prefix),
+        new_id(Prefix.USER),
+        foreign[Prefix.REGION],
+        f"{prefix}_{'F' * 32}",
+        f"{prefix}_{'0' * 31}%00",
+        "x" * 60,
+    ]
+    answers = [
+        await person.call(method, path.format(value), json=body, headers={"if-match": "1"})
+        for value in identifiers
+        # The query says what is too long for it before anything is looked up.
+        if "?" not in path or len(value) < 54
+    ]
+    assert {answer.status_code for answer in answers} == {404}, [a.text for a in answers]
+    assert len({answer.text for answer in answers}) == 1
+    workspace_token = (await person.post("/v1/api_tokens", {"name": "x"})).json()["token"]
+    bearer = Person(person.user_id, person.workspace, workspace_token, person.client)
+    as_token = await bearer.call(
+        method, path.format(foreign[prefix]), json=body, headers={"if-match": "1"}
+    )
+    assert as_token.status_code in {403, 404}
+    assert foreign[prefix] not in as_token.text
+
+
+async def test_a_foreign_region_cannot_be_used(gate: Gate, foreign: dict[Prefix, str]) -> None:
+    person = gate.new_person()
+    own = await gate.new_active_cluster(person)
+    answers = []
+    for region in (foreign[Prefix.REGION], new_id(Prefix.REGION)):
+        body = {"name": "x", "region_id": region}
+        path = f"/v1/clusters/{own['id']}"
+        answers += [
+            await person.post("/v1/clusters", body),
+            await person.call("PATCH", path, json=body, headers={"if-match": own["etag"]}),
+        ]
+    assert {answer.status_code for answer in answers} == {404}
+    assert len({answer.text for answer in answers}) == 1
+    assert answers[0].json()["errors"][0]["path"] == ["body", "region_id"]
+
+
+async def test_lists_show_nothing_of_others(gate: Gate, foreign: dict[Prefix, str]) -> None:
+    person = gate.new_person()
+    for noun in ("clusters", "operations", "regions", "api_tokens"):
+        assert (await person.get(f"/v1/{noun}")).json()["data"] == [], noun
+    owned = {"owner_type": "cluster", "owner_id": foreign[Prefix.CLUSTER]}
+    assert (await person.get("/v1/operations", params=owned)).json()["data"] == []
+    workspaces = (await person.get("/v1/workspaces")).json()["data"]
+    assert [workspace["id"] for workspace in workspaces] == [person.workspace]
+
+
+async def test_nothing_of_the_other_workspace_was_changed_by_all_this(
+    gate: Gate, foreign: dict[Prefix, str]
+) -> None:
+    with gate.administrator() as connection:
+        state, name, active = connection.execute(
+            "SELECT state, name, active_operation_id FROM clusters WHERE id = %s",
+            (foreign[Prefix.CLUSTER],),
+        ).fetchone() or (None, None, None)
+    assert (state, name, active) == ("active", "test", None)
