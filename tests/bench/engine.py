@@ -11,27 +11,23 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 from pydantic import BaseModel
-from temporalio import activity
 from temporalio.client import Client
 from temporalio.worker import Worker
 
-from activities.control_planes import ControlPlaneActivities, Validity
 from activities.interceptor import ActivityInterceptor
-from activities.openbao import OpenBaoActivities
-from activities.records import ReachedActive, RecordActivities
-from domain.cluster import HostedControlPlane
 from domain.names import task_queue_of_host, workflow_id_of
 from domain.operation import OPERATIONS, OperationType
 from infra.database.records.steps import StepRecords
 from infra.settings import DatabaseSettings, TemporalSettings
 from tests.bench.measure import Figures, compare
+from tests.no_ops import NO_OPS
 from tests.platform import Platform
 from tests.servers import Servers, running_servers
 from worker import sandbox
@@ -119,33 +115,11 @@ def _cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / TICKS
 
 
-def _no_op(real: Callable[..., Any], result: Any = None) -> Callable[..., Awaitable[Any]]:  # noqa: ANN401 - any activity's
-    """Return an activity of the same name and input that does nothing."""
-    name = real.__name__
-
-    async def nothing(_input: HostedControlPlane) -> Any:  # noqa: ANN401 - any activity's
-        return result
-
-    async def nothing_reached(_input: ReachedActive) -> None:
-        return None
-
-    chosen = nothing_reached if real is RecordActivities.record_active else nothing
-    return activity.defn(name=name)(chosen)
-
-
 async def _serve(kind: str, settings: WorkerInput, stop: IO[str]) -> None:
     client = await Client.connect(settings.temporal.address)
     steps = StepRecords(settings.database)
     interceptors = [ActivityInterceptor(steps)] if kind == "ours" else []
-    activities = [
-        _no_op(OpenBaoActivities.ensure_secret_space),
-        _no_op(OpenBaoActivities.ensure_authorities),
-        _no_op(ControlPlaneActivities.ensure_credentials, Validity(renew_after=0, expire_at=0)),
-        _no_op(ControlPlaneActivities.start_components),
-        _no_op(ControlPlaneActivities.wait_until_ready),
-        _no_op(RecordActivities.record_active),
-    ]
-    shared: dict[str, Any] = {"activities": activities, "interceptors": interceptors}
+    shared: dict[str, Any] = {"activities": NO_OPS, "interceptors": interceptors}
     with ThreadPoolExecutor() as threads:
         async with (
             Worker(

@@ -3,8 +3,10 @@
 import contextlib
 import http.client
 import os
+import shutil
 import signal
 import ssl
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,9 +17,16 @@ import pytest
 from domain.cluster import Component, HostedControlPlane, Leaf
 from domain.errors import BulkheadError, Reason
 from infra.control_planes.certificates import LEAF_LIFETIME_SECONDS
+from infra.control_planes.commands import programs_of
+from infra.control_planes.diagnosis import busy_ports
+from infra.control_planes.layout import Layout
 from infra.control_planes.processes import ProcessBackend
+from infra.control_planes.readiness import served_certificate
 from infra.openbao.authorities import Authority
 from tests.infra.control_planes.host import Host, nothing_meanwhile
+
+# Enough that all of them miss once in a million runs.
+KILLS = 40
 
 # How long a client that asks all the time may wait for one answer while certificates are renewed.
 ANSWERS_WITHIN_SECONDS = 2.0
@@ -65,6 +74,28 @@ def test_a_control_plane_killed_while_it_starts_becomes_ready(host: Host) -> Non
             _kill(host, cluster, component)
         host.start(cluster)
         assert None not in host.pids(cluster)
+    finally:
+        host.remove(cluster)
+
+
+def test_an_etcd_killed_before_it_knew_itself_begins_again(host: Host) -> None:
+    cluster = host.new_cluster()
+    layout = host.layout(cluster)
+    try:
+        host.prepare(cluster)
+        # Of the kills at this moment about one in three leaves a log without the membership.
+        for _ in range(KILLS):
+            shutil.rmtree(layout.etcd_data / "member", ignore_errors=True)
+            with _etcd(layout):
+                _until((layout.etcd_data / "member" / "wal").exists, pause=0.0001)
+            with _etcd(layout):
+                _until(lambda: bool(busy_ports(layout)))
+                time.sleep(1)
+                if served_certificate("127.0.0.1", layout.etcd_port) is None:
+                    break
+        else:
+            pytest.fail("no kill left an etcd that hangs")
+        host.start(cluster)
     finally:
         host.remove(cluster)
 
@@ -226,6 +257,24 @@ def _fingerprint(host: Host, cluster: HostedControlPlane) -> dict[str, tuple[byt
     return {str(path): (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
 
 
+@contextlib.contextmanager
+def _etcd(layout: Layout) -> Iterator[None]:
+    """Run the cluster's etcd by hand, and kill it."""
+    etcd = programs_of(layout)[0]
+    with subprocess.Popen(
+        etcd.command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        user=etcd.uid,
+        group=etcd.uid,
+        extra_groups=None if etcd.uid is None else [],
+    ) as process:
+        try:
+            yield
+        finally:
+            process.kill()
+
+
 def _kill(host: Host, cluster: HostedControlPlane, component: Component) -> None:
     status = {found.component: found for found in host.backend.describe(cluster).components}
     pid = status[component].pid
@@ -233,8 +282,8 @@ def _kill(host: Host, cluster: HostedControlPlane, component: Component) -> None
     os.kill(pid, signal.SIGKILL)
 
 
-def _until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+def _until(condition: Callable[[], object], seconds: float = 20.0, *, pause: float = 0.05) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
-        time.sleep(0.05)
+        time.sleep(pause)
