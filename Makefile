@@ -52,8 +52,13 @@ lock: $(filter .uv/bin/uv,$(UV)) ## Resolve the locks again; newer versions with
 programs: setup ## Find, build or download the pinned Kubernetes and etcd programs
 	$(BIN)/python -m infra.tools
 
+# For targets that need them and have something else to print; progress is on standard error.
+.PHONY: made-programs
+made-programs: setup
+	@$(BIN)/python -m infra.tools >/dev/null
+
 .PHONY: up
-up: programs ## Start the stack on this machine, or bring it to the newest state
+up: made-programs ## Start the stack on this machine, or bring it to the newest state
 	$(BIN)/python -m infra.embedded up
 
 .PHONY: down
@@ -65,7 +70,7 @@ status: setup ## Say what runs, and where
 	$(BIN)/python -m infra.embedded status
 
 .PHONY: demo
-demo: programs ## Create a real Kubernetes cluster through the public API and use it
+demo: made-programs ## Create a real Kubernetes cluster through the public API and use it
 	$(BIN)/python -m cli.demo
 
 .PHONY: check
@@ -76,16 +81,16 @@ check: setup ## Lint, format, types and layers
 	$(BIN)/lint-imports
 
 .PHONY: test
-test: programs ## Run the tests against real servers, with a sample of the slow matrices
+test: made-programs ## Run the tests against real servers, with a sample of the slow matrices
 	$(BIN)/pytest -m "not full" $(ARGS)
 
 .PHONY: test-full
-test-full: programs ## Run all the tests
+test-full: made-programs ## Run all the tests
 	$(BIN)/pytest $(ARGS)
 
 .PHONY: bench
-bench: programs ## Measure, ours and bare interleaved; prints JSON
-	$(BIN)/python -m tests.bench
+bench: made-programs ## Measure, ours and bare interleaved; prints JSON
+	@$(BIN)/python -m tests.bench
 
 .PHONY: compose-test
 compose-test: setup ## Build and start docker-compose.yml, create a cluster in it, end it

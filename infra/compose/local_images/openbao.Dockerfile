@@ -1,0 +1,4 @@
+ARG BASE
+FROM ${BASE}
+COPY bao /usr/bin/bao
+ENTRYPOINT ["bao"]

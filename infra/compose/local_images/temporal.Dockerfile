@@ -1,0 +1,4 @@
+ARG BASE
+FROM ${BASE}
+COPY temporal /usr/local/bin/temporal
+ENTRYPOINT ["temporal"]
