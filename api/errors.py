@@ -9,6 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from typing_extensions import TypedDict
 
+from api.methods import methods_of
 from domain.errors import BulkheadError, Reason
 
 # Seconds after which a client may try again what was refused for the moment.
@@ -45,7 +46,7 @@ class ErrorBody(TypedDict):
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Return the `responses` of a route that fails with these statuses, for OpenAPI."""
-    return {status: {"model": ErrorBody} for status in (400, 401, *statuses, 429, 500, 503)}
+    return {status: {"model": ErrorBody} for status in (400, 401, *statuses, 413, 429, 500, 503)}
 
 
 def install_error_handlers(app: FastAPI) -> None:
@@ -74,11 +75,12 @@ async def _on_bulkhead_error(_request: Request, error: Exception) -> Response:
     return error_response(error)
 
 
-async def _on_http_exception(_request: Request, error: Exception) -> Response:
+async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class alone
     reason, message = _HTTP_REASONS.get(error.status_code, _UNREADABLE)
     response = error_response(BulkheadError(reason, message, status=error.status_code))
-    response.headers.update(error.headers or {})
+    if error.status_code == 405:  # noqa: PLR2004 - the status that this header belongs to
+        response.headers["allow"] = methods_of(request.app, request.url.path)
     return response
 
 

@@ -25,9 +25,24 @@ from infra.temporal.client import TemporalConnection
 def main() -> None:
     """Run until SIGTERM or SIGINT."""
     settings = ApiProcessSettings()  # read from the environment
+    check(settings.api)
     configure_logging(settings.log.level)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(run(settings))
+
+
+def check(settings: ApiSettings) -> None:
+    """Refuse settings that would do something else than they seem to.
+
+    Raises:
+        SystemExit: it says what to set.
+    """
+    if settings.http_address is None and settings.https_address is None:
+        message = "Set API__HTTP_ADDRESS, API__HTTPS_ADDRESS or both: nothing is listened on."
+        raise SystemExit(message)
+    if (settings.certificate_file is None) != (settings.certificate_key_file is None):
+        message = "Set both API__CERTIFICATE_FILE and API__CERTIFICATE_KEY_FILE, or neither."
+        raise SystemExit(message)
 
 
 async def run(settings: ApiProcessSettings) -> None:

@@ -20,13 +20,15 @@ _GRACE_SECONDS: Final = 10
 # operation keeps its connection and a TLS handshake.
 _KEEP_ALIVE_SECONDS: Final = 30
 
+_MAXIMUM_HEAD_BYTES: Final = 64 * 1024
+
 _UNREADABLE: Final = json.dumps(
     {
         "success": False,
         "errors": [
             {
                 "code": REASONS[Reason.INVALID_ARGUMENT].code,
-                "message": "This is not a readable HTTP/1.1 request.",
+                "message": "This is no HTTP/1.1 request, or its headers are too long.",
                 "metadata": {"reason": Reason.INVALID_ARGUMENT},
             }
         ],
@@ -37,7 +39,27 @@ _UNREADABLE: Final = json.dumps(
 
 
 class _Protocol(HttpToolsProtocol):
-    """Answers what is no HTTP with the contract's error body, as everything else."""
+    """Bounds the head of a request, and answers what is no HTTP as everything else is answered."""
+
+    _in_head = False
+    _head_bytes = 0
+
+    def on_message_begin(self) -> None:
+        self._in_head, self._head_bytes = True, 0
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        super().on_headers_complete()
+
+    def data_received(self, data: bytes) -> None:
+        # The parser keeps a head that never ends, however long it gets.
+        if self._in_head:
+            self._head_bytes += len(data)
+            if self._head_bytes > _MAXIMUM_HEAD_BYTES:
+                self.send_400_response("")
+                return
+        super().data_received(data)
 
     def send_400_response(self, _msg: str) -> None:
         self.transport.write(

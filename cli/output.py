@@ -87,21 +87,24 @@ class Output:
         """Print a text exactly as it is, for a pipe."""
         self._out.write(text)
 
-    def say(self, *parts: str | tuple[str, str]) -> None:
-        """Print one line of the result for a person; each part may carry a style."""
-        if not self.as_json:
-            _print_line(self._out_console, self._out, parts)
+    def say(self, *parts: str | tuple[str, str], copied: bool = False) -> None:
+        """Print one line of the result for a person; each part may carry a style.
 
-    def note(self, *parts: str | tuple[str, str]) -> None:
-        """Print one line beside the result: a hint, progress."""
+        `copied`: it is meant to be copied, so no line break may be put into it.
+        """
+        if not self.as_json:
+            _print_line(self._out_console, self._out, parts, copied=copied)
+
+    def note(self, *parts: str | tuple[str, str], copied: bool = False) -> None:
+        """Print one line beside the result: a hint, progress; `copied` as in `say`."""
         if self.shows_progress:
-            _print_line(self.progress_console, self._err, parts)
+            _print_line(self.progress_console, self._err, parts, copied=copied)
 
     def next_commands(self, *commands: str) -> None:
         """Tell a person what they may want to type next."""
         if not self.as_json:
             for command in commands:
-                self.say(("  next: ", "dim"), (clean(command), "cyan"))
+                self.say(("  next: ", "dim"), (clean(command), "cyan"), copied=True)
 
     def listing(
         self, entries: Sequence[dict[str, Any]], columns: Sequence[Column], empty: Sequence[str]
@@ -144,7 +147,7 @@ class Output:
             _print_line(self.progress_console, self._err, line)
         for command in failure.next_commands:
             line = (("  next: ", "dim"), (clean(command), "cyan"))
-            _print_line(self.progress_console, self._err, line)
+            _print_line(self.progress_console, self._err, line, copied=True)
 
 
 def _console(stream: TextIO) -> Console:
@@ -154,9 +157,15 @@ def _console(stream: TextIO) -> Console:
     )
 
 
-def _print_line(console: Console, stream: TextIO, parts: Sequence[str | tuple[str, str]]) -> None:
+def _print_line(
+    console: Console,
+    stream: TextIO,
+    parts: Sequence[str | tuple[str, str]],
+    *,
+    copied: bool = False,
+) -> None:
     if console.is_terminal:
-        console.print(Text.assemble(*parts), soft_wrap=True)
+        console.print(Text.assemble(*parts), soft_wrap=copied)
     else:
         text = "".join(part if isinstance(part, str) else part[0] for part in parts)
         stream.write(text.rstrip() + "\n")

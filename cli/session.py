@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from functools import cached_property
 
-from cli.client import ApiClient, JsonObject, segment
+from cli.client import ApiClient, JsonObject, RetryPolicy, segment
 from cli.configuration import Configuration, Connection, Wishes
 from cli.errors import CliError, ExitCode
 from cli.output import Output
@@ -47,10 +47,12 @@ class Session:
         output: Output,
         wishes: Wishes,
         configuration: Configuration | None = None,
+        retry: RetryPolicy | None = None,
     ) -> None:
         self.output = output
         self.wishes = wishes
         self.configuration = configuration or Configuration()
+        self._retry = retry
 
     @cached_property
     def connection(self) -> Connection:
@@ -75,7 +77,12 @@ class Session:
 
     def client_for(self, connection: Connection, workspace_id: str | None) -> ApiClient:
         """Return a client that tells a person about pauses before it asks again."""
-        return ApiClient(connection, workspace_id=workspace_id, on_retry=self._tell_retry)
+        return ApiClient(
+            connection,
+            workspace_id=workspace_id,
+            retry=self._retry,
+            on_retry=self._tell_retry,
+        )
 
     def close(self) -> None:
         """Close what was opened."""

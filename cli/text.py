@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 _MINUTE = 60
 _HOUR = 60 * _MINUTE
 _DAY = 24 * _HOUR
+_SECONDS_WITH_HUNDREDTHS = 10
 _SECONDS_WITH_DECIMALS = 100
 
 # Categories of Unicode that can move a cursor, change colours or reorder what is shown:
@@ -24,9 +25,9 @@ def clean(value: object) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return seconds as a person says them: `4.2 s`, `3 min 20 s`, `2 h 5 min`."""
+    """Return seconds as a person says them: `4.20 s`, `3 min 20 s`, `2 h 5 min`."""
     seconds = max(seconds, 0.0)
-    if seconds < 1:
+    if seconds < _SECONDS_WITH_HUNDREDTHS:
         return f"{seconds:.2f} s"
     if seconds < _SECONDS_WITH_DECIMALS:
         return f"{seconds:.1f} s"

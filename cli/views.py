@@ -51,7 +51,9 @@ class LiveView:
             table.add_row(*self._cells(step))
         parts: list[RenderableType] = [head, Text(f"  {clean(operation['id'])}", "dim")]
         if progress.operation["steps"]:
-            parts.append(Padding(table, (0, 0, 0, 2)))
+            # Not padded to the screen's edge: the ^C that a terminal echoes there would begin a
+            # line of its own, and the redrawing would miss the first line by one.
+            parts.append(Padding(table, (0, 0, 0, 2), expand=False))
         if progress.notice:
             parts.append(Text(f"  {progress.notice}", "yellow"))
         return Group(*parts)

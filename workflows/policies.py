@@ -39,8 +39,8 @@ SERVICE_CALL = Policy(timedelta(seconds=30), timedelta(minutes=10), _QUICKLY)
 # Files and processes of one control-plane host. Stopping waits for etcd, which takes up to 8 s.
 HOST_CALL = Policy(timedelta(minutes=2), timedelta(minutes=10), _QUICKLY)
 
-# A control plane answers after about 5 s alone, and after about 3 minutes when 20 start at once
-# on two cores.
+# A control plane answers after about 5 s alone, and after 96 s when 20 start at once on two cores
+# (`make bench`, fleet).
 UNTIL_READY = Policy(timedelta(minutes=10), timedelta(minutes=15), _QUICKLY)
 
 # Waits for another operation to unwind, which may itself wait for a dependency to come back.

@@ -4,9 +4,7 @@
 
 import asyncio
 import base64
-import json
 from dataclasses import dataclass
-from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -100,33 +98,27 @@ def _make(openbao: ApiOpenBao, disclosure: _Disclosure) -> str:
 
 
 def _render(disclosure: _Disclosure, authority: str, certificate: str, private_key: str) -> str:
-    name, user = disclosure.cluster_id, disclosure.principal_id
-    document: dict[str, Any] = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "clusters": [
-            {
-                "name": name,
-                "cluster": {
-                    "server": disclosure.server,
-                    "certificate-authority-data": _embedded(authority),
-                },
-            }
-        ],
-        "users": [
-            {
-                "name": user,
-                "user": {
-                    "client-certificate-data": _embedded(certificate),
-                    "client-key-data": _embedded(private_key),
-                },
-            }
-        ],
-        "contexts": [{"name": name, "context": {"cluster": name, "user": user}}],
-        "current-context": name,
-    }
-    # JSON is YAML, and needs no library that the API's image would carry for this alone.
-    return json.dumps(document, indent=2) + "\n"
+    """Write the file. Every value is an id of ours, an address or base64: none needs quotes."""
+    return f"""\
+apiVersion: v1
+kind: Config
+clusters:
+- name: {disclosure.cluster_id}
+  cluster:
+    server: {disclosure.server}
+    certificate-authority-data: {_embedded(authority)}
+users:
+- name: {disclosure.principal_id}
+  user:
+    client-certificate-data: {_embedded(certificate)}
+    client-key-data: {_embedded(private_key)}
+contexts:
+- name: {disclosure.cluster_id}
+  context:
+    cluster: {disclosure.cluster_id}
+    user: {disclosure.principal_id}
+current-context: {disclosure.cluster_id}
+"""
 
 
 def _embedded(pem: str) -> str:

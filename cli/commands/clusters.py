@@ -1,6 +1,6 @@
 """Clusters: the main job."""
 
-import json
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from cli.client import JsonObject, segment
+from cli.completion import names_of
 from cli.errors import ApiError, CliError, ExitCode
 from cli.options import NoWaitOption, command
 from cli.output import Column
@@ -27,7 +28,13 @@ _COLUMNS = (
     Column("ID", "id"),
 )
 
-ClusterArgument = Annotated[str, typer.Argument(metavar="CLUSTER", help="Id or exact name.")]
+# Certificates and keys in base64; no name, address or id is that long.
+_ENCODED = re.compile(r"[A-Za-z0-9+/=]{120,}")
+
+ClusterArgument = Annotated[
+    str,
+    typer.Argument(metavar="CLUSTER", help="Id or exact name.", autocompletion=names_of(CLUSTER)),
+]
 
 
 @command(
@@ -43,7 +50,11 @@ def create_cluster(
     name: Annotated[str, typer.Argument(metavar="NAME", help="1 to 100 characters.")],
     region: Annotated[
         str | None,
-        typer.Option(metavar="REGION", help="Id or name; may be left out where there is one only."),
+        typer.Option(
+            metavar="REGION",
+            help="Id or name; may be left out where there is one only.",
+            autocompletion=names_of(REGION),
+        ),
     ] = None,
     network_profile: Annotated[
         str | None,
@@ -205,7 +216,9 @@ def fetch_kubeconfig(
         else:
             output.raw(answer["kubeconfig"].rstrip("\n") + "\n")
         return
-    write_private(file, answer["kubeconfig"], replace=force or _is_kubeconfig_of(cluster_id, file))
+    write_private(
+        file, answer["kubeconfig"], replace=force or _is_older(file, answer["kubeconfig"])
+    )
     if output.as_json:
         output.data({"file": str(file.absolute()), "cluster_id": cluster_id})
         return
@@ -217,17 +230,17 @@ def fetch_kubeconfig(
     )
 
 
-def _is_kubeconfig_of(cluster_id: str, file: Path) -> bool:
-    """Whether the file is nothing but an older kubeconfig of this cluster.
+def _is_older(file: Path, kubeconfig: str) -> bool:
+    """Whether the file is an earlier answer: the same but for the certificates and keys in it.
 
-    They are valid for a short time and fetched again under the same name; a file in which a
-    person keeps other clusters must not be lost to that.
+    A kubeconfig is valid for a short time and fetched again under the same name; a file in which
+    a person keeps other clusters must not be lost to that.
     """
     try:
-        clusters = json.loads(file.read_text(encoding="utf-8"))["clusters"]
-        return [entry["name"] for entry in clusters] == [cluster_id]
-    except (OSError, ValueError, KeyError, TypeError):
+        present = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
         return False
+    return _ENCODED.sub("", present) == _ENCODED.sub("", kubeconfig)
 
 
 def _path(cluster: JsonObject) -> str:

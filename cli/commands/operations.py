@@ -52,11 +52,13 @@ def list_operations(
         owner = {"owner_type": "cluster", "owner_id": session.id_of(CLUSTER, cluster)}
     entries = session.client.read_list("/operations", limit=limit, **owner)
     if not session.output.as_json:
-        names = {entry["id"]: entry["name"] for entry in session.client.pages("/clusters")}
+        # A deleted cluster has its name in the operation that created it: the last of its entries.
+        names = {entry["owner_id"]: subject_of(entry) for entry in entries}
+        names |= {entry["id"]: entry["name"] for entry in session.client.pages("/clusters")}
         entries = [
             {
                 **entry,
-                "on": names.get(entry["owner_id"]) or subject_of(entry),
+                "on": names[entry["owner_id"]],
                 "type": type_of(entry),
                 "age": age(entry["started_at"]),
                 "took": duration(OperationProgress(entry).elapsed_seconds),

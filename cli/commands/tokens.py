@@ -55,7 +55,7 @@ def create_token(
         output.data(token)
     elif token.get("token"):
         output.note(f"Token {clean(name)} ({token['id']}); keep it, it is not shown again:")
-        output.say(clean(token["token"]))
+        output.say(clean(token["token"]), copied=True)
     else:
         # The first answer was lost on the way, and the value is only ever told once.
         message = f"The token {token['id']} exists, but its value was lost on the way."

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from cli.client import ApiClient, JsonObject, segment
+from cli.completion import names_of
 from cli.errors import ApiError, CliError, ExitCode
 from cli.options import command
 from cli.output import Column
@@ -22,7 +23,10 @@ _COLUMNS = (
     Column("IN USE", "in_use"),
 )
 
-WorkspaceArgument = Annotated[str, typer.Argument(metavar="WORKSPACE", help="Id, name or slug.")]
+_WORKSPACE_ARGUMENT = typer.Argument(
+    metavar="WORKSPACE", help="Id, name or slug.", autocompletion=names_of(WORKSPACE)
+)
+WorkspaceArgument = Annotated[str, _WORKSPACE_ARGUMENT]
 
 
 @command(
@@ -106,9 +110,7 @@ def update_workspace(
 )
 def use_workspace(
     session: Session,
-    workspace: Annotated[
-        str | None, typer.Argument(metavar="WORKSPACE", help="Id, name or slug.")
-    ] = None,
+    workspace: Annotated[str | None, _WORKSPACE_ARGUMENT] = None,
     none: Annotated[  # noqa: FBT002 - Typer's flags are boolean parameters
         bool, typer.Option("--none", help="Forget the choice; the token's own workspace is used.")
     ] = False,

@@ -60,6 +60,7 @@ class Kubectl:
             CliError: it cannot be written, or reads differently.
         """
         before = self._read()
+        self._output.note()
         if before:
             self._output.note(f"The run before wrote {CONFIG_MAP} at {clean(before)}; still there.")
         value = datetime.now(UTC).isoformat(timespec="milliseconds")
@@ -69,7 +70,6 @@ class Kubectl:
             "metadata": {"name": CONFIG_MAP, "namespace": "default"},
             "data": {_KEY: value},
         }
-        self._output.note()
         self._show(["apply", "--server-side", "-f", "-"], stdin=json.dumps(manifest))
         columns = f"custom-columns=NAME:.metadata.name,WRITTEN:.data.{_KEY}"
         self._show(["get", "configmap", CONFIG_MAP, "-o", columns])
@@ -82,9 +82,9 @@ class Kubectl:
         return self._run(["get", "configmap", CONFIG_MAP, "--ignore-not-found", "-o", path])
 
     def _show(self, arguments: Sequence[str], stdin: str = "") -> None:
-        self._output.note(("$ ", "dim"), ("kubectl " + " ".join(arguments), "bold"))
+        self._output.note(("$ ", "dim"), ("kubectl " + " ".join(arguments), "bold"), copied=True)
         for line in self._run(arguments, stdin).splitlines():
-            self._output.note(f"  {line}")
+            self._output.note(f"  {line}", copied=True)
 
     def _run(self, arguments: Sequence[str], stdin: str = "") -> str:
         result = subprocess.run(

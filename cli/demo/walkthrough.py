@@ -44,6 +44,7 @@ class Walkthrough:
             CliError: something failed; its `next_commands` say what to type.
         """
         output = self._output
+        begin = time.monotonic()
         self._chapter("1. The stack")
         with self._timed("stack is ready"):
             stack = reach_stack(output)
@@ -69,6 +70,7 @@ class Walkthrough:
         with self._timed("ConfigMap written and read back"):
             kubectl.write_and_read_config_map()
         self._chapter("5. How long it took")
+        self._times.append(("altogether", time.monotonic() - begin))
         rows = [{"step": name, "took": duration(seconds)} for name, seconds in self._times]
         output.listing(rows, _TIMES, ())
         self._what_next(stack, kubeconfig, workspace)
@@ -175,7 +177,7 @@ class Walkthrough:
         self._chapter("What next")
         width = max(len(what) for what, _ in suggestions)
         for what, how in suggestions:
-            self._output.note(f"  {what.ljust(width)}  ", (how, "cyan"))
+            self._output.note(f"  {what.ljust(width)}  ", (how, "cyan"), copied=True)
 
 
 def _found_or(found: list[JsonObject], otherwise: str) -> str:

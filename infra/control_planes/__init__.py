@@ -8,7 +8,8 @@ One directory a cluster (`layout.py`) holds everything and goes with the cluster
 user id are functions of its slot. `credentials.py` keeps the files that processes need: leaves
 whose keys are made here and signed in OpenBao, and the keys that OpenBao keeps. `commands.py` has
 the flags, `readiness.py` looks with a client's eyes, `diagnosis.py` says why something does not
-run, and `remains.py` what is left of a removed cluster.
+run, `first_start.py` mends the one start that hangs, and `remains.py` finds what is left of a
+removed cluster.
 
 Waits take a function that is called at least twice a second: it reports that we live, and raises
 when the wait shall end.

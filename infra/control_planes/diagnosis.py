@@ -1,6 +1,7 @@
 """Says why a control plane does not become ready: what its processes do, and their last words."""
 
 import errno
+import logging
 import re
 import socket
 import time
@@ -10,9 +11,12 @@ from typing import Final
 from domain.cluster import Component
 from domain.errors import BulkheadError, Reason
 from infra.control_planes.files import disk_full, free_bytes
+from infra.control_planes.first_start import begin_again, is_stuck
 from infra.control_planes.layout import Layout
 from infra.supervisor.program import ProcessInfo, ProcessState
 from infra.supervisor.supervisor import Supervisor
+
+_logger = logging.getLogger(__name__)
 
 # Below this a process that ends is taken to have ended of it, whatever it says: etcd makes room
 # for 64 MiB of its log at a time.
@@ -56,7 +60,7 @@ class ProcessWatch:
                 self._log_starts[process.log_file] = process.log_file.stat().st_size
 
     def check(self) -> None:
-        """Raise when a component ended for a reason that waiting does not mend.
+        """Mend what is known to hang, and raise when waiting does not mend what ended.
 
         Raises:
             BulkheadError: CAPACITY_UNAVAILABLE for a full disk, CONFLICT for a port that another
@@ -74,13 +78,17 @@ class ProcessWatch:
             if _FULL.search(said) or free_bytes(self._layout.directory) < _LITTLE_SPACE_BYTES:
                 raise disk_full(self._layout.directory)
             if _PORT_TAKEN.search(said):
-                raise port_taken(self._layout)
+                raise port_taken(self._layout, component)
             if self._ends[component] >= _ENDS.get(component, self._ends[component] + 1):
                 raise BulkheadError(
                     Reason.INTERNAL,
                     f"{component} keeps ending. Its last words: {_last_words(said)}",
                     metadata={"component": component},
                 )
+        if is_stuck(self._layout, self._processes.get(Component.ETCD)):
+            _logger.warning("etcd of %s begins again: it hangs", self._layout.name)
+            begin_again(self._supervisor, self._layout)
+            self._look()
 
     def all_run(self) -> bool:
         """Tell whether every component has a process, as of a fresh look."""
@@ -126,7 +134,7 @@ class ProcessWatch:
 def check_ports(layout: Layout) -> None:
     """Raise CONFLICT when a process that is not the cluster's has one of its ports."""
     if busy_ports(layout):
-        raise port_taken(layout)
+        raise port_taken(layout, None)
 
 
 def busy_ports(layout: Layout) -> dict[str, int]:
@@ -147,9 +155,13 @@ def busy_ports(layout: Layout) -> dict[str, int]:
     return busy
 
 
-def port_taken(layout: Layout) -> BulkheadError:
-    """Return the failure for ports that another process listens on."""
-    busy = busy_ports(layout)
+def port_taken(layout: Layout, component: Component | None) -> BulkheadError:
+    """Return the failure for ports, of one component or of any, that another process has."""
+    busy = {
+        name: port
+        for name, port in busy_ports(layout).items()
+        if component is None or name.startswith(component)
+    }
     ports = ", ".join(f"{port} ({name})" for name, port in busy.items()) or "a port of the cluster"
     return BulkheadError(
         Reason.CONFLICT,

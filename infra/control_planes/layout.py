@@ -72,6 +72,11 @@ class Layout:
         return self.directory / "audit-policy.yaml"
 
     @property
+    def was_ready(self) -> Path:
+        """Exists from the first time on that the control plane was ready: etcd's data count."""
+        return self.directory / "was-ready"
+
+    @property
     def client_authorities(self) -> Path:
         """Whom the API server takes identities from: the root, and the node signer below it.
 

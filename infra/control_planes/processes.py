@@ -119,6 +119,8 @@ class ProcessBackend(ControlPlaneBackend):
                 missing = client.what_is_missing()
                 if missing is None:
                     if watch.all_run():
+                        with typed_disk_errors(layout.directory):
+                            layout.was_ready.touch(mode=0o600)
                         return
                     missing = "all components to run"
                 watch.check()

@@ -16,7 +16,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from api.certificates import CertificateFiles, PlatformCertificate, new_context
+from api.main import check
 from infra.openbao.signing import ApiOpenBao
+from infra.settings import ApiSettings
 from tests.api import contract
 from tests.api.gate import Gate
 from tests.api.process import Process, answers, free_port, running_process
@@ -89,6 +91,29 @@ async def test_what_is_no_http_is_answered_as_everything_else(process: Process) 
     writer.close()
     assert head.startswith(b"HTTP/1.1 400 ")
     assert contract.differences(httpx.Response(400, content=body).json(), contract.ERROR) == []
+
+
+async def test_a_head_without_an_end_is_refused(process: Process) -> None:
+    host, port = process.http.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(b"GET /healthz HTTP/1.1\r\nhost: x\r\nx-long: ")
+    for _ in range(40):
+        writer.write(b"x" * 10_000)
+        with contextlib.suppress(ConnectionError):
+            await writer.drain()
+    with contextlib.suppress(ConnectionError):
+        head = await asyncio.wait_for(reader.read(), 10)
+        assert head.startswith(b"HTTP/1.1 400 ")
+    writer.close()
+    await answers(process.http)
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"https_address": "[::]:1", "certificate_file": Path("tls.crt")}]
+)
+def test_settings_that_cannot_be_meant_are_refused(settings: dict[str, object]) -> None:
+    with pytest.raises(SystemExit, match="Set "):
+        check(ApiSettings.model_validate(settings))
 
 
 async def test_a_body_of_a_megabyte_is_refused_before_it_is_sent(process: Process) -> None:

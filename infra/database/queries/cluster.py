@@ -48,7 +48,9 @@ async def find_cluster(
 ) -> ClusterRow | None:
     """Read a cluster; with `lock` nobody else changes it before the end of the transaction."""
     query = select(ClusterRow).where(ClusterRow.id == cluster_id)
-    return (await session.exec(query.with_for_update() if lock else query)).one_or_none()
+    return (
+        await session.exec(query.with_for_update(key_share=True) if lock else query)
+    ).one_or_none()
 
 
 async def admit_cluster(

@@ -14,7 +14,9 @@ async def find_operation(
 ) -> OperationRow | None:
     """Read an operation; with `lock` it does not change before the end of the transaction."""
     query = select(OperationRow).where(OperationRow.id == operation_id)
-    return (await session.exec(query.with_for_update() if lock else query)).one_or_none()
+    return (
+        await session.exec(query.with_for_update(key_share=True) if lock else query)
+    ).one_or_none()
 
 
 async def find_operation_with_steps(

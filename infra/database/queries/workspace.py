@@ -27,7 +27,9 @@ async def find_workspace(
 ) -> WorkspaceRow | None:
     """Read a workspace that the transaction may see."""
     query = select(WorkspaceRow).where(WorkspaceRow.id == workspace_id)
-    return (await session.exec(query.with_for_update() if lock else query)).one_or_none()
+    return (
+        await session.exec(query.with_for_update(key_share=True) if lock else query)
+    ).one_or_none()
 
 
 async def change_workspace(

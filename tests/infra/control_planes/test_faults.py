@@ -90,6 +90,7 @@ def test_a_disk_that_fills_up_is_named_and_the_data_outlives_it(
     filler.unlink()
 
 
+@pytest.mark.full
 @needs_root
 def test_etcd_that_dies_of_a_full_disk_is_told_from_one_that_dies_of_something_else(
     small_host: Host,
@@ -139,6 +140,7 @@ def test_a_port_of_another_process_is_a_conflict_until_it_is_free(host: Host) ->
         host.remove(cluster)
 
 
+@pytest.mark.full
 def test_a_port_that_is_taken_after_the_look_is_a_conflict_too(host: Host) -> None:
     cluster = host.new_cluster()
     try:

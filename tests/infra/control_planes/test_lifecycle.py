@@ -7,6 +7,7 @@ import shutil
 import signal
 import ssl
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,7 +24,9 @@ from infra.control_planes.layout import Layout
 from infra.control_planes.processes import ProcessBackend
 from infra.control_planes.readiness import served_certificate
 from infra.openbao.authorities import Authority
-from tests.infra.control_planes.host import Host, nothing_meanwhile
+from infra.supervisor.configuration import source_root
+from tests.infra.control_planes.host import Host, nothing_meanwhile, running_host
+from tests.servers import Servers
 
 # Enough that all of them miss once in a million runs.
 KILLS = 40
@@ -78,6 +81,7 @@ def test_a_control_plane_killed_while_it_starts_becomes_ready(host: Host) -> Non
         host.remove(cluster)
 
 
+@pytest.mark.full
 def test_an_etcd_killed_before_it_knew_itself_begins_again(host: Host) -> None:
     cluster = host.new_cluster()
     layout = host.layout(cluster)
@@ -126,6 +130,22 @@ def test_a_kill_of_the_hosts_supervisord_brings_every_component_back_once(
     after = host.pids(cluster)
     assert not set(before) & set(after)
     assert len(host.backend.find_remains(cluster)["processes"]) == len(Component)
+
+
+def test_the_host_program_stops_every_control_plane_and_brings_each_back(
+    servers: Servers, tmp_path: Path
+) -> None:
+    with running_host(servers, "stopped") as own, own.cluster() as cluster:
+        kubectl = own.kubectl(cluster, tmp_path)
+        kubectl("create", "configmap", "kept", "--from-literal=text=here")
+        _run_host(own, "--stop")
+        _run_host(own, "--stop")
+        stopped = own.backend.find_remains(cluster)
+        _run_host(own)
+        _run_host(own)
+        own.backend.wait_until_ready(cluster, nothing_meanwhile)
+        assert (stopped["processes"], stopped["ports"]) == ([], [])
+        assert kubectl("get", "configmap", "kept", "-o", "jsonpath={.data.text}") == "here"
 
 
 def test_certificates_are_renewed_while_the_api_keeps_answering(
@@ -273,6 +293,19 @@ def _etcd(layout: Layout) -> Iterator[None]:
             yield
         finally:
             process.kill()
+
+
+def _run_host(host: Host, *arguments: str) -> None:
+    environment = {
+        f"CONTROL_PLANES__{name.upper()}": str(value)
+        for name, value in host.settings.model_dump(mode="json").items()
+    }
+    subprocess.run(
+        [sys.executable, "-m", "infra.control_planes.host", *arguments],
+        check=True,
+        cwd=source_root(),
+        env=environment,
+    )
 
 
 def _kill(host: Host, cluster: HostedControlPlane, component: Component) -> None:
