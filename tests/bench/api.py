@@ -25,7 +25,7 @@ WRITES = 100
 WARM_UP = 20
 # No control plane is started, so the host may be as large as the requests need.
 ROOM_BYTES = 1024**4
-SLOTS = 1000
+SLOTS = 200
 
 
 def measure() -> Figures:

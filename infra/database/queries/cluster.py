@@ -48,9 +48,10 @@ async def find_cluster(
 ) -> ClusterRow | None:
     """Read a cluster; with `lock` nobody else changes it before the end of the transaction."""
     query = select(ClusterRow).where(ClusterRow.id == cluster_id)
-    return (
-        await session.exec(query.with_for_update(key_share=True) if lock else query)
-    ).one_or_none()
+    if lock:
+        # As an update would: rows that only refer to this one are not held up.
+        query = query.with_for_update(key_share=True)
+    return (await session.exec(query)).one_or_none()
 
 
 async def admit_cluster(

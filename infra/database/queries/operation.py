@@ -14,9 +14,10 @@ async def find_operation(
 ) -> OperationRow | None:
     """Read an operation; with `lock` it does not change before the end of the transaction."""
     query = select(OperationRow).where(OperationRow.id == operation_id)
-    return (
-        await session.exec(query.with_for_update(key_share=True) if lock else query)
-    ).one_or_none()
+    if lock:
+        # As an update would: rows that only refer to this one are not held up.
+        query = query.with_for_update(key_share=True)
+    return (await session.exec(query)).one_or_none()
 
 
 async def find_operation_with_steps(

@@ -27,9 +27,10 @@ async def find_workspace(
 ) -> WorkspaceRow | None:
     """Read a workspace that the transaction may see."""
     query = select(WorkspaceRow).where(WorkspaceRow.id == workspace_id)
-    return (
-        await session.exec(query.with_for_update(key_share=True) if lock else query)
-    ).one_or_none()
+    if lock:
+        # As an update would: rows that only refer to this one are not held up.
+        query = query.with_for_update(key_share=True)
+    return (await session.exec(query)).one_or_none()
 
 
 async def change_workspace(
