@@ -71,7 +71,7 @@ status: setup ## Say what runs, and where
 
 .PHONY: demo
 demo: made-programs ## Create a real Kubernetes cluster through the public API and use it
-	$(BIN)/python -m cli.demo
+	$(BIN)/python -m cli.demo $(ARGS)
 
 .PHONY: check
 check: setup ## Lint, format, types and layers

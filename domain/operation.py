@@ -126,7 +126,6 @@ OPERATIONS: dict[OperationType, OperationFacts] = {
         "renew-certificates",
         OwnerType.CLUSTER,
         (Step.RENEW_LEAVES, Step.RELOAD_COMPONENTS, Step.WAIT_UNTIL_READY),
-        forward_only=True,
     ),
 }
 

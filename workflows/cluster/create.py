@@ -4,9 +4,9 @@ from temporalio import workflow
 
 from activities.control_planes import ControlPlaneActivities
 from activities.openbao import OpenBaoActivities
-from activities.records import ReachedActive, RecordActivities
 from domain.operation import ClusterOperation, Step
-from workflows.policies import HOST_CALL, SERVICE_CALL, UNTIL_READY
+from workflows.cluster.bring_up import reach_active, start_and_wait
+from workflows.policies import HOST_CALL, SERVICE_CALL
 from workflows.saga import Saga
 
 
@@ -41,26 +41,5 @@ class CreateCluster:
                 on_host=True,
                 undo=ControlPlaneActivities.remove_directory,
             )
-            await saga.step(
-                Step.START_COMPONENTS,
-                ControlPlaneActivities.start_components,
-                plane,
-                HOST_CALL,
-                on_host=True,
-                undo=ControlPlaneActivities.stop_components,
-            )
-            await saga.step(
-                Step.WAIT_UNTIL_READY,
-                ControlPlaneActivities.wait_until_ready,
-                plane,
-                UNTIL_READY,
-                on_host=True,
-            )
-            await saga.succeed(
-                RecordActivities.record_active,
-                ReachedActive(
-                    operation=operation,
-                    renew_after=credentials.renew_after,
-                    expire_at=credentials.expire_at,
-                ),
-            )
+            await start_and_wait(saga, operation)
+            await reach_active(saga, operation, credentials)

@@ -3,23 +3,26 @@
 from temporalio import workflow
 
 from activities.control_planes import ControlPlaneActivities
-from activities.records import ReachedActive, RecordActivities
 from activities.sweeps import SweepActivities, Swept
 from domain.operation import ClusterOperation, Step
-from workflows.policies import HEARTBEAT_TIMEOUT, HOST_CALL, SERVICE_CALL, UNTIL_READY
+from workflows.cluster.bring_up import reach_active, wait_until_ready
+from workflows.policies import HEARTBEAT_TIMEOUT, HOST_CALL, SERVICE_CALL
 from workflows.saga import Saga
 
 
 @workflow.defn
 class RenewCertificates:
-    """Renew one cluster's leaves. A pass that fails is taken up by the schedule's next one."""
+    """Renew one cluster's leaves.
+
+    There is nothing to undo: new leaves are as good as the old ones. A pass that fails or is
+    cancelled leaves the cluster active, and the schedule's next one takes it up.
+    """
 
     @workflow.run
     async def run(self, operation: ClusterOperation) -> None:
         """Write new leaves, then have each component use them, one at a time."""
         plane = operation.control_plane
         async with Saga(operation) as saga:
-            await saga.forward_only()
             credentials = await saga.step(
                 Step.RENEW_LEAVES,
                 ControlPlaneActivities.renew_leaves,
@@ -34,21 +37,8 @@ class RenewCertificates:
                 HOST_CALL,
                 on_host=True,
             )
-            await saga.step(
-                Step.WAIT_UNTIL_READY,
-                ControlPlaneActivities.wait_until_ready,
-                plane,
-                UNTIL_READY,
-                on_host=True,
-            )
-            await saga.succeed(
-                RecordActivities.record_active,
-                ReachedActive(
-                    operation=operation,
-                    renew_after=credentials.renew_after,
-                    expire_at=credentials.expire_at,
-                ),
-            )
+            await wait_until_ready(saga, operation)
+            await reach_active(saga, operation, credentials)
 
 
 @workflow.defn

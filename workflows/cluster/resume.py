@@ -3,9 +3,9 @@
 from temporalio import workflow
 
 from activities.control_planes import ControlPlaneActivities
-from activities.records import ReachedActive, RecordActivities
 from domain.operation import ClusterOperation, Step
-from workflows.policies import HOST_CALL, UNTIL_READY
+from workflows.cluster.bring_up import reach_active, start_and_wait
+from workflows.policies import HOST_CALL
 from workflows.saga import Saga
 
 
@@ -26,26 +26,5 @@ class ResumeCluster:
                 HOST_CALL,
                 on_host=True,
             )
-            await saga.step(
-                Step.START_COMPONENTS,
-                ControlPlaneActivities.start_components,
-                plane,
-                HOST_CALL,
-                on_host=True,
-                undo=ControlPlaneActivities.stop_components,
-            )
-            await saga.step(
-                Step.WAIT_UNTIL_READY,
-                ControlPlaneActivities.wait_until_ready,
-                plane,
-                UNTIL_READY,
-                on_host=True,
-            )
-            await saga.succeed(
-                RecordActivities.record_active,
-                ReachedActive(
-                    operation=operation,
-                    renew_after=credentials.renew_after,
-                    expire_at=credentials.expire_at,
-                ),
-            )
+            await start_and_wait(saga, operation)
+            await reach_active(saga, operation, credentials)
