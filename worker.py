@@ -72,7 +72,12 @@ _HEARTBEAT_THROTTLE = timedelta(seconds=1)
 # database restored from a backup, gets them back without a restart of the workers.
 _ANNOUNCE_SECONDS = 30.0
 
-_THREADS = 32
+# Deletes that wait for another operation's end hold a place on the control queue, at most one a
+# cluster; the rest are calls of milliseconds, which must always find one.
+_CONTROL_PLACES = 500
+
+# A cluster has one operation at a time, so a host never needs more than its slots.
+_PLACES_BESIDE_THE_SLOTS = 4
 _RETRY_SECONDS = 1.0
 
 Found = TypeVar("Found")
@@ -97,22 +102,26 @@ class WorkerProcess:
         self._temporal = TemporalConnection(settings.temporal)
         self._openbao = OpenBao(settings.openbao)
         self._outbox = Outbox(self._database, self._sweeper, self._temporal)
-        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="activity")
+        self._threads: list[ThreadPoolExecutor] = []
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop` is set; waits for what is not up yet."""
         client = await _unless_set(stop, _when_available(self._temporal.client))
         if client is not None:
             async with AsyncExitStack() as running:
-                for worker in self.workers(client):
+                workers = self.workers(client)
+                for worker in workers:
                     await running.enter_async_context(worker)
                 log.info("worker is ready")
                 await _unless_set(stop, self._keep_announcing(client))
+                # Side by side: one after the other each would take its full time to drain.
+                await asyncio.gather(*(worker.shutdown() for worker in workers))
         await self.close()
 
     async def close(self) -> None:
         """Close what the process holds open."""
-        self._threads.shutdown(wait=False)
+        for threads in self._threads:
+            threads.shutdown(wait=False)
         self._openbao.close()
         await self._steps.close()
         await self._database.close()
@@ -127,6 +136,7 @@ class WorkerProcess:
             self._worker(
                 client,
                 CONTROL_TASK_QUEUE,
+                _CONTROL_PLACES,
                 workflows=WORKFLOWS,
                 activities=[*_activities(control), *_activities(records), *_activities(sweeps)],
             )
@@ -140,6 +150,7 @@ class WorkerProcess:
                 self._worker(
                     client,
                     task_queue_of_host(self._settings.control_planes.host),
+                    self._settings.control_planes.slots + _PLACES_BESIDE_THE_SLOTS,
                     activities=_activities(host),
                 )
             )
@@ -170,17 +181,21 @@ class WorkerProcess:
         self,
         client: Client,
         task_queue: str,
+        places: int,
         *,
         activities: list[Callable[..., Any]],
         workflows: Sequence[type] = (),
     ) -> Worker:
+        # Threads are made when they are needed, and kept.
+        threads = ThreadPoolExecutor(places, thread_name_prefix=task_queue)
+        self._threads.append(threads)
         return Worker(
             client,
             task_queue=task_queue,
             workflows=workflows,
             activities=activities,
-            activity_executor=self._threads,
-            max_concurrent_activities=_THREADS,
+            activity_executor=threads,
+            max_concurrent_activities=places,
             interceptors=[ActivityInterceptor(self._steps), *self._interceptors],
             workflow_runner=sandbox(),
             graceful_shutdown_timeout=_DRAIN,

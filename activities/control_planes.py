@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from temporalio import activity
 from temporalio.exceptions import CancelledError
 
+from activities.records import worker_is_stopping
 from domain.cluster import HostedControlPlane
 from domain.errors import BulkheadError, Reason
 
@@ -117,6 +118,8 @@ def _validity(found: BackendValidity) -> Validity:
 
 
 def _end_if_cancelled() -> None:
+    if activity.is_worker_shutdown():
+        raise worker_is_stopping()
     if activity.is_cancelled():
         message = "The operation was cancelled, or this attempt of the step was given up."
         raise CancelledError(message)

@@ -18,8 +18,10 @@ from temporalio.common import RetryPolicy
 from temporalio.exceptions import ApplicationError, is_cancelled_exception
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, Interceptor
 
+from domain.cluster import HostedControlPlane
 from domain.errors import BulkheadError, Reason
-from domain.names import operation_id_of
+from domain.names import ABANDON_WORKFLOW, operation_id_of
+from domain.operation import UNDO_PREFIX
 from infra.database.records.steps import StepAttempt, StepRecords
 
 _HEARTBEAT_SECONDS = 1.0
@@ -45,10 +47,11 @@ class _Inbound(ActivityInboundInterceptor):
 
     async def execute_activity(self, input: ExecuteActivityInput) -> Any:  # noqa: A002, ANN401 - the SDK's signature
         """Run one attempt."""
-        step = _step_of(input)
+        step: StepAttempt | None = None
         try:
-            if step is not None:
-                await self._steps.started(step)
+            step = _step_of(input)
+            if step is not None and not await self._steps.started(step):
+                return None
             async with _heartbeats(in_thread=not inspect.iscoroutinefunction(input.fn)):
                 result = await super().execute_activity(input)
             if step is not None:
@@ -80,16 +83,36 @@ class _Inbound(ActivityInboundInterceptor):
 
 
 def _step_of(call: ExecuteActivityInput) -> StepAttempt | None:
+    """Return the step that an activity is, None for a schedule's.
+
+    Raises:
+        BulkheadError: PERMISSION_DENIED for a cluster's activity outside an operation's workflow.
+            Whoever reaches Temporal can ask for any activity; the rows say what may be done.
+    """
+    cluster = _cluster_of(call.args[0]) if call.args else None
+    if cluster is None:
+        return None
     info = activity.info()
     operation_id = operation_id_of(info.workflow_id or "")
-    if operation_id is None or not call.args:
-        return None
+    if operation_id is None:
+        raise BulkheadError(
+            Reason.PERMISSION_DENIED, "This activity belongs to the workflow of an operation."
+        )
     return StepAttempt(
-        workspace_id=call.args[0].workspace_id,
+        workspace_id=cluster.workspace_id,
         operation_id=operation_id,
+        cluster_id=cluster.cluster_id,
         name=info.activity_id,
         attempt=info.attempt,
+        takes_back=info.activity_id.startswith(UNDO_PREFIX)
+        or info.workflow_type == ABANDON_WORKFLOW,
     )
+
+
+def _cluster_of(argument: object) -> HostedControlPlane | None:
+    for attribute in ("operation", "control_plane"):
+        argument = getattr(argument, attribute, argument)
+    return argument if isinstance(argument, HostedControlPlane) else None
 
 
 @contextlib.asynccontextmanager

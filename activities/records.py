@@ -45,6 +45,13 @@ class ReachedActive:
         return self.operation.workspace_id
 
 
+def worker_is_stopping() -> BulkheadError:
+    """Return the failure with which a long wait makes way for the next worker."""
+    return BulkheadError(
+        Reason.DEPENDENCY_UNAVAILABLE, "The worker is stopping; the next one goes on waiting."
+    )
+
+
 class RecordActivities:
     """Transactions on the rows of one operation and its cluster."""
 
@@ -59,6 +66,9 @@ class RecordActivities:
         if predecessor is None:
             return
         while not await self._records.has_ended(operation.workspace_id, predecessor):
+            if activity.is_worker_shutdown():
+                raise worker_is_stopping()
+            await self._records.note_waiting(operation, f"operation {predecessor} to end")
             await self._outbox.cancel(operation.workspace_id, predecessor)
             await asyncio.sleep(_PREDECESSOR_POLL_SECONDS)
 

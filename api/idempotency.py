@@ -50,7 +50,7 @@ async def answer_once(
             path=("header", "akua-context"),
             status=400,
         )
-    fingerprint = _fingerprint_of(request, intent)
+    fingerprint = _fingerprint_of(request, scope.caller.principal_id, intent)
     stored = await reserve_key(scope.session, workspace_id, key, fingerprint)
     if stored is not None:
         if stored.fingerprint != fingerprint:
@@ -67,6 +67,8 @@ async def answer_once(
     return JSONResponse(body, status)
 
 
-def _fingerprint_of(request: Request, intent: Mapping[str, Any]) -> bytes:
+def _fingerprint_of(request: Request, principal_id: str, intent: Mapping[str, Any]) -> bytes:
+    # Of the principal too: what one may see of an answer, another may not.
     canonical = json.dumps(intent, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(f"{request.method} {request.url.path}\n{canonical}".encode()).digest()
+    wanted = f"{principal_id} {request.method} {request.url.path}\n{canonical}"
+    return hashlib.sha256(wanted.encode()).digest()

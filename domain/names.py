@@ -10,6 +10,9 @@ from domain.operation import OPERATIONS, OperationType, TypedOperation
 # The queue of every workflow, and of the activities that need no particular host.
 CONTROL_TASK_QUEUE = "control"
 
+# The workflow that closes an operation whose own workflow was lost.
+ABANDON_WORKFLOW = "AbandonOperation"
+
 
 def workflow_id_of(operation_type: OperationType, owner_id: str, operation_id: str) -> str:
     """Return `<noun>/<resource id>/<verb>/<operation id>`, readable in Temporal's UI."""

@@ -112,6 +112,10 @@ class ReadinessClient:
             "roleRef": {"apiGroup": _RBAC, "kind": "ClusterRole", "name": role},
             "subjects": [{"apiGroup": _RBAC, **subject}],
         }
+        # Looked for first: admission comes before the conflict, so a customer's webhook that
+        # refuses everything would make a cluster that has its bindings look unready.
+        if self._http.get(f"{_BINDINGS}/{name}").status_code == _OK:
+            return None
         status = self._http.post(_BINDINGS, json=binding).status_code
         return None if status in {_CREATED, _CONFLICT} else f"the binding {name} (HTTP {status})"
 

@@ -1,5 +1,6 @@
 """The engine of one role, and transactions that are bound to a workspace."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from enum import StrEnum
@@ -14,6 +15,10 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from domain.errors import BulkheadError, Reason
 from infra.settings import DatabaseSettings
+
+# One transaction: milliseconds when the database is well. A frozen server, or a network that drops
+# everything, must not hang its callers.
+ANSWERS_WITHIN_SECONDS = 15.0
 
 
 class DatabaseRole(StrEnum):
@@ -71,11 +76,12 @@ class Database:
         """
         try:
             async with (
+                asyncio.timeout(ANSWERS_WITHIN_SECONDS),
                 _Session(self._engine, expire_on_commit=False) as session,
                 session.begin(),
             ):
                 yield session
-        except (OperationalError, InterfaceError, PoolTimeoutError) as error:
+        except (OperationalError, InterfaceError, PoolTimeoutError, TimeoutError) as error:
             raise unavailable() from error
 
     @asynccontextmanager
@@ -97,6 +103,7 @@ def unavailable() -> BulkheadError:
     """Return the typed failure for a database that does not answer."""
     return BulkheadError(
         Reason.DEPENDENCY_UNAVAILABLE,
-        "The database does not answer; the request changed nothing. Try again in a few seconds.",
+        "The database does not answer. Try again in a few seconds; with the same Idempotency-Key, "
+        "for what was asked may have been done.",
         metadata={"dependency": "postgresql"},
     )

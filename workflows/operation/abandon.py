@@ -5,6 +5,7 @@ from temporalio import workflow
 from activities.control_planes import ControlPlaneActivities
 from activities.records import EndOperation, RecordActivities
 from domain.errors import Reason
+from domain.names import ABANDON_WORKFLOW
 from domain.operation import OperationState, OperationType, Step, TypedOperation
 from workflows.cluster.delete import remove_cluster
 from workflows.policies import HOST_CALL
@@ -16,7 +17,7 @@ _LOST = (
 )
 
 
-@workflow.defn
+@workflow.defn(name=ABANDON_WORKFLOW)
 class AbandonOperation:
     """Take a lost operation back, or finish it where there is only forward; then close it."""
 

@@ -13,7 +13,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from domain.cluster import ClusterState
 from domain.errors import BulkheadError, Reason
-from domain.operation import ClusterOperation, OperationState, OperationType
+from domain.operation import ClusterOperation, OperationState, OperationType, StepStatus
 from infra.database.engine import Database
 from infra.database.records.audit import add_audit_event
 from infra.database.records.operation import notify
@@ -39,6 +39,8 @@ class ClusterRecords:
                 update(OperationRow)
                 .where(
                     col(OperationRow.id) == operation.operation_id,
+                    col(OperationRow.owner_id) == operation.control_plane.cluster_id,
+                    col(OperationRow.state) == OperationState.RUNNING,
                     col(OperationRow.cancel_requested_at).is_(None)
                     | col(OperationRow.cancellable).is_(False),
                 )
@@ -83,12 +85,28 @@ class ClusterRecords:
             await _end(session, operation, row, OperationState.SUCCEEDED)
 
     async def reach_deleted(self, operation: ClusterOperation) -> None:
-        """The cluster and its place are gone."""
+        """The cluster and its place are gone.
+
+        Raises:
+            BulkheadError: ABORTED when the operation does not hold the cluster's lock.
+        """
         async with self._database.workspace(operation.workspace_id) as session:
             row, cluster = await self._hold(session, operation)
-            await _forget(session, operation.control_plane.cluster_id, cluster)
-            if row.state is OperationState.RUNNING:
-                await _end(session, operation, row, OperationState.SUCCEEDED)
+            if row.state is not OperationState.RUNNING:
+                return
+            if cluster is None or cluster.active_operation_id != operation.operation_id:
+                raise _taken_over()
+            await _forget(session, cluster.id, cluster)
+            await _end(session, operation, row, OperationState.SUCCEEDED)
+
+    async def note_waiting(self, operation: ClusterOperation, what: str) -> None:
+        """Say what a running operation waits for; its end takes that back."""
+        async with self._database.workspace(operation.workspace_id) as session:
+            row = await _operation(session, operation.operation_id, lock=True)
+            if row.state is OperationState.RUNNING and row.waiting_for != what:
+                row.waiting_for = what
+                row.version += 1
+                await notify(session, row.id)
 
     async def end_undone(
         self, operation: ClusterOperation, state: OperationState, reason: Reason, message: str
@@ -114,7 +132,10 @@ class ClusterRecords:
                 .with_for_update()
             )
         ).one_or_none()
-        return await _operation(session, operation.operation_id, lock=True), cluster
+        row = await _operation(session, operation.operation_id, lock=True)
+        if row.owner_id != operation.control_plane.cluster_id:
+            raise _taken_over()
+        return row, cluster
 
 
 async def _operation(
@@ -174,19 +195,23 @@ async def _end(
     row.version += 1
     row.completed_at = datetime.now(UTC)
     row.cancellable = False
+    row.waiting_for = None
     details: dict[str, Any] = {"operation_id": row.id}
     if state is OperationState.SUCCEEDED:
         row.response = {"type": row.type, "cluster_id": row.owner_id}
         row.last_error = None
     elif row.error is not None:
         details["reason"] = row.error["reason"]
-    await session.execute(
-        update(OperationStepRow)
-        .where(
-            col(OperationStepRow.operation_id) == row.id,
-            col(OperationStepRow.status) == "pending",
-        )
-        .values(status="skipped")
+    await _close_steps(session, row.id, StepStatus.PENDING, status=StepStatus.SKIPPED)
+    # A cancelled attempt reports nothing.
+    await _close_steps(
+        session,
+        row.id,
+        StepStatus.RUNNING,
+        status=StepStatus.FAILED,
+        completed_at=row.completed_at,
+        next_try_at=None,
+        retryable=False,
     )
     add_audit_event(
         session,
@@ -198,6 +223,22 @@ async def _end(
         details=details,
     )
     await notify(session, row.id)
+
+
+async def _close_steps(
+    session: AsyncSession,
+    operation_id: str,
+    found: StepStatus,
+    **values: Any,  # noqa: ANN401 - columns
+) -> None:
+    await session.execute(
+        update(OperationStepRow)
+        .where(
+            col(OperationStepRow.operation_id) == operation_id,
+            col(OperationStepRow.status) == found,
+        )
+        .values(**values)
+    )
 
 
 def _taken_over() -> BulkheadError:

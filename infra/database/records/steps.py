@@ -4,6 +4,7 @@ Not through the ORM: two writes an attempt are most of what an activity of ours 
 one (`make bench`, engine), so each is one call of a function on a connection in autocommit.
 """
 
+import asyncio
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, LiteralString
@@ -11,8 +12,14 @@ from typing import Final, LiteralString
 from psycopg import OperationalError
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
+from domain.errors import BulkheadError, Reason
 from domain.operation import BOOKKEEPING_PREFIX
-from infra.database.engine import DatabaseRole, unavailable, url_of
+from infra.database.engine import (
+    ANSWERS_WITHIN_SECONDS,
+    DatabaseRole,
+    unavailable,
+    url_of,
+)
 from infra.settings import DatabaseSettings
 
 _CONNECT_SECONDS: Final = 5
@@ -20,12 +27,14 @@ _CONNECT_SECONDS: Final = 5
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StepAttempt:
-    """One attempt at one step of an operation."""
+    """One attempt at one step of an operation; `takes_back` is true for an undo."""
 
     workspace_id: str
     operation_id: str
+    cluster_id: str
     name: str
     attempt: int
+    takes_back: bool = False
 
     @property
     def is_bookkeeping(self) -> bool:
@@ -53,20 +62,34 @@ class StepRecords:
             open=False,
         )
 
-    async def started(self, step: StepAttempt) -> None:
-        """An attempt begins; the first one of an operation shows that its workflow runs.
+    async def started(self, step: StepAttempt) -> bool:
+        """An attempt begins; False: the operation that took the lock over makes it needless.
 
         Raises:
-            BulkheadError: DEPENDENCY_UNAVAILABLE when the database does not answer.
+            BulkheadError: ABORTED when the operation has ended, is of another cluster, or lost the
+                lock: nothing may be done for it, whatever its workflow believes.
+                DEPENDENCY_UNAVAILABLE when the database does not answer.
         """
-        await self._call(
-            "SELECT record_step_started(%s, %s, %s, %s, %s)",
+        if step.is_bookkeeping:
+            if step.attempt == 1:
+                await self._call(
+                    "SELECT record_workflow_started(%s, %s)", step.workspace_id, step.operation_id
+                )
+            return True
+        decision = await self._call(
+            "SELECT record_step_started(%s, %s, %s, %s, %s, %s)",
             step.workspace_id,
             step.operation_id,
+            step.cluster_id,
             step.name,
             step.attempt,
-            not step.is_bookkeeping,
+            step.takes_back,
         )
+        if decision == "refuse":
+            raise BulkheadError(
+                Reason.ABORTED, "The operation has ended, or another one took the cluster over."
+            )
+        return decision == "run"
 
     async def completed(self, step: StepAttempt) -> None:
         """An attempt succeeded; the operation's last error, if it was this step's, is over.
@@ -106,10 +129,12 @@ class StepRecords:
         """Close every connection."""
         await self._pool.close()
 
-    async def _call(self, statement: LiteralString, *values: object) -> None:
+    async def _call(self, statement: LiteralString, *values: object) -> object:
         try:
-            await self._pool.open()
-            async with self._pool.connection() as connection:
-                await connection.execute(statement, values)
-        except (OperationalError, PoolTimeout) as error:
+            async with asyncio.timeout(ANSWERS_WITHIN_SECONDS):
+                await self._pool.open()
+                async with self._pool.connection() as connection:
+                    row = await (await connection.execute(statement, values)).fetchone()
+                    return None if row is None else row[0]
+        except (OperationalError, PoolTimeout, TimeoutError) as error:
             raise unavailable() from error

@@ -20,6 +20,7 @@ from domain.errors import BulkheadError, Reason
 from infra.control_planes.certificates import LEAF_LIFETIME_SECONDS
 from infra.control_planes.commands import programs_of
 from infra.control_planes.diagnosis import busy_ports
+from infra.control_planes.first_start import is_stuck
 from infra.control_planes.layout import Layout
 from infra.control_planes.processes import ProcessBackend
 from infra.control_planes.readiness import served_certificate
@@ -102,6 +103,25 @@ def test_an_etcd_killed_before_it_knew_itself_begins_again(host: Host) -> None:
         host.start(cluster)
     finally:
         host.remove(cluster)
+
+
+def test_a_store_that_holds_objects_is_never_begun_again(
+    host: Host, cluster: HostedControlPlane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layout = host.layout(cluster)
+    monkeypatch.setattr("infra.control_planes.first_start.STUCK_SECONDS", 0.0)
+    # The worst case: it serves nobody, and the mark of its first readiness is lost.
+    layout.was_ready.unlink()
+    etcd = host.supervisor.state(layout.name)[Component.ETCD]
+    assert etcd.pid is not None
+    os.kill(etcd.pid, signal.SIGSTOP)
+    try:
+        assert served_certificate("127.0.0.1", layout.etcd_port) is None
+        assert not is_stuck(layout, etcd)
+    finally:
+        os.kill(etcd.pid, signal.SIGCONT)
+    host.start(cluster)
+    assert layout.was_ready.exists()
 
 
 def test_a_stop_keeps_the_data_and_a_start_brings_it_back(host: Host, tmp_path: Path) -> None:
