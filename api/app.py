@@ -3,7 +3,7 @@
 from typing import Final
 
 from fastapi import Depends, FastAPI, Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
 from api import documentation
 from api.clients import Clients
@@ -65,6 +65,11 @@ def _add_documentation(app: FastAPI) -> None:
     async def docs(_request: Request) -> Response:
         return HTMLResponse(documentation.page(), headers=documentation.HEADERS)
 
+    async def root(_request: Request) -> Response:
+        # Relative, for a proxy may serve the API below a path of its own.
+        return RedirectResponse("docs")
+
+    app.add_route("/", root, include_in_schema=False)
     for prefix in ("", f"/{VERSION}"):
         app.add_route(f"{prefix}/openapi.json", openapi, include_in_schema=False)
         app.add_route(f"{prefix}/docs", docs, include_in_schema=False)

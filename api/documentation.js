@@ -70,8 +70,14 @@ function operation(method, path, described, schemas) {
     body);
 }
 
+async function read(address) {
+  const answer = await fetch(address);
+  if (!answer.ok) throw new Error(`the API answered ${answer.status}`);
+  return answer.json();
+}
+
 async function show() {
-  const found = await (await fetch("openapi.json")).json();
+  const found = await read("openapi.json");
   const schemas = found.components?.schemas ?? {};
   const groups = new Map();
   for (const [path, operations] of Object.entries(found.paths)) {
@@ -85,4 +91,7 @@ async function show() {
   for (const [tag, shown] of groups) main.append(element("h2", {}, tag), ...shown);
 }
 
-show();
+show().catch((error) => {
+  document.getElementById("operations").replaceChildren(element("p", { role: "alert" },
+    `openapi.json could not be read: ${error.message}. Load the page again to repeat.`));
+});

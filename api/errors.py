@@ -9,6 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from typing_extensions import TypedDict
 
+from api.fields import PRINTABLE
 from api.methods import methods_of
 from domain.errors import BulkheadError, Reason
 
@@ -19,11 +20,24 @@ _RETRY_STATUSES: Final = frozenset({429, 503})
 # Names of unknown fields come from the request, and are shown no longer than this.
 _PATH_PART_LENGTH: Final = 64
 
+# A body can hold a wrong field in every ten bytes, and each of them makes an item of some hundred.
+_MAXIMUM_ITEMS: Final = 20
+
 _HTTP_REASONS: Final = {
     404: (Reason.NOT_FOUND, "There is no such address; /v1/openapi.json lists those there are."),
     405: (Reason.INVALID_ARGUMENT, "This address does not take that method; see the allow header."),
     413: (Reason.INVALID_ARGUMENT, "The body is larger than this API reads."),
 }
+_MESSAGES: Final = {
+    "extra_forbidden": "There is no field of this name.",
+    "json_invalid": "The body is not readable JSON.",
+    "missing": "This is required.",
+    "model_attributes_type": "Send a JSON object, with content-type: application/json.",
+}
+_UNPRINTABLE: Final = (
+    "This holds a character that is not shown: a control character, a line separator, or one that "
+    "turns the direction of the text."
+)
 _UNREADABLE: Final = (Reason.INVALID_ARGUMENT, "The body is not readable JSON.")
 
 
@@ -96,7 +110,7 @@ async def _on_validation_error(_request: Request, error: Exception) -> Response:
                 path=_path(failure),
             )
         )
-        for failure in failures
+        for failure in failures[:_MAXIMUM_ITEMS]
     ]
     return JSONResponse(_body(items), status)
 
@@ -109,19 +123,15 @@ def _message(failure: dict[str, Any]) -> str:
     """Return a sentence that cannot hold any of what was sent."""
     kind: str = failure["type"]
     match kind:
-        case "json_invalid":
-            return "The body is not readable JSON."
-        case "missing":
-            return "This is required."
-        case "extra_forbidden":
-            return "There is no field of this name."
-        case "model_attributes_type":
-            return "Send a JSON object, with content-type: application/json."
         case "value_error":
             # Raised by validators of ours, whose sentences quote nothing.
             return str(failure["ctx"]["error"])
+        case "string_too_short" if failure["ctx"]["min_length"] == 1:
+            return "This is empty; give it at least one character."
+        case "string_pattern_mismatch" if failure["ctx"]["pattern"] == PRINTABLE:
+            return _UNPRINTABLE
         case _:
-            return f"{failure['msg']}."
+            return _MESSAGES.get(kind) or f"{failure['msg']}."
 
 
 def _path(failure: dict[str, Any]) -> tuple[str, ...]:

@@ -1,16 +1,21 @@
 """Shapes that several requests share, and what every text of a request must keep to."""
 
-from typing import Annotated
+import unicodedata
+from typing import Annotated, Final
 
 from fastapi import Header, Path, Query
-from pydantic import BaseModel, ConfigDict, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
 
 from domain.errors import BulkheadError, Reason
 from domain.identifiers import Prefix, is_id
 
-# NUL cannot be stored, and other control characters forge lines in terminals and logs.
-# Half surrogate pairs are refused by pydantic itself.
-PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f]*$"
+# NUL cannot be stored; other control characters and the two separators forge lines in terminals and
+# logs; those for the direction of text make a name look like another one. Joiners are needed by
+# scripts and emoji. Half surrogate pairs are refused by pydantic itself.
+PRINTABLE: Final = r"^[^\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]*$"
+
+# Letters and a symbol by their category, and yet nothing is drawn for them.
+_FILLERS: Final = frozenset("\u115f\u1160\u2800\u3164\uffa0")
 
 
 class Body(BaseModel):
@@ -19,7 +24,22 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-Name = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=PRINTABLE)]
+def _check_visible(value: str) -> str:
+    """Refuse a name of blanks and of characters without a shape, which nobody could point at."""
+    if all(
+        character in _FILLERS or unicodedata.category(character) in {"Zs", "Cf"}
+        for character in value
+    ):
+        message = "This holds blanks only; give it at least one character that can be seen."
+        raise ValueError(message)
+    return value
+
+
+Name = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=100, pattern=PRINTABLE),
+    AfterValidator(_check_visible),
+]
 
 RegionId = Annotated[str, StringConstraints(max_length=54, pattern=r"^reg_[0-9a-f]{32}$")]
 

@@ -20,14 +20,14 @@ from api.idempotency import answer_once
 from api.pages import DEFAULT_LIMIT, page_body, position_of
 from api.quotas import check_quota
 from api.scope import RequestScope, Scope
-from domain.caller import Role
+from domain.caller import PrincipalKind, Role
 from domain.errors import BulkheadError, Reason
 from domain.identifiers import Prefix, new_id
 from domain.quota import QuotaMetric
 from domain.tokens import TokenKind, display_prefix_of, hash_of, new_token
 from infra.database.queries.pages import page_of
 from infra.database.queries.quota import hold_quotas
-from infra.database.queries.workspace import remove_api_token
+from infra.database.queries.workspace import find_api_token_end, remove_api_token
 from infra.database.tables import ApiTokenRow
 from infra.database.tables.columns import unix, unix_or_none
 
@@ -137,6 +137,8 @@ def api_token_body(row: ApiTokenRow) -> ApiTokenBody:
 async def _create(scope: RequestScope, body: CreateApiTokenRequest) -> CreatedApiToken:
     await hold_quotas(scope.session, scope.caller.workspace_id)
     await check_quota(scope, QuotaMetric.API_TOKENS)
+    end = _end_of(body.expires_at)
+    await _refuse_to_outlive_caller(scope, end)
     token = new_token(TokenKind.WORKSPACE)
     row = ApiTokenRow(
         workspace_id=scope.caller.workspace_id,
@@ -146,7 +148,7 @@ async def _create(scope: RequestScope, body: CreateApiTokenRequest) -> CreatedAp
         prefix=display_prefix_of(token),
         token_hash=hash_of(token),
         created_by=scope.caller.principal_id,
-        expires_at=_end_of(body.expires_at),
+        expires_at=end,
     )
     scope.rows.add(row)
     scope.audit("api_token.create", "api_token", row.id, expires_at=body.expires_at)
@@ -165,3 +167,16 @@ def _end_of(expires_at: int | None) -> datetime | None:
             path=("body", "expires_at"),
         )
     return end
+
+
+async def _refuse_to_outlive_caller(scope: RequestScope, end: datetime | None) -> None:
+    """Keep a token that ends, and got into the wrong hands, from making one that does not."""
+    if scope.caller.kind is not PrincipalKind.API_TOKEN:
+        return
+    latest = await find_api_token_end(scope.session, scope.caller.principal_id)
+    if latest is not None and (end is None or end > latest):
+        raise BulkheadError(
+            Reason.INVALID_ARGUMENT,
+            f"A token may not outlive the one that makes it; set this to {unix(latest)} at most.",
+            path=("body", "expires_at"),
+        )

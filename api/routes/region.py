@@ -24,19 +24,22 @@ from infra.database.tables.columns import unix
 
 router = APIRouter(prefix="/regions", tags=["regions"])
 
-_ICON_SCHEMES = {"https", "http", "data"}
-
 
 def _check_icon(value: str) -> str:
-    try:
-        scheme = urlsplit(value).scheme
-    except ValueError:
-        scheme = ""
-    # Whatever shows the icon must not be made to run something: no javascript:, no file:.
-    if value and scheme not in _ICON_SCHEMES:
-        message = "This is not an address of an image: https, http or data."
+    # Whatever shows the icon must not be made to run something (javascript:, a page in data:), nor
+    # to load anything in the clear.
+    if value and not value.lower().startswith("data:image/") and not _is_https(value):
+        message = "This is not an address of an image; begin it with https:// or data:image/."
         raise ValueError(message)
     return value
+
+
+def _is_https(value: str) -> bool:
+    try:
+        address = urlsplit(value)
+    except ValueError:
+        return False
+    return address.scheme == "https" and bool(address.hostname)
 
 
 class CreateRegionRequest(Body):

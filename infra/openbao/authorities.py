@@ -4,6 +4,7 @@ from enum import StrEnum
 from typing import Final
 
 from domain.cluster import ADMINISTRATORS_GROUP
+from domain.identifiers import Prefix
 
 
 class Authority(StrEnum):
@@ -65,10 +66,16 @@ def roles() -> dict[str, dict[str, object]]:
             "key_type": "ec",
             "use_csr_common_name": False,
             "use_csr_sans": False,
-            # The engine's checks of names know hosts and mail addresses only; ours are ids.
-            "allow_any_name": True,
+            # Principals alone: whoever has the API process's login shall not become
+            # `system:kube-scheduler`, or whatever else Kubernetes gives a meaning of its own.
+            "allowed_domains": [f"{Prefix.USER}_*", f"{Prefix.API_TOKEN}_*"],
+            "allow_glob_domains": True,
+            "allow_localhost": False,
+            "allow_wildcard_certificates": False,
+            # An id is no host name. The validation is needed for all that: "disabled" would turn
+            # off the comparison with the allowed names too.
             "enforce_hostnames": False,
-            "cn_validations": ["disabled"],
+            "cn_validations": ["hostname"],
             "max_ttl": KUBECONFIG_MAXIMUM_LIFETIME,
             "no_store": True,
         },

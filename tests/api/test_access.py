@@ -1,3 +1,5 @@
+import time
+
 import pytest
 
 from domain.caller import Role
@@ -55,6 +57,23 @@ async def test_a_token_is_shown_once_and_only_its_hash_is_stored(gate: Gate) -> 
         for table in ("api_tokens", "audit_events", "idempotency_keys", "operations"):
             rows = connection.execute(f"SELECT to_jsonb(t)::text FROM {table} t").fetchall()  # noqa: S608 - the names above
             assert not [row for row in rows if token in row[0]]
+
+
+async def test_a_token_cannot_make_one_that_outlives_it(gate: Gate) -> None:
+    owner = gate.new_person()
+    end = int(time.time()) + 3600
+    parent = (await owner.post("/v1/api_tokens", {"name": "a", "expires_at": end})).json()
+    bearer = unauthenticated(owner, parent["token"])
+    for later in ({}, {"expires_at": None}, {"expires_at": end + 1}):
+        refused = await bearer.post("/v1/api_tokens", {"name": "b", **later})
+        assert refused.status_code == 422, refused.text
+        error = refused.json()["errors"][0]
+        assert error["path"] == ["body", "expires_at"]
+        assert str(end) in error["message"]
+    assert gate.count("api_tokens", owner.workspace) == 1
+    for allowed in (end, end - 60):
+        made = await bearer.post("/v1/api_tokens", {"name": "c", "expires_at": allowed})
+        assert made.status_code == 201, made.text
 
 
 async def test_a_workspace_token_acts_as_admin_of_its_workspace_alone(gate: Gate) -> None:

@@ -35,10 +35,32 @@ WRONG_FIELDS: list[tuple[str, str, str, list[Any]]] = [
         "icon",
         [
             {"name": "x", "icon": icon}
-            for icon in ("javascript:alert(1)", "file:///x", "plain", "https://" + "x" * 256, 7)
+            for icon in (
+                "javascript:alert(1)",
+                "file:///x",
+                "http://example.test/i",
+                "https:",
+                "https://[",
+                "data:text/html,<script>",
+                "plain",
+                "https://" + "x" * 256,
+                7,
+            )
         ],
     ),
-    ("POST", "/v1/regions", "name", [{"name": "a\u0000b"}, {"name": "a\nb"}, {"name": "a\x1b[2J"}]),
+    (
+        "POST",
+        "/v1/regions",
+        "name",
+        [
+            {"name": name}
+            for name in (
+                *("a\u0000b", "a\nb", "a\x1b[2J", "a\u2028b", "a\u2029b"),
+                *("a\u202eb", "a\u2066b", "a\u200fb"),
+                *(" ", "\u00a0\u3000", "\u200b\u200d", "\u3164 "),
+            )
+        ],
+    ),
     (
         "POST",
         "/v1/api_tokens",
@@ -107,6 +129,26 @@ async def test_a_wrong_field_is_named(
     error = failure_of(answer, 422)
     assert error["path"] == ["body", field]
     assert error["metadata"]["reason"] == "INVALID_ARGUMENT"
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("", "is empty"), ("  ", "blanks only"), ("a\u202eb", "direction of the text")],
+)
+async def test_a_name_that_cannot_be_read_is_refused_in_words(
+    person: Person, name: str, said: str
+) -> None:
+    message = failure_of(await person.post("/v1/regions", {"name": name}), 422)["message"]
+    assert said in message
+    assert "String should" not in message
+
+
+async def test_few_of_many_wrong_fields_are_named(person: Person) -> None:
+    body = {f"k{number}": 0 for number in range(20_000)}
+    answer = await person.post("/v1/regions", body)
+    failure_of(answer, 422)
+    assert len(answer.json()["errors"]) == 20
+    assert len(answer.content) < 8192
 
 
 async def test_what_was_sent_is_never_shown_back(person: Person) -> None:
@@ -235,7 +277,7 @@ async def test_a_wrong_header_is_named(person: Person, header: str, value: str |
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
-        ("GET", "/", 404),
+        ("POST", "/", 405),
         ("GET", "/v1", 404),
         ("GET", "/v1/clusters/", 404),
         ("GET", "/v1/machines", 404),
@@ -252,7 +294,7 @@ async def test_an_address_or_a_method_that_is_not_there_fails_as_everything_else
 ) -> None:
     answer = await person.call(method, path)
     failure_of(answer, status)
-    allowed = {"/v1/clusters": "GET, POST"}.get(path, "GET")
+    allowed = {"/": "GET, HEAD", "/v1/clusters": "GET, POST"}.get(path, "GET")
     assert answer.headers.get("allow") == (allowed if status == 405 else None)
 
 

@@ -179,6 +179,11 @@ async def test_the_document_and_its_page_need_no_token(gate: Gate, prefix: str) 
     assert "default-src 'none'" in page.headers["content-security-policy"]
 
 
+async def test_the_root_leads_to_the_page(gate: Gate) -> None:
+    answer = await gate.client.get("/", follow_redirects=True)
+    assert (answer.url.path, answer.status_code) == ("/docs", 200)
+
+
 async def test_health_and_readiness(gate: Gate) -> None:
     assert (await gate.client.get("/healthz")).json() == {"status": "ok"}
     ready = await gate.client.get("/readyz")

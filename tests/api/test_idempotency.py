@@ -70,6 +70,17 @@ async def test_a_key_that_stands_for_another_request_is_a_conflict(gate: Gate) -
     assert gate.count("clusters", person.workspace) == 1
 
 
+async def test_another_kubeconfig_makes_another_request(gate: Gate) -> None:
+    person = gate.new_person()
+    cluster = await gate.new_active_cluster(person)
+    key = {"idempotency-key": a_key(), "if-match": cluster["etag"]}
+    path = f"/v1/clusters/{cluster['id']}"
+    first = await person.call("PATCH", path, json={"name": "new"}, headers=key)
+    other = await person.call("PATCH", path, json={"name": "new", "kubeconfig": "x"}, headers=key)
+    assert (first.status_code, other.status_code) == (200, 409)
+    assert other.json()["errors"][0]["metadata"]["reason"] == "CONFLICT"
+
+
 async def test_a_request_that_failed_leaves_its_key_free(gate: Gate) -> None:
     person = gate.new_person()
     key = {"idempotency-key": a_key()}

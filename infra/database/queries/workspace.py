@@ -1,5 +1,7 @@
 """Workspaces, their members and the credentials of workspaces."""
 
+from datetime import datetime
+
 from sqlalchemy import delete, func, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import col, select
@@ -52,6 +54,12 @@ async def change_workspace(
 async def find_region(session: AsyncSession, region_id: str) -> RegionRow | None:
     """Read a region."""
     query = select(RegionRow).where(RegionRow.id == region_id)
+    return (await session.exec(query)).one_or_none()
+
+
+async def find_api_token_end(session: AsyncSession, token_id: str) -> datetime | None:
+    """Return when a workspace's token expires; None: not of itself, or there is none."""
+    query = select(ApiTokenRow.expires_at).where(ApiTokenRow.id == token_id)
     return (await session.exec(query)).one_or_none()
 
 

@@ -58,6 +58,38 @@ def test_a_kubeconfig_cannot_be_for_a_user_that_kubernetes_reserves(
     assert refused.value.reason is Reason.INVALID_ARGUMENT
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["system:kube-scheduler", "system:node:usr_1", "localhost", "*.usr_1", "x.usr_1", "usr_1@x"],
+)
+def test_the_role_signs_for_principals_alone_whoever_holds_the_api_processs_login(
+    servers: Servers, openbao: OpenBao, cluster: HostedControlPlane, name: str
+) -> None:
+    _make(openbao, cluster)
+    session = OpenBaoSession(servers.openbao("api"), API)
+    namespace = secret_namespace_of(cluster.workspace_id)
+
+    def sign(common_name: str) -> object:
+        path = f"{authority_mount_of(cluster.cluster_id)}/sign/kubeconfig"
+        asked = {
+            "csr": _greedy_request(),
+            "common_name": common_name,
+            "exclude_cn_from_sans": True,
+        }
+        return session.call(
+            "sign a kubeconfig certificate",
+            lambda client: client.write_data(path, data=asked),
+            namespace=namespace,
+            login_namespace=namespace,
+        )
+
+    for principal in (Prefix.USER, Prefix.API_TOKEN):
+        assert sign(new_id(principal))
+    with pytest.raises(BulkheadError):
+        sign(name)
+    session.close()
+
+
 def test_the_apis_own_certificate_stands_for_the_given_names_alone(api: ApiOpenBao) -> None:
     pem = api.sign_platform_certificate(_greedy_request(), ["localhost", "127.0.0.1"])
     leaf = x509.load_pem_x509_certificate(pem.encode())
