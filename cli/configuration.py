@@ -52,6 +52,19 @@ class Connection:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class WorkspaceChoice:
+    """The workspace that a command shall act in.
+
+    Attributes:
+        name: id, name or slug.
+        is_remembered: chosen by an earlier command, not by an option or the environment.
+    """
+
+    name: str
+    is_remembered: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Wishes:
     """What the options of one command say about the connection; None where not given."""
 
@@ -182,10 +195,13 @@ class Configuration:
             return False
         return True
 
-    def workspace_for(self, connection: Connection, wishes: Wishes) -> str | None:
-        """Return the workspace (id, name or slug) that a command shall act in, if any is chosen."""
+    def workspace_for(self, connection: Connection, wishes: Wishes) -> WorkspaceChoice | None:
+        """Return the workspace that a command shall act in, if any is chosen."""
         chosen = wishes.workspace or self._environment.get(WORKSPACE_VARIABLE, "").strip()
-        return chosen or self._remembered_workspaces().get(connection.url)
+        if chosen:
+            return WorkspaceChoice(name=chosen, is_remembered=False)
+        remembered = self._remembered_workspaces().get(connection.url)
+        return WorkspaceChoice(name=remembered, is_remembered=True) if remembered else None
 
     def remember_workspace(self, url: str, workspace_id: str | None) -> None:
         """Use this workspace for the address from now on; None forgets it."""
@@ -229,7 +245,7 @@ class Configuration:
         Raises:
             CliError: its file cannot be believed.
         """
-        path = self._owner_file()
+        path = self.owner_file
         content = None if path is None else read_private(path)
         if path is None or content is None:
             return None
@@ -246,7 +262,8 @@ class Configuration:
             source=str(path),
         )
 
-    def _owner_file(self) -> Path | None:
+    @property
+    def owner_file(self) -> Path | None:
         """Find the owner file of the embedded stack: where it was told to live, else upward."""
         home = self._environment.get(HOME_VARIABLE, "").strip()
         if home:

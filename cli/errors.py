@@ -43,6 +43,8 @@ class CliError(Exception):
         self.message = message
         self.exit_code = exit_code
         self.next_commands = next_commands
+        # What the command that failed adds for a person, as (label, value).
+        self.notes: tuple[tuple[str, str], ...] = ()
 
     def facts(self) -> dict[str, Any]:
         """Return the failure for a machine."""

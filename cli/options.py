@@ -15,6 +15,8 @@ from cli.configuration import (
     Wishes,
 )
 from cli.errors import CliError, ExitCode
+from cli.explanations import explain
+from cli.invocation import Invocation
 from cli.output import Output
 from cli.session import Session
 
@@ -58,6 +60,8 @@ _SHARED: dict[str, tuple[Any, Any]] = {
     "url": (_UrlOption, None),
     "ca_file": (_CaFileOption, None),
 }
+
+SHARED_OPTIONS = frozenset({"--json", "--workspace", "--url", "--ca-file"})
 
 NoWaitOption = Annotated[
     bool, typer.Option("--no-wait", help="Return at once; the operation goes on.")
@@ -117,14 +121,19 @@ def _unwrapped(text: str) -> str:
 
 
 def _run(function: Callable[..., None], shared: dict[str, Any], arguments: dict[str, Any]) -> None:
-    output = Output(as_json=shared["as_json"])
-    wishes = Wishes(
-        url=shared["url"], ca_file=shared["ca_file"], workspace=shared["workspace_choice"]
+    ca_file = shared["ca_file"]
+    invocation = Invocation(
+        workspace=shared["workspace_choice"],
+        url=shared["url"],
+        ca_file=None if ca_file is None else str(ca_file),
     )
+    output = Output(as_json=shared["as_json"], invocation=invocation)
+    wishes = Wishes(url=shared["url"], ca_file=ca_file, workspace=shared["workspace_choice"])
     session = Session(output=output, wishes=wishes)
     try:
         function(session, **arguments)
     except CliError as failure:
+        explain(session, failure)
         output.error(failure)
         raise typer.Exit(failure.exit_code) from None
     except (KeyboardInterrupt, typer.Abort):

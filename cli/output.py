@@ -5,6 +5,7 @@ gets the result alone. Without a terminal there are no control codes and no wrap
 """
 
 import json
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cli.errors import CliError
+from cli.invocation import Invocation
 from cli.text import clean
 
 STATE_STYLES = {
@@ -57,12 +59,19 @@ class Output:
         as_json: the result is printed as JSON, and nothing else goes to standard output.
         out: where results go.
         err: where progress, hints and errors go.
+        invocation: how proposed commands are written.
     """
 
     def __init__(
-        self, *, as_json: bool = False, out: TextIO | None = None, err: TextIO | None = None
+        self,
+        *,
+        as_json: bool = False,
+        out: TextIO | None = None,
+        err: TextIO | None = None,
+        invocation: Invocation | None = None,
     ) -> None:
         self.as_json = as_json
+        self.invocation = invocation or Invocation()
         self._out = sys.stdout if out is None else out
         self._err = sys.stderr if err is None else err
         self._out_console = _console(self._out)
@@ -104,7 +113,8 @@ class Output:
         """Tell a person what they may want to type next."""
         if not self.as_json:
             for command in commands:
-                self.say(("  next: ", "dim"), (clean(command), "cyan"), copied=True)
+                typed = clean(self.invocation.typed(command))
+                self.say(("  next: ", "dim"), (typed, "cyan"), copied=True)
 
     def listing(
         self, entries: Sequence[dict[str, Any]], columns: Sequence[Column], empty: Sequence[str]
@@ -115,7 +125,7 @@ class Output:
         elif not entries:
             # A pipe that counts lines must count none.
             for line in empty:
-                self.note(line)
+                self.note(self.invocation.typed(line), copied=True)
         elif self._out_console.is_terminal:
             self._out_console.print(_rich_table(entries, columns))
         else:
@@ -134,18 +144,20 @@ class Output:
 
     def error(self, failure: CliError) -> None:
         """Print a failure: as one JSON object, or for a person with what to do next."""
+        next_commands = [self.invocation.typed(command) for command in failure.next_commands]
         if self.as_json:
-            self._err.write(json.dumps({"error": failure.facts()}) + "\n")
+            facts = {**failure.facts(), "next": next_commands}
+            self._err.write(json.dumps({"error": facts}) + "\n")
             return
         error_line: tuple[tuple[str, str], ...] = (
             (f"{failure.title}: ", "bold red"),
             (clean(failure.message), ""),
         )
         _print_line(self.progress_console, self._err, error_line)
-        for label, value in failure.detail_lines():
+        for label, value in (*failure.notes, *failure.detail_lines()):
             line = ((f"  {label}: ", "dim"), (clean(value), ""))
             _print_line(self.progress_console, self._err, line)
-        for command in failure.next_commands:
+        for command in next_commands:
             line = (("  next: ", "dim"), (clean(command), "cyan"))
             _print_line(self.progress_console, self._err, line, copied=True)
 
@@ -165,10 +177,29 @@ def _print_line(
     copied: bool = False,
 ) -> None:
     if console.is_terminal:
-        console.print(Text.assemble(*parts), soft_wrap=copied)
+        whole = Text.assemble(*parts)
+        breaks = [] if copied else _breaks(whole.plain, console.width)
+        for line in whole.divide(breaks):
+            line.rstrip()
+            console.print(line, soft_wrap=True)
     else:
         text = "".join(part if isinstance(part, str) else part[0] for part in parts)
         stream.write(text.rstrip() + "\n")
+
+
+def _breaks(text: str, width: int) -> list[int]:
+    """Return where lines begin anew: between words only.
+
+    Rich would cut a path or an address that is longer than a line in two; here it stays whole.
+    """
+    breaks = []
+    column = len(text) - len(text.lstrip())
+    for index, word in enumerate(re.finditer(r"\S+\s*", text)):
+        if index and column + cell_len(word[0].rstrip()) > width:
+            breaks.append(word.start())
+            column = 0
+        column += cell_len(word[0])
+    return breaks
 
 
 def _cell(entry: dict[str, Any], column: Column) -> str:

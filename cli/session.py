@@ -1,14 +1,15 @@
 """What a command works with: the connection, the API, the output, and names turned into ids."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from cli.client import ApiClient, JsonObject, RetryPolicy, segment
-from cli.configuration import Configuration, Connection, Wishes
+from cli.configuration import Configuration, Connection, Wishes, WorkspaceChoice
 from cli.errors import CliError, ExitCode
-from cli.output import Output
-from cli.text import duration
+from cli.output import Column, Output
+from cli.text import clean, duration
 
 _ID = re.compile(r"([a-z]{2,5})_[0-9a-zA-Z]{1,50}")
 
@@ -67,13 +68,53 @@ class Session:
     @cached_property
     def client(self) -> ApiClient:
         """The API, in the chosen workspace."""
-        chosen = self.configuration.workspace_for(self.connection, self.wishes)
-        if chosen is None:
+        if self.workspace_choice is None:
             return self.account
-        workspace_id = chosen
-        if not is_id(WORKSPACE, chosen):
-            workspace_id = find_by_name(self.account, WORKSPACE, chosen)["id"]
+        workspace_id = self.workspace_choice.name
+        if not is_id(WORKSPACE, workspace_id):
+            workspace_id = find_by_name(self.account, WORKSPACE, workspace_id)["id"]
         return self.client_for(self.connection, workspace_id)
+
+    @cached_property
+    def workspace_choice(self) -> WorkspaceChoice | None:
+        """The workspace that an option, the environment or an earlier command chose."""
+        return self.configuration.workspace_for(self.connection, self.wishes)
+
+    @property
+    def acts_in_workspace(self) -> bool:
+        """Whether the command asked for something in a workspace."""
+        return "client" in self.__dict__
+
+    @property
+    def token_source(self) -> str | None:
+        """Where the token was found; None as long as none was needed."""
+        return self.connection.source if "connection" in self.__dict__ else None
+
+    @cached_property
+    def workspaces(self) -> list[JsonObject]:
+        """The workspaces that the token reaches, newest first."""
+        return self.account.read_list("/workspaces")
+
+    @property
+    def workspace_in_use(self) -> JsonObject | None:
+        """The workspace that commands act in; None: the token reaches none, or not that one."""
+        chosen = self.client.workspace_id
+        if chosen is None:
+            # Without a choice the API acts in a user's first workspace; the token of a workspace
+            # reaches that one only.
+            return self.workspaces[-1] if self.workspaces else None
+        return next((entry for entry in self.workspaces if entry["id"] == chosen), None)
+
+    @property
+    def place(self) -> str:
+        """The workspace in use, for a person; also where its name cannot be read."""
+        try:
+            found = self.workspace_in_use
+        except CliError:
+            found = None
+        if found is None:
+            return f"workspace {self.client.workspace_id or '(the own one of the token)'}"
+        return f"workspace {clean(found['name'])} ({found['id']})"
 
     def client_for(self, connection: Connection, workspace_id: str | None) -> ApiClient:
         """Return a client that tells a person about pauses before it asks again."""
@@ -111,6 +152,15 @@ class Session:
             return name_or_id
         return str(find_by_name(self.client, noun, name_or_id)["id"])
 
+    def show_list(
+        self, nouns: str, entries: list[JsonObject], columns: Sequence[Column], begin: str
+    ) -> None:
+        """Print a list of the workspace; an empty one says where it looked and how to begin."""
+        empty: tuple[str, ...] = ()
+        if not entries and self.output.shows_progress:
+            empty = (f"No {nouns} in {self.place}. Begin with:", f"  {begin}")
+        self.output.listing(entries, columns, empty)
+
     def _tell_retry(self, message: str, seconds: float) -> None:
         if self.output.progress_console.is_terminal:
             self.output.note((f"{message} Trying again in {duration(seconds)}.", "yellow"))
@@ -128,8 +178,11 @@ def find_by_name(client: ApiClient, noun: Noun, name: str) -> JsonObject:
     Raises:
         CliError: there is none, or several have the name.
     """
-    keys = ("name",) if noun.alternative_key is None else ("name", noun.alternative_key)
-    found = [entry for entry in client.pages(noun.path) if name in [entry.get(k) for k in keys]]
+    entries = list(client.pages(noun.path))
+    found = [entry for entry in entries if entry["name"] == name]
+    if noun.alternative_key is not None:
+        # It is unique: nobody else can take it, as anybody can take a name.
+        found = [entry for entry in entries if entry[noun.alternative_key] == name] or found
     if len(found) == 1:
         return found[0]
     if not found:

@@ -77,11 +77,9 @@ def logout(session: Session) -> None:
 def whoami(session: Session) -> None:
     """Show the address, where the token comes from, and the workspaces that it reaches."""
     connection = session.connection
-    workspaces = session.account.read_list("/workspaces")
+    workspaces = session.workspaces
     chosen = session.client.workspace_id
-    current = next((entry for entry in workspaces if entry["id"] == chosen), None)
-    if chosen is None and len(workspaces) == 1:
-        current = workspaces[0]
+    current = session.workspace_in_use
     facts: JsonObject = {
         "url": connection.url,
         "token_source": connection.source,
@@ -93,7 +91,7 @@ def whoami(session: Session) -> None:
     elif chosen is not None:
         shown = f"{chosen}, which this token does not reach"
     else:
-        shown = "the token's own (bulkhead workspaces use WORKSPACE chooses one)"
+        shown = "none yet"
     session.output.fields(
         facts,
         (
@@ -107,14 +105,19 @@ def whoami(session: Session) -> None:
 
 def version(session: Session) -> None:
     """Show the version of this client."""
-    try:
-        number = importlib.metadata.version("bulkhead")
-    except importlib.metadata.PackageNotFoundError:
-        number = "of a checkout that is not installed"
+    number = version_number()
     if session.output.as_json:
         session.output.data({"version": number})
     else:
         session.output.say(f"bulkhead {number}")
+
+
+def version_number() -> str:
+    """Return the installed version, or that there is none."""
+    try:
+        return importlib.metadata.version("bulkhead")
+    except importlib.metadata.PackageNotFoundError:
+        return "of a checkout that is not installed"
 
 
 def _read_token(url: str) -> str:

@@ -60,9 +60,14 @@ def create_cluster(
         str | None,
         typer.Option(metavar="PROFILE", help="linux_cilium (the default) or mixed_os_calico."),
     ] = None,
-    no_wait: NoWaitOption = False,  # noqa: FBT002 - Typer's flags are boolean parameters
+    allow_same_name: Annotated[  # noqa: FBT002 - Typer's flags are boolean parameters
+        bool, typer.Option("--allow-same-name", help="Even if a cluster has this name already.")
+    ] = False,
+    no_wait: NoWaitOption = False,  # noqa: FBT002 - the same
 ) -> None:
     """Create a cluster, and show each step until its API server answers."""
+    if not allow_same_name:
+        _refuse_same_name(session, name)
     body = {"name": name, "region_id": _region_id(session, region)}
     if network_profile is not None:
         body["network_profile"] = network_profile
@@ -97,8 +102,9 @@ def list_clusters(session: Session) -> None:
             }
             for entry in entries
         ]
-    empty = ("No clusters yet. Create one:", "  bulkhead clusters create NAME --region REGION")
-    session.output.listing(entries, _COLUMNS, empty)
+    session.show_list(
+        "clusters", entries, _COLUMNS, "bulkhead clusters create NAME --region REGION"
+    )
 
 
 @command(app, "get", examples=("bulkhead clusters get demo",))
@@ -274,9 +280,29 @@ def _region_id(session: Session, region: str | None) -> str:
     if not regions:
         message = "There is no region yet; a cluster needs one."
         raise CliError(message, ExitCode.USAGE, next_commands=("bulkhead regions create NAME",))
-    names = ", ".join(clean(entry["name"]) for entry in regions)
+    names = ", ".join(f"{clean(entry['name'])} ({entry['id']})" for entry in regions)
     message = f"There are {plural(len(regions), 'region')}; choose one with --region: {names}."
     raise CliError(message, ExitCode.USAGE)
+
+
+def _refuse_same_name(session: Session, name: str) -> None:
+    """Refuse a name that is taken; only a courtesy, as the API lets clusters share names."""
+    taken = [entry for entry in session.client.pages("/clusters") if entry["name"] == name]
+    if not taken:
+        return
+    which = ", ".join(f"{entry['id']} ({entry['state']})" for entry in taken)
+    message = (
+        f"There is a cluster named {name!r} already: {which}. "
+        "Nothing was created; --allow-same-name makes another one."
+    )
+    raise CliError(
+        message,
+        ExitCode.CONFLICT,
+        next_commands=(
+            f"bulkhead clusters get {taken[0]['id']}",
+            f"bulkhead clusters create {shlex.quote(clean(name))} --allow-same-name",
+        ),
+    )
 
 
 def _confirm(session: Session, name: str) -> None:
@@ -286,7 +312,9 @@ def _confirm(session: Session, name: str) -> None:
     session.output.note(
         ("This deletes cluster ", ""), (name, "bold"), (" and everything in it, for good.", "")
     )
-    typed = typer.prompt("Type its name to go on", default="", show_default=False, err=True)
+    typed = typer.prompt(
+        f"Type its name, {name}, to go on", default="", show_default=False, err=True
+    )
     if typed != name:
         message = "That is not its name. Nothing was deleted."
         raise CliError(message)

@@ -65,8 +65,7 @@ def list_operations(
             }
             for entry in entries
         ]
-    empty = ("No operations yet.", "  bulkhead clusters create NAME starts one")
-    session.output.listing(entries, _COLUMNS, empty)
+    session.show_list("operations", entries, _COLUMNS, "bulkhead clusters create NAME")
 
 
 @command(app, "get", examples=("bulkhead operations get op_0199...",))

@@ -21,8 +21,7 @@ def list_regions(session: Session) -> None:
     entries = session.client.read_list("/regions")
     if not session.output.as_json:
         entries = [{**entry, "age": age(entry["created_at"])} for entry in entries]
-    empty = ("No regions yet. Create one:", "  bulkhead regions create NAME")
-    session.output.listing(entries, _COLUMNS, empty)
+    session.show_list("regions", entries, _COLUMNS, "bulkhead regions create NAME")
 
 
 @command(app, "create", examples=("bulkhead regions create frankfurt",))

@@ -76,8 +76,9 @@ def list_tokens(session: Session) -> None:
             }
             for entry in entries
         ]
-    empty = ("No API tokens yet. Create one:", "  bulkhead tokens create NAME --expires-in 30d")
-    session.output.listing(entries, _COLUMNS, empty)
+    session.show_list(
+        "API tokens", entries, _COLUMNS, "bulkhead tokens create NAME --expires-in 30d"
+    )
 
 
 @command(app, "revoke", examples=("bulkhead tokens revoke ci",))

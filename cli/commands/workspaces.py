@@ -36,9 +36,10 @@ WorkspaceArgument = Annotated[str, _WORKSPACE_ARGUMENT]
 )
 def list_workspaces(session: Session) -> None:
     """List the workspaces that the token reaches."""
-    entries = session.account.read_list("/workspaces")
+    entries = session.workspaces
     if not session.output.as_json:
-        used = session.client.workspace_id
+        in_use = session.workspace_in_use
+        used = None if in_use is None else in_use["id"]
         entries = [
             {
                 **entry,

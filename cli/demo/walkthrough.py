@@ -1,5 +1,7 @@
 """The demo, step by step, each of them timed."""
 
+import dataclasses
+import shlex
 import shutil
 import sys
 import time
@@ -9,10 +11,13 @@ from pathlib import Path
 
 from cli.client import ApiClient, JsonObject, segment
 from cli.commands.workspaces import create_in
+from cli.configuration import Configuration, Wishes
 from cli.demo.kubernetes import Kubectl, find_kubectl
+from cli.demo.selection import remember_workspace
 from cli.demo.stack import Stack, reach_stack
 from cli.errors import CliError, ExitCode
 from cli.follow import follow
+from cli.invocation import shown
 from cli.output import Column, Output
 from cli.private_files import write_private
 from cli.text import clean, duration
@@ -52,6 +57,8 @@ class Walkthrough:
         self._chapter("2. A workspace and a region")
         with self._timed("workspace"):
             workspace = self._workspace(account)
+        self._aim_hints(stack, workspace)
+        is_chosen = remember_workspace(stack, workspace, account, output)
         client = ApiClient(stack.connection, workspace_id=workspace["id"])
         with self._timed("region"):
             region = self._region(client)
@@ -63,7 +70,7 @@ class Walkthrough:
         with self._timed("kubeconfig"):
             answer = client.get(f"/clusters/{segment(cluster['id'])}/kubeconfig")
             write_private(kubeconfig, answer["kubeconfig"])
-        output.note(("✓ ", "green"), f"Kubeconfig in {_shown(kubeconfig)}, readable by you only")
+        output.note(("✓ ", "green"), f"Kubeconfig in {shown(kubeconfig)}, readable by you only")
         kubectl = Kubectl(find_kubectl(stack.home), kubeconfig, output)
         with self._timed("kubectl get namespaces"):
             kubectl.show_namespaces()
@@ -73,7 +80,9 @@ class Walkthrough:
         self._times.append(("altogether", time.monotonic() - begin))
         rows = [{"step": name, "took": duration(seconds)} for name, seconds in self._times]
         output.listing(rows, _TIMES, ())
-        self._what_next(stack, kubeconfig, workspace)
+        if is_chosen:
+            output.invocation = dataclasses.replace(output.invocation, workspace=None)
+        self._what_next(stack, kubeconfig, _workflows_url(client))
 
     def _workspace(self, account: ApiClient) -> JsonObject:
         found = [entry for entry in account.pages("/workspaces") if entry["name"] == _WORKSPACE]
@@ -160,19 +169,37 @@ class Walkthrough:
         yield
         self._times.append((name, time.monotonic() - begin))
 
-    def _what_next(self, stack: Stack, kubeconfig: Path, workspace: JsonObject) -> None:
-        bulkhead = _program()
-        slug = clean(workspace["slug"])
+    def _aim_hints(self, stack: Stack, workspace: JsonObject) -> None:
+        """Let proposed commands act in the demo's workspace, whatever else is chosen."""
+        try:
+            elsewhere = Configuration().resolve(Wishes()).url != stack.connection.url
+        except CliError:
+            elsewhere = True
+        self._output.invocation = dataclasses.replace(
+            self._output.invocation,
+            workspace=clean(workspace["slug"]),
+            url=stack.connection.url if elsewhere else None,
+        )
+
+    def _what_next(self, stack: Stack, kubeconfig: Path, workflows_url: str | None) -> None:
+        typed = self._output.invocation.typed
+        kubectl = shutil.which("kubectl") and "kubectl"
+        kubectl = kubectl or shlex.quote(shown(find_kubectl(stack.home)))
+        python = shlex.quote(shown(Path(sys.executable)))
         suggestions = [
-            ("use the cluster", f"export KUBECONFIG={_shown(kubeconfig)}"),
-            ("let bulkhead act in this workspace", f"{bulkhead} workspaces use {slug}"),
-            ("see it stop, and come back", f"{bulkhead} clusters suspend {_CLUSTER}"),
-            ("see what was done", f"{bulkhead} operations list"),
-            ("run this again, from nothing", f"{_shown(Path(sys.executable))} -m cli.demo --fresh"),
+            ("use the cluster", f"export KUBECONFIG={shlex.quote(str(kubeconfig.absolute()))}"),
+            ("", f"{kubectl} get namespaces"),
+            ("see it stop", typed(f"bulkhead clusters suspend {_CLUSTER}")),
+            ("and come back", typed(f"bulkhead clusters resume {_CLUSTER}")),
+            ("see what was done", typed("bulkhead operations list")),
+            ("run this again, with a new cluster", f"{python} -m cli.demo --fresh"),
             ("read the API", f"{stack.connection.url}/docs"),
         ]
-        if stack.is_embedded:
+        if workflows_url is not None:
+            suggestions.append(("see the workflows in Temporal", workflows_url))
+        elif stack.is_embedded:
             suggestions.append(("find the Temporal UI", "make status"))
+        if stack.is_embedded:
             suggestions.append(("stop everything, and keep it", "make down"))
         self._chapter("What next")
         width = max(len(what) for what, _ in suggestions)
@@ -180,20 +207,14 @@ class Walkthrough:
             self._output.note(f"  {what.ljust(width)}  ", (how, "cyan"), copied=True)
 
 
+def _workflows_url(client: ApiClient) -> str | None:
+    """Return where Temporal lists the workflows; None where operations have no page there."""
+    for operation in client.read_list("/operations", limit=1):
+        page = clean(operation["html_url"])
+        if "/workflows/" in page:
+            return page.rpartition("/")[0]
+    return None
+
+
 def _found_or(found: list[JsonObject], otherwise: str) -> str:
     return "is there from an earlier run" if found else otherwise
-
-
-def _program() -> str:
-    if shutil.which("bulkhead"):
-        return "bulkhead"
-    beside = Path(sys.executable).with_name("bulkhead")
-    return _shown(beside) if beside.exists() else f"{_shown(Path(sys.executable))} -m cli"
-
-
-def _shown(path: Path) -> str:
-    """Return the path as it is typed from here."""
-    try:
-        return str(path.absolute().relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)

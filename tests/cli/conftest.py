@@ -5,6 +5,7 @@ import json
 import os
 import pty
 import select
+import shlex
 import subprocess
 import sys
 import termios
@@ -32,7 +33,7 @@ class Bulkhead:
         self._program = [str(installed)] if installed.exists() else [sys.executable, "-m", "cli"]
         self.folder = folder
         self.environment = {
-            "PATH": os.environ["PATH"],
+            "PATH": f"{_put_on_path(folder, self._program)}:{os.environ['PATH']}",
             "HOME": str(folder),
             "LANG": "C.UTF-8",
             "PYTHONPATH": str(Path(__file__).parents[2]),
@@ -107,6 +108,15 @@ class Bulkhead:
             finally:
                 os.close(leader)
             return process.wait(TIMEOUT_SECONDS), shown
+
+
+def _put_on_path(folder: Path, program: Sequence[str]) -> Path:
+    """Install `bulkhead` for this person; return the folder that goes on PATH."""
+    script = folder / "bin" / "bulkhead"
+    script.parent.mkdir(exist_ok=True)
+    script.write_text(f'#!/bin/sh\nexec {shlex.join(program)} "$@"\n')
+    script.chmod(0o755)
+    return script.parent
 
 
 def _take_terminal() -> None:

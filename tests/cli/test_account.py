@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from cli.configuration import Configuration
 from infra.embedded.home import Home
 from tests.cli.conftest import Bulkhead
 
@@ -115,6 +116,45 @@ def test_a_workspace_that_is_not_ones_own_is_refused_with_the_way_out(bulkhead: 
     result = bulkhead.run("clusters", "list", "--workspace", unknown)
     assert result.returncode == 4
     assert "next: bulkhead workspaces list" in result.stderr
+
+
+def test_a_remembered_workspace_that_is_gone_is_not_replaced_in_silence(
+    bulkhead: Bulkhead,
+) -> None:
+    del bulkhead.environment["BULKHEAD_WORKSPACE"]
+    url = bulkhead.json("whoami")["url"]
+    gone = f"ws_{'0' * 32}"
+    Configuration({"HOME": str(bulkhead.folder)}).remember_workspace(url, gone)
+
+    result = bulkhead.run("clusters", "list")
+
+    assert result.returncode == 4
+    assert f"The remembered workspace {gone} is not at {url} any more" in result.stderr
+    assert "next: bulkhead workspaces use WORKSPACE" in result.stderr
+    bulkhead.ok("workspaces", "use", "--none")
+    assert "in workspace Default (ws_" in bulkhead.run("tokens", "list").stderr
+
+
+def test_the_workspace_in_use_is_marked_chosen_or_not(bulkhead: Bulkhead) -> None:
+    marked = [line for line in bulkhead.ok("workspaces", "list").splitlines() if "*" in line]
+    assert [bulkhead.environment.pop("BULKHEAD_WORKSPACE") in line for line in marked] == [True]
+
+    own = [line for line in bulkhead.ok("workspaces", "list").splitlines() if "*" in line]
+    assert [line.split()[0] for line in own] == ["Default"]
+
+
+def test_a_slug_is_not_hidden_by_somebody_who_takes_it_for_a_name(bulkhead: Bulkhead) -> None:
+    first = bulkhead.json("workspaces", "create", "First", "--slug", "the-slug")
+    bulkhead.json("workspaces", "create", "the-slug", "--slug", "another-slug")
+    assert bulkhead.json("workspaces", "get", "the-slug")["id"] == first["id"]
+
+
+def test_a_rejected_token_is_traced_to_where_it_came_from(bulkhead: Bulkhead) -> None:
+    result = bulkhead.run("clusters", "list", BULKHEAD_API_TOKEN="mistyped")
+    assert result.returncode == 4
+    assert "The token from BULKHEAD_API_TOKEN is rejected" in result.stderr
+    assert "next: unset BULKHEAD_API_TOKEN" in result.stderr
+    assert "mistyped" not in result.stderr.replace("mistyped one", "")
 
 
 def test_a_workspace_is_renamed_by_its_slug(bulkhead: Bulkhead) -> None:

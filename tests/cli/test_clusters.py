@@ -44,6 +44,11 @@ def test_a_cluster_lives_from_create_to_delete(bulkhead: Bulkhead, stack_home: H
     for step in CREATE_STEPS:
         assert f"  {step}: completed in " in created.stderr
 
+    again = bulkhead.run("clusters", "create", "demo", "--region", "here")
+    assert again.returncode == 5
+    assert bulkhead.json("clusters", "list")[0]["id"] in again.stderr
+    assert "next: bulkhead clusters create demo --allow-same-name" in again.stderr
+
     kubeconfig = bulkhead.folder / "demo.kubeconfig"
     bulkhead.ok("clusters", "kubeconfig", "demo", "-o", "demo.kubeconfig")
     assert stat.S_IMODE(kubeconfig.stat().st_mode) == 0o600
@@ -111,7 +116,7 @@ def test_an_interrupt_leaves_the_operation_running_and_a_delete_is_confirmed_by_
 
     assert "succeeded" in bulkhead.ok("operations", "watch", running["id"])
 
-    question = "Type its name to go on"
+    question = "Type its name, demo, to go on"
     code, shown = bulkhead.on_terminal(["clusters", "delete", "demo"], (question, "demon\n"))
     assert (code, "Nothing was deleted" in shown) == (1, True)
     code, shown = bulkhead.on_terminal(["clusters", "delete", "demo"], (question, "\x03"))
@@ -148,11 +153,14 @@ def test_names_are_exact_and_unique_or_refused(bulkhead: Bulkhead, region: str) 
     unchosen = bulkhead.run("clusters", "create", "demo")
     assert unchosen.returncode == 2
     assert "choose one with --region" in unchosen.stderr
+    assert f"here ({region})" in unchosen.stderr
 
     unknown = bulkhead.run("clusters", "create", "demo", "--region", f"reg_{'0' * 32}")
     assert unknown.returncode == 3
     assert "next: bulkhead regions list" in unknown.stderr
-    assert bulkhead.run("clusters", "get", "here").returncode == 3
+    absent = bulkhead.run("clusters", "get", "here")
+    assert absent.returncode == 3
+    assert "looked in: workspace test (ws_" in absent.stderr
 
 
 def test_bad_input_names_the_field(bulkhead: Bulkhead) -> None:
@@ -168,4 +176,5 @@ def test_empty_lists_say_how_to_begin(bulkhead: Bulkhead) -> None:
         result = bulkhead.run(noun, "list")
         assert (result.returncode, result.stdout) == (0, "")
         assert f"bulkhead {noun} create NAME" in result.stderr
+        assert f"in workspace test ({bulkhead.environment['BULKHEAD_WORKSPACE']})" in result.stderr
     assert "compute/clusters" in bulkhead.ok("quotas", "list")

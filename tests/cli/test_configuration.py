@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.configuration import Configuration, Connection, Wishes, normalise_url
+from cli.configuration import Configuration, Connection, Wishes, WorkspaceChoice, normalise_url
 from cli.errors import CliError, ExitCode
 
 
@@ -97,8 +97,10 @@ def test_remembers_a_workspace_for_each_address(home: Path, tmp_path: Path) -> N
     here = Connection(url="https://a.example", token="t")
     configuration.remember_workspace(here.url, "ws_1")
 
-    assert configuration.workspace_for(here, Wishes()) == "ws_1"
-    assert configuration.workspace_for(here, Wishes(workspace="ws_2")) == "ws_2"
+    remembered = WorkspaceChoice(name="ws_1", is_remembered=True)
+    assert configuration.workspace_for(here, Wishes()) == remembered
+    given = WorkspaceChoice(name="ws_2", is_remembered=False)
+    assert configuration.workspace_for(here, Wishes(workspace="ws_2")) == given
     elsewhere = Connection(url="https://b.example", token="t")
     assert configuration.workspace_for(elsewhere, Wishes()) is None
     assert json.loads((tmp_path / "xdg/bulkhead/workspaces.json").read_text()) == {

@@ -2,7 +2,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from cli.main import app
+from cli.app import app
 from tests.cli.conftest import Bulkhead
 
 GROUPS = {group.name: group.typer_instance for group in app.registered_groups}
@@ -29,6 +29,19 @@ def test_the_exit_codes_are_documented(stranger: Bulkhead) -> None:
     shown = stranger.ok("--help")
     for line in ("3  not found", "7    the operation failed", "130  interrupted"):
         assert line in shown
+
+
+def test_the_version_is_an_option_too(stranger: Bulkhead) -> None:
+    assert stranger.ok("--version") == stranger.ok("version")
+
+
+@pytest.mark.parametrize("words", [["--json", "clusters", "list"], ["clusters", "--json", "list"]])
+def test_a_shared_option_before_the_command_is_told_its_place(
+    stranger: Bulkhead, words: list[str]
+) -> None:
+    result = stranger.run(*words, COLUMNS="120")
+    assert result.returncode == 2
+    assert "--json belongs behind the command" in result.stderr
 
 
 def _completions(bulkhead: Bulkhead, line: str) -> list[str]:

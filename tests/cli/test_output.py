@@ -1,5 +1,6 @@
 import io
 import json
+import re
 
 import pytest
 
@@ -63,6 +64,31 @@ def test_json_is_alone_on_standard_output_and_errors_are_json_too(
     assert json.loads(err.getvalue()) == {
         "error": {"message": "Gone.", "exit_code": 3, "next": ["look"]}
     }
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_of_80_columns_breaks_lines_between_words_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("NO_COLOR", "1")
+    path = "/" + "/".join(["folder"] * 20)
+    err = _Terminal()
+
+    Output(err=err).error(CliError(f"{'word ' * 20}{path} cannot be read.", next_commands=(path,)))
+
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", err.getvalue()).splitlines()
+    assert shown == [
+        ("Error: " + "word " * 14).rstrip(),
+        ("word " * 6).rstrip(),
+        path,
+        "cannot be read.",
+        f"  next: {path}",
+    ]
 
 
 @pytest.mark.parametrize(
