@@ -65,6 +65,10 @@ up: made-programs ## Start the stack on this machine, or bring it to the newest 
 down: setup ## Stop the stack; everything is kept
 	$(BIN)/python -m infra.embedded down
 
+.PHONY: purge
+purge: setup ## Stop the stack and remove all its state; asks first, but for YES=1
+	$(BIN)/python -m infra.embedded purge $(if $(filter 1,$(YES)),--yes)
+
 .PHONY: status
 status: setup ## Say what runs, and where
 	$(BIN)/python -m infra.embedded status
@@ -97,6 +101,6 @@ compose-test: setup ## Build and start docker-compose.yml, create a cluster in i
 	infra/compose/test
 
 .PHONY: clean
-clean: ## Remove environments and caches of this checkout, but not the stack's state in .bulkhead
+clean: ## Remove environments and caches of this checkout, but not the stack's state (see purge)
 	rm -rf .venv .uv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

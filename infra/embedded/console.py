@@ -1,12 +1,12 @@
 """What a person sees: progress with seconds, the status table, and what to do when it failed."""
 
 import contextlib
+import textwrap
 import time
 from collections.abc import Iterator, Sequence
 
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
 from rich.text import Text
 
 from domain.errors import BulkheadError
@@ -18,11 +18,24 @@ from infra.embedded.status import ComponentStatus
 _MEBIBYTE = 1024 * 1024
 
 
+def say(console: Console, text: str, style: str = "") -> None:
+    """Print a paragraph as it is: no markup, and on a terminal broken between words only."""
+    lines = [text]
+    if console.is_terminal:
+        lines = textwrap.wrap(
+            text, console.width, break_long_words=False, break_on_hyphens=False
+        ) or [""]
+    for line in lines:
+        console.print(Text(line, style=style), soft_wrap=True)
+
+
 @contextlib.contextmanager
-def progress_on(console: Console) -> Iterator[Report]:
-    """Show what is being done and for how long; in a log, one line when each thing is done."""
+def progress_on(console: Console, done: str) -> Iterator[Report]:
+    """Show what is being done and for how long; in a log, one line when each thing is `done`."""
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
+    width = max(len(done), len("failed"))
+    shown = console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=not shown) as progress:
 
         @contextlib.contextmanager
         def report(title: str) -> Iterator[None]:
@@ -31,9 +44,12 @@ def progress_on(console: Console) -> Iterator[Report]:
             try:
                 yield
                 seconds = time.monotonic() - began
-                progress.console.print(f"  [green]ready[/]  {title:<20} {seconds:5.1f} s")
-            except BaseException:
-                progress.console.print(f"  [red]failed[/] {title}")
+                word = f"[green]{done:<{width}}[/]"
+                progress.console.print(f"  {word} {title:<20} {seconds:5.1f} s", soft_wrap=True)
+            except BaseException as error:
+                interrupted = isinstance(error, KeyboardInterrupt)
+                word = "[yellow]cut short[/]" if interrupted else f"[red]{'failed':<{width}}[/]"
+                progress.console.print(f"  {word} {title}", soft_wrap=True)
                 raise
             finally:
                 progress.remove_task(task)
@@ -43,49 +59,62 @@ def progress_on(console: Console) -> Iterator[Report]:
 
 def print_addresses(console: Console, stack: Stack, owner: Owner) -> None:
     """Say where everything is; the token only when it is new."""
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    table.add_row("API", stack.api.address)
-    table.add_row("", f"{stack.api.https_address} (authority: {stack.home.ca_file})")
-    table.add_row("Temporal UI", f"http://127.0.0.1:{stack.ports.temporal_ui}")
+    rows = [
+        ("API", stack.api.address),
+        ("", stack.api.https_address),
+        ("Authority", str(stack.home.ca_file)),
+        ("Temporal UI", f"http://127.0.0.1:{stack.ports.temporal_ui}"),
+    ]
     if owner.is_new:
-        table.add_row("Owner token", Text(owner.token, style="bold"))
+        rows.append(("Owner token", owner.token))
     console.print()
-    console.print(table)
-    kept = "Address and token are" if not owner.is_new else "Shown once; address and token are"
-    console.print(
-        f"{kept} in {stack.home.owner_file}, where `bulkhead` finds them.",
+    for name, value in rows:
+        console.print(Text.assemble(f"{name:<13}", (value, "bold")), soft_wrap=True)
+    once = "The token is not printed again. " if owner.is_new else ""
+    say(
+        console,
+        f"{once}Address and token are in {stack.home.owner_file}, where `bulkhead` finds them.",
         style="dim",
-        soft_wrap=True,
     )
 
 
 def print_status(console: Console, components: Sequence[ComponentStatus]) -> None:
     """Print the table, and below it what is not right."""
-    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
-    for heading in ("COMPONENT", "STATE", "PID", "ADDRESS", "UPTIME", "MEMORY"):
-        table.add_column(heading, justify="right" if heading in {"PID", "MEMORY"} else "left")
-    for component in components:
-        table.add_row(
-            component.component,
-            Text(component.state, style="green" if component.is_right else "red"),
-            str(component.pid or "-"),
-            Text(component.address, overflow="fold"),
-            _duration(component.uptime_seconds),
-            "-"
-            if component.memory_bytes is None
-            else f"{component.memory_bytes / _MEBIBYTE:.0f} MiB",
-        )
-    console.print(table)
+    rows = [_HEADINGS, *(_row(component) for component in components)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS) - 1)]
+    styles = ["bold", *("green" if component.is_right else "red" for component in components)]
+    for row, style in zip(rows, styles, strict=True):
+        name, state, pid, uptime, memory, address = row
+        line = Text(f"{name:<{widths[0]}}  ")
+        line.append(f"{state:<{widths[1]}}  ", style)
+        line.append(f"{pid:>{widths[2]}}  {uptime:<{widths[3]}}  {memory:>{widths[4]}}  {address}")
+        console.print(line, soft_wrap=True)
     for component in components:
         if component.problem:
-            console.print(f"[red]{component.component}[/]: {component.problem}", soft_wrap=True)
+            say(console, f"{component.component}: {component.problem}", style="red")
+
+
+# The address is last: it is the only one that may be wider than expected.
+_HEADINGS = ("COMPONENT", "STATE", "PID", "UPTIME", "MEMORY", "ADDRESS")
+
+
+def _row(component: ComponentStatus) -> tuple[str, str, str, str, str, str]:
+    memory = component.memory_bytes
+    return (
+        component.component,
+        component.state,
+        str(component.pid or "-"),
+        _duration(component.uptime_seconds),
+        "-" if memory is None else f"{memory / _MEBIBYTE:.0f} MiB",
+        component.address,
+    )
 
 
 def print_failure(console: Console, error: BulkheadError) -> None:
     """Say what failed, with its last words."""
-    console.print(f"[red]failed[/]: {error.message}", soft_wrap=True, highlight=False)
+    say(console, f"failed: {error.message}", style="red")
     if isinstance(error, PartFailedError) and error.log_file is not None:
-        console.print(f"The last lines of {error.log_file}:", soft_wrap=True)
+        say(console, f"The last lines of {error.log_file}:")
         for line in error.log_tail():
             console.print(Text(f"  {line}"), soft_wrap=True)
 

@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +18,15 @@ _SYSTEM_STATE = Path("/var/lib/bulkhead")
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """Where each thing of a stack is."""
+    """Where each thing of a stack is.
+
+    Attributes:
+        directory: the state, below which everything is.
+        link: the checkout's link to it, None when it is where one would look for it.
+    """
 
     directory: Path
+    link: Path | None = None
 
     @property
     def owner_file(self) -> Path:
@@ -78,13 +85,38 @@ class Home:
         # As root, PostgreSQL and each control plane are users of their own, below it.
         self.directory.chmod(0o711 if os.geteuid() == 0 else 0o700)
 
+    def remove(self) -> bool:
+        """Remove everything of the stack; False when the directory also has what is not its own."""
+        for directory in (
+            self.passwords,
+            self.postgresql,
+            self.temporal,
+            self.openbao,
+            self.control_planes,
+            self.programs,
+            self.supervisor,
+        ):
+            if directory.exists():
+                shutil.rmtree(directory)
+        for file in (self.owner_file, self.ca_file, self.ports_file, self._lock):
+            file.unlink(missing_ok=True)
+        if self.link is not None:
+            self.link.unlink(missing_ok=True)
+        if self.directory.exists() and not any(self.directory.iterdir()):
+            self.directory.rmdir()
+        return not self.directory.exists()
+
+    @property
+    def _lock(self) -> Path:
+        return self.directory / "lock"
+
     @contextlib.contextmanager
     def locked(
         self,
         waiting: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
     ) -> Iterator[None]:
         """Hold the lock of whoever changes the stack; `waiting` is open while another has it."""
-        with (self.directory / "lock").open("a") as file:
+        with self._lock.open("a") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -103,7 +135,7 @@ def locate(chosen: Path | None) -> Home:
     default = source_root() / ".bulkhead"
     directory = (chosen or default).resolve()
     if os.geteuid() != 0 or is_open_to_others(directory.parent):
-        return Home(directory)
+        return Home(directory, default if chosen is None and default.is_symlink() else None)
     if chosen is not None or default.exists():
         raise BulkheadError(
             Reason.FAILED_PRECONDITION,
@@ -115,7 +147,7 @@ def locate(chosen: Path | None) -> Home:
     digest = hashlib.sha256(os.fsencode(default)).hexdigest()[:8]
     place = _SYSTEM_STATE / f"{default.parent.name}-{digest}"
     default.symlink_to(place, target_is_directory=True)
-    return Home(place)
+    return Home(place, default)
 
 
 def _make_parents(directory: Path) -> None:

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 
+from infra.control_planes.processes import host_supervisor
 from infra.database.bootstrap import bootstrap, ensure_password_files
 from infra.embedded import ports as port_files
 from infra.embedded.applications import (
@@ -38,6 +39,8 @@ from infra.tools import CONTROL_PLANE, install_into
 SERVERS = frozenset({Part.POSTGRESQL, Part.TEMPORAL, Part.OPENBAO})
 ALL_PARTS = frozenset(Part)
 _APPLICATIONS = frozenset({Part.WORKER, Part.API})
+
+_WAITING = "waiting for another `up` or `down`"
 
 # Told of each thing that is done: opened when it begins, closed when it ends.
 Report = Callable[[str], contextlib.AbstractContextManager[None]]
@@ -83,9 +86,10 @@ class Stack:
             BulkheadError: something could not be made, or a part did not get ready
                 (`PartFailedError`). What came up stays up, and another `up` goes on from there.
         """
+        self.end_lost()
         self.home.make()
         with (
-            self.home.locked(lambda: report("waiting for another `up` or `down`")),
+            self.home.locked(lambda: report(_WAITING)),
             port_files.chosen(self.home.ports_file, self._settings) as self._ports,
         ):
             if parts & {Part.CONTROL_PLANES, Part.WORKER}:
@@ -96,17 +100,30 @@ class Stack:
             self._up_servers(parts, report)
             return self._up_applications(parts, report)
 
-    def down(self) -> None:
+    def down(self, report: Report = report_nothing) -> None:
         """Stop every process and keep everything else."""
+        self.end_lost()
         if not self.home.ports_file.exists():
             return
-        with self.home.locked():
+        with self.home.locked(lambda: report(_WAITING)):
             if self.supervisor.pid:
                 # First whoever would miss the servers.
-                _all_at_once(lambda part: self.supervisor.stop(part, part), _APPLICATIONS)
-            self.supervisor.shutdown()
+                with report("worker and API"):
+                    _all_at_once(lambda part: self.supervisor.stop(part, part), _APPLICATIONS)
+            with report("servers"):
+                self.supervisor.shutdown()
             if self.home.control_planes.exists():
-                run_host(self.home, environment_of(self.control_planes), "--stop")
+                with report(Part.CONTROL_PLANES):
+                    run_host(self.home, environment_of(self.control_planes), "--stop")
+
+    def lost(self) -> list[int]:
+        """Return each supervisord that still runs although this home was removed under it."""
+        return [pid for supervisor in self._supervisors() for pid in supervisor.lost()]
+
+    def end_lost(self) -> None:
+        """End what runs of a home that was removed, and wait until it is gone."""
+        for supervisor in self._supervisors():
+            supervisor.end_lost()
 
     @property
     def ports(self) -> Ports:
@@ -183,6 +200,13 @@ class Stack:
         )
         environment = environment_of(self.database, self.temporal, self.openbao("api"), settings)
         return Api(environment, self.ports)
+
+    def _supervisors(self) -> tuple[Supervisor, Supervisor]:
+        # Also without the ports, which are gone with a home.
+        settings = ControlPlaneSettings(
+            host=HOST, directory=self.home.control_planes, programs_dir=self.home.programs
+        )
+        return self.supervisor, host_supervisor(settings)
 
     @property
     def _postgresql(self) -> PostgreSQL:

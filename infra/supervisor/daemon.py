@@ -21,6 +21,9 @@ _ENVIRONMENT = {"LANG": "C.UTF-8", "PATH": "/usr/local/bin:/usr/bin:/bin"}
 # checkpoint (0.1 s here); what it could not write in time it recovers from its log.
 _LEFT_BEHIND_SECONDS = 5.0
 
+# PostgreSQL and the worker may take 30 s each to stop, one after the other.
+_LOST_SECONDS = 90.0
+
 _POLL_SECONDS = 0.02
 
 
@@ -91,6 +94,65 @@ def is_supervisord(files: SupervisorFiles, pid: int) -> bool:
     except OSError:
         return False
     return os.fsencode(files.configuration) in arguments and b"supervisor.supervisord" in arguments
+
+
+def is_lost(files: SupervisorFiles, pid: int) -> bool:
+    """Tell whether the directory was removed or moved away under this supervisord.
+
+    Another one may have been made in its place, with a supervisord of its own.
+    """
+    return pid_of(files) != pid and not _holds_lock(files, pid)
+
+
+def _holds_lock(files: SupervisorFiles, pid: int) -> bool:
+    """Tell whether it has the lock file open; no new file can get the number of an open one."""
+    try:
+        lock = files.lock.stat()
+        descriptors = list(os.scandir(f"/proc/{pid}/fd"))
+    except OSError:
+        return False
+    for descriptor in descriptors:
+        # Closed meanwhile, or of no file.
+        with contextlib.suppress(OSError):
+            if os.path.samestat(descriptor.stat(), lock):
+                return True
+    return False
+
+
+def find_lost(files: SupervisorFiles) -> list[int]:
+    """Return each supervisord of this directory that lives on although its files were removed."""
+    found = {
+        int(entry.name)
+        for entry in os.scandir("/proc")
+        if entry.name.isdigit() and is_supervisord(files, int(entry.name))
+    }
+    # A child is a copy of its supervisord until it becomes its program.
+    return sorted(pid for pid in found if is_lost(files, pid) and _parent_of(pid) not in found)
+
+
+def end_lost(files: SupervisorFiles) -> None:
+    """End every supervisord whose files were removed, with all that it runs, and wait for it."""
+    deadline = time.monotonic() + _LOST_SECONDS
+    asked: set[int] = set()
+    while pids := set(find_lost(files)):
+        late = time.monotonic() > deadline
+        for pid in pids if late else pids - asked:
+            # One that ends by itself removes the socket by its name: the successor's, if any.
+            at_once = late or is_alive(files)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL if at_once else signal.SIGTERM)
+        asked |= pids
+        time.sleep(_POLL_SECONDS)
+    if not is_alive(files):
+        end_left_behind(files)
+
+
+def _parent_of(pid: int) -> int | None:
+    try:
+        # The second field, the command's name in brackets, may hold spaces and brackets.
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return None
 
 
 def end_left_behind(files: SupervisorFiles) -> None:

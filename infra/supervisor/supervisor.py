@@ -56,6 +56,7 @@ class Supervisor:
         self.files.stopped.unlink(missing_ok=True)
         configuration = main_configuration(self.files)
         if not self._answers():
+            daemon.end_lost(self.files)
             write_atomically(self.files.configuration, configuration)
             daemon.start_daemon(self.files)
             # Whoever else was first also starts the one that is waited for here.
@@ -83,6 +84,14 @@ class Supervisor:
             lambda: not daemon.is_alive(self.files), seconds, f"{self.files.directory} to stop"
         )
         daemon.end_left_behind(self.files)
+
+    def lost(self) -> list[int]:
+        """Return the process ids of supervisords whose directory was removed while they ran."""
+        return daemon.find_lost(self.files)
+
+    def end_lost(self) -> None:
+        """End the lost ones and what they run, and wait until all are gone."""
+        daemon.end_lost(self.files)
 
     def add(self, group: str, programs: Iterable[Program]) -> None:
         """Make the group run exactly these programs; a group that already does is left alone.

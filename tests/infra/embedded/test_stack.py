@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import socket
 import stat
@@ -15,7 +16,7 @@ import pytest
 from domain.errors import BulkheadError
 from domain.tokens import TokenKind, new_token
 from infra.embedded import stack as stack_module
-from infra.embedded.__main__ import main
+from infra.embedded.command import main
 from infra.embedded.home import Home, is_open_to_others
 from infra.embedded.owner import Owner
 from infra.embedded.server import Part, PartFailedError
@@ -278,6 +279,28 @@ def test_two_stacks_run_side_by_side_and_a_third_one_spares_those_that_are_down(
     assert not own[1] & own[2]
     users = [set(range(found.first_uid, found.first_uid + 100)) for found in ports]
     assert not users[0] & users[1] & users[2]
+
+
+def test_a_stack_whose_home_was_removed_is_ended_by_the_next_up_and_a_purge_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with temporary_home() as home:
+        monkeypatch.setenv("BULKHEAD_HOME", str(home.directory))
+        Stack(home, NO_SETTINGS, durable=False).up({Part.TEMPORAL})
+        shutil.rmtree(home.directory)
+        assert main(["status"]) == 1
+        assert "directory was removed still run" in capsys.readouterr().out
+        again = Stack(home, NO_SETTINGS, durable=False)
+        again.up({Part.TEMPORAL})
+        assert again.lost() == []
+        assert programs_of(again.supervisor) == sorted([KEEPER, Part.TEMPORAL])
+
+        other = home.directory / "not-ours"
+        other.touch()
+        assert main(["purge", "--yes"]) == 0
+        # Without its files, one that had not ended would be lost.
+        assert again.lost() == []
+        assert list(home.directory.iterdir()) == [other]
 
 
 def test_an_openbao_that_dies_in_its_first_start_is_set_up_again(

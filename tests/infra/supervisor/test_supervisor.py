@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -11,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from domain.errors import BulkheadError, Reason
-from infra.supervisor.configuration import KEEPER, group_configuration
-from infra.supervisor.files import SupervisorFiles
+from infra.supervisor.configuration import KEEPER, group_configuration, main_configuration
+from infra.supervisor.daemon import start_daemon
+from infra.supervisor.files import SupervisorFiles, write_atomically
 from infra.supervisor.program import ProcessState, Program
 from infra.supervisor.supervisor import Supervisor
 
@@ -195,6 +197,42 @@ def test_many_starters_get_one_supervisord(supervisor: Supervisor) -> None:
         in (path / "cmdline").read_bytes().split(b"\0")
     ]
     assert len(found) == 1
+
+
+def test_a_removed_directory_ends_its_supervisord_with_all_programs(
+    supervisor: Supervisor,
+) -> None:
+    supervisor.add("g", [sleeper()])
+    wait_until(lambda: is_running(supervisor, "g"))
+    wait_until(lambda: is_running(supervisor, KEEPER, KEEPER))
+    shutil.rmtree(supervisor.files.directory)
+    assert len(supervisor.lost()) == 1
+    wait_until(lambda: not supervisor.lost())
+    assert processes_of(supervisor) == {}
+
+
+def test_the_supervisord_of_a_removed_directory_is_ended_without_harm_to_its_successor(
+    supervisor: Supervisor,
+) -> None:
+    supervisor.add("g", [sleeper()])
+    wait_until(lambda: is_running(supervisor, KEEPER, KEEPER))
+    old = supervisor.pid
+    keeper = supervisor.state(KEEPER)[KEEPER].pid
+    assert keeper is not None
+    # So that the successor begins first; whether the next keeper or we end the old one is open.
+    os.kill(keeper, signal.SIGSTOP)
+    shutil.rmtree(supervisor.files.directory)
+    supervisor.files.make()
+    write_atomically(supervisor.files.configuration, main_configuration(supervisor.files))
+    assert start_daemon(supervisor.files)
+    wait_until(lambda: supervisor.pid is not None)
+    new = supervisor.pid
+    assert new not in {None, old}
+    supervisor.end_lost()
+    assert supervisor.lost() == []
+    assert supervisor.pid == new
+    assert supervisor.groups() == []
+    wait_until(lambda: "sleep" not in processes_of(supervisor).values())
 
 
 def test_a_shutdown_ends_everything_at_once_and_nothing_revives_it(supervisor: Supervisor) -> None:

@@ -1,0 +1,180 @@
+"""Brings a stack up or down, says what runs of it, or removes it."""
+
+import argparse
+import json
+import sys
+
+from pydantic import ValidationError
+from rich.console import Console
+
+from domain.errors import BulkheadError, Reason
+from infra.embedded.console import (
+    print_addresses,
+    print_failure,
+    print_status,
+    progress_on,
+    say,
+)
+from infra.embedded.home import Home, locate
+from infra.embedded.stack import Stack
+from infra.embedded.status import status_of
+from infra.settings import EmbeddedSettings
+
+# Of `status` when something is not right, and of every command that failed.
+_NOT_RIGHT = 1
+_INTERRUPTED = 130
+
+_AFTER_INTERRUPT = {
+    "up": "Interrupted; what has started runs on. `make up` goes on, `make down` stops it.",
+    "down": "Interrupted; some of it may still run, and all data is kept. `make down` goes on, "
+    "`make status` shows what runs.",
+    "status": "Interrupted.",
+    "purge": "Interrupted; what is not removed yet is still there. `make purge` goes on.",
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    chosen = _parser().parse_args(arguments)
+    errors = Console(stderr=True)
+    home: Home | None = None
+    try:
+        settings = _settings()
+        home = locate(settings.home)
+        stack = Stack(home, settings)
+        match chosen.command:
+            case "up":
+                _up(stack)
+            case "down":
+                _down(stack)
+            case "purge":
+                return _purge(stack, is_agreed=chosen.yes)
+            case _:
+                return _status(stack, as_json=chosen.json)
+    except BulkheadError as error:
+        print_failure(errors, error)
+        if chosen.command == "up" and home is not None:
+            say(errors, "Next: `make status` shows every part, `make up` goes on from here.")
+        return _NOT_RIGHT
+    except KeyboardInterrupt:
+        say(errors, _AFTER_INTERRUPT[chosen.command])
+        return _INTERRUPTED
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m infra.embedded", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("up", help="start everything, or bring it to the newest state")
+    commands.add_parser("down", help="stop everything and keep all data")
+    status = commands.add_parser("status", help="say what runs, and where")
+    status.add_argument("--json", action="store_true", help="for programs")
+    purge = commands.add_parser("purge", help="stop everything and remove all data")
+    purge.add_argument("--yes", action="store_true", help="do not ask")
+    return parser
+
+
+def _settings() -> EmbeddedSettings:
+    try:
+        return EmbeddedSettings()
+    except ValidationError as error:
+        problems = "; ".join(
+            f"BULKHEAD_{str(problem['loc'][0]).upper()}: {problem['msg']}"
+            for problem in error.errors(include_url=False, include_input=False)
+        )
+        raise BulkheadError(Reason.INVALID_ARGUMENT, f"{problems}.") from error
+
+
+def _up(stack: Stack) -> None:
+    console = Console()
+    say(console, f"Bulkhead in {stack.home.directory}")
+    if stack.home.link is not None:
+        say(
+            console,
+            f"Its state is there because other users cannot enter {stack.home.link.parent}, and "
+            f"as root PostgreSQL runs as one of them; {stack.home.link.name} links to it.",
+        )
+    _say_what_is_lost(console, stack)
+    with progress_on(console, "ready") as report:
+        owner = stack.up(report=report)
+    if owner is not None:
+        print_addresses(console, stack, owner)
+
+
+def _down(stack: Stack) -> None:
+    console = Console()
+    _say_what_is_lost(console, stack)
+    with progress_on(console, "stopped") as report:
+        stack.down(report)
+    directory = stack.home.directory
+    if stack.home.ports_file.exists():
+        say(console, f"Everything is kept in {directory}; `make up` brings it back.")
+    else:
+        say(console, f"There is no stack in {directory}; `make up` makes one.")
+
+
+def _purge(stack: Stack, *, is_agreed: bool) -> int:
+    console = Console()
+    directory = stack.home.directory
+    if not (stack.home.ports_file.exists() or stack.lost()):
+        say(console, f"There is no stack in {directory}.")
+        return 0
+    if not is_agreed:
+        say(
+            console,
+            f"This removes every cluster, record and key in {directory} for ever. What clusters "
+            "have in clouds stays there and costs money: delete those clusters first.",
+        )
+        if not sys.stdin.isatty():
+            raise BulkheadError(
+                Reason.FAILED_PRECONDITION,
+                "Nobody is there to ask, so nothing was removed; `make purge YES=1` does not ask.",
+            )
+        if input("Type yes to go on: ").strip().lower() != "yes":
+            say(console, "Nothing was removed.")
+            return _NOT_RIGHT
+    _say_what_is_lost(console, stack)
+    with progress_on(console, "stopped") as report:
+        stack.down(report)
+    if stack.home.remove():
+        say(console, f"Removed {directory}.")
+    else:
+        say(console, f"Removed the stack; {directory} has other files, which stay.")
+    return 0
+
+
+def _status(stack: Stack, *, as_json: bool) -> int:
+    console = Console()
+    lost = stack.lost()
+    if lost and not as_json:
+        say(
+            console,
+            f"{_processes(lost)} of a stack whose directory was removed still run; `make down` "
+            "ends it.",
+            style="red",
+        )
+    components = status_of(stack)
+    if as_json:
+        print(json.dumps([component.as_json() for component in components], indent=2))
+    elif all(component.pid is None for component in components):
+        say(
+            console,
+            f"Everything is stopped and kept in {stack.home.directory}; `make up` starts it.",
+        )
+    else:
+        print_status(console, components)
+        if stack.home.link is not None:
+            say(console, f"State: {stack.home.directory}", style="dim")
+    return _NOT_RIGHT if lost or not all(found.is_right for found in components) else 0
+
+
+def _say_what_is_lost(console: Console, stack: Stack) -> None:
+    if lost := stack.lost():
+        say(
+            console,
+            f"{_processes(lost)} of a stack whose directory was removed still run; ending it.",
+        )
+
+
+def _processes(pids: list[int]) -> str:
+    return f"The supervisors (process {', '.join(map(str, pids))})"
