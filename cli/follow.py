@@ -8,6 +8,7 @@ from rich.live import Live
 
 from cli.client import NO_RETRY, ApiClient, JsonObject, segment
 from cli.errors import ApiError, CliError, ExitCode, StillRunningError, UnreachableError
+from cli.interrupts import remembered_interrupts
 from cli.output import Output
 from cli.progress import OperationProgress
 from cli.text import clean, duration
@@ -64,13 +65,14 @@ def follow(
     listener = _EndListener(client, operation["id"])
     listener.start()
     try:
-        if output.shows_live_progress:
-            view = LiveView(progress, title, ascii_only=_is_ascii(output))
-            with Live(view, console=output.progress_console, refresh_per_second=10):
-                _poll(client, progress, listener, lambda: None)
-        else:
-            lines = LineView(progress, title, output)
-            _poll(client, progress, listener, lines.refresh)
+        with remembered_interrupts() as interrupted:
+            if output.shows_live_progress:
+                view = LiveView(progress, title, ascii_only=_is_ascii(output))
+                with Live(view, console=output.progress_console, refresh_per_second=10):
+                    _poll(client, progress, listener, interrupted, lambda: None)
+            else:
+                lines = LineView(progress, title, output)
+                _poll(client, progress, listener, interrupted, lines.refresh)
     except KeyboardInterrupt as error:
         why = "Stopped watching."
         raise StillRunningError(operation["id"], why, ExitCode.INTERRUPTED) from error
@@ -87,6 +89,7 @@ def _poll(
     client: ApiClient,
     progress: OperationProgress,
     listener: _EndListener,
+    interrupted: threading.Event,
     refresh: Callable[[], None],
 ) -> None:
     path = f"/operations/{segment(progress.operation['id'])}"
@@ -107,6 +110,8 @@ def _poll(
             progress.trouble = ""
             last_answer = time.monotonic()
         refresh()
+        if interrupted.is_set():
+            raise KeyboardInterrupt
         if progress.done:
             return
         early = time.monotonic() - begin < _FAST_PERIOD_SECONDS

@@ -1,6 +1,7 @@
-"""Ctrl-C while a program is still loading."""
+"""Ctrl-C while a program is still loading, and while it follows something."""
 
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -18,5 +19,29 @@ def quiet_interrupts() -> Iterator[None]:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def remembered_interrupts() -> Iterator[threading.Event]:
+    """Yield an event that is set by Ctrl-C, which raises KeyboardInterrupt as well.
+
+    The exception alone can be lost: one that is raised while Python runs a finaliser is printed
+    and ignored. Whoever loops looks at the event, too.
+    """
+    interrupted = threading.Event()
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.default_int_handler:
+        yield interrupted
+        return
+
+    def interrupt(_signal: int, _frame: object) -> None:
+        interrupted.set()
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield interrupted
     finally:
         signal.signal(signal.SIGINT, before)

@@ -68,7 +68,12 @@ class _Inbound(ActivityInboundInterceptor):
         self._injector.executions[step] += 1
         await self._injector.at(step, Moment.BEFORE)
         if self._injector.repeat:
+            # The SDK wraps the heartbeat of a plain function each time it runs one; wrapped twice,
+            # it would wait for the loop from within the loop.
+            context = activity._Context.current()  # noqa: SLF001 - nothing public puts it back
+            heartbeat = context.heartbeat
             await super().execute_activity(input)
+            context.heartbeat = heartbeat
         result = await super().execute_activity(input)
         await self._injector.at(step, Moment.AFTER)
         return result
