@@ -1,8 +1,15 @@
+import signal
 from collections.abc import Iterator
 
 import pytest
 
 from tests.servers import Servers, running_servers
+
+
+def pytest_configure() -> None:
+    # A shell starts what runs in its background with interrupts ignored, and programs that tests
+    # start would inherit that: no Ctrl-C could ever reach them.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
