@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 from sqlalchemy import func, text, update
+from sqlmodel import col
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from domain.caller import Caller, PrincipalKind, Role
@@ -74,15 +75,15 @@ async def request_cancellation(session: AsyncSession, operation_id: str) -> bool
     result = await session.execute(
         update(OperationRow)
         .where(
-            OperationRow.id == operation_id,  # type: ignore[arg-type]
-            OperationRow.state == OperationState.RUNNING,  # type: ignore[arg-type]
-            OperationRow.cancellable.is_(True),  # type: ignore[attr-defined]
+            col(OperationRow.id) == operation_id,
+            col(OperationRow.state) == OperationState.RUNNING,
+            col(OperationRow.cancellable).is_(True),
         )
         .values(
-            cancel_requested_at=func.coalesce(OperationRow.cancel_requested_at, func.now()),
-            version=OperationRow.version + 1,
+            cancel_requested_at=func.coalesce(col(OperationRow.cancel_requested_at), func.now()),
+            version=col(OperationRow.version) + 1,
         )
-        .returning(OperationRow.id)  # type: ignore[call-overload]
+        .returning(col(OperationRow.id))
     )
     return result.first() is not None
 
