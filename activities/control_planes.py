@@ -9,26 +9,12 @@ from temporalio import activity
 from temporalio.exceptions import CancelledError
 
 from activities.records import worker_is_stopping
-from domain.cluster import HostedControlPlane
+from domain.cluster import HostedControlPlane, Validity
 from domain.errors import BulkheadError, Reason
 
 if TYPE_CHECKING:
     from infra.control_planes.backend import ControlPlaneBackend
-    from infra.control_planes.backend import Validity as BackendValidity
     from infra.openbao.client import OpenBao
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Validity:
-    """How long the cluster's certificates last, in Unix seconds.
-
-    Attributes:
-        renew_after: when the first of them should be replaced.
-        expire_at: when the first of them ends.
-    """
-
-    renew_after: int
-    expire_at: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,7 +39,7 @@ class ControlPlaneActivities:
     @activity.defn(name="ensure_credentials", no_thread_cancel_exception=True)
     def ensure_credentials(self, cluster: HostedControlPlane) -> Validity:
         """Write every file that the processes need; certificates that are due are replaced."""
-        return _validity(self._backend.ensure_credentials(cluster))
+        return self._backend.ensure_credentials(cluster)
 
     @activity.defn(name="start_components", no_thread_cancel_exception=True)
     def start_components(self, cluster: HostedControlPlane) -> None:
@@ -84,7 +70,7 @@ class ControlPlaneActivities:
     @activity.defn(name="renew_leaves", no_thread_cancel_exception=True)
     def renew_leaves(self, cluster: HostedControlPlane) -> Validity:
         """Replace the certificates that are due."""
-        return _validity(self._backend.renew_leaves(cluster))
+        return self._backend.renew_leaves(cluster)
 
     @activity.defn(name="reload_components", no_thread_cancel_exception=True)
     def reload_components(self, cluster: HostedControlPlane) -> None:
@@ -111,10 +97,6 @@ class ControlPlaneActivities:
                 retryable=True,
             )
         return RemovalEvidence(facts=dict.fromkeys(found, "none"))
-
-
-def _validity(found: BackendValidity) -> Validity:
-    return Validity(renew_after=found.renew_after, expire_at=found.expire_at)
 
 
 def _end_if_cancelled() -> None:

@@ -70,3 +70,16 @@ class HostedControlPlane:
     cluster_id: str
     host: str
     slot: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Validity:
+    """How long a control plane's leaf certificates last, in Unix seconds.
+
+    Attributes:
+        renew_after: when the first of them should be replaced.
+        expire_at: when the first of them ends.
+    """
+
+    renew_after: int
+    expire_at: int

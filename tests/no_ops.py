@@ -5,9 +5,8 @@ from typing import Any
 
 from temporalio import activity
 
-from activities.control_planes import Validity
 from activities.records import ReachedActive
-from domain.cluster import HostedControlPlane
+from domain.cluster import HostedControlPlane, Validity
 
 
 def _no_op(name: str) -> Callable[..., Any]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import text
-from sqlmodel import select
+from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 from temporalio.client import Client
 from temporalio.worker import Interceptor
@@ -194,7 +194,7 @@ class Platform:
             query = select(OperationStepRow).where(
                 OperationStepRow.operation_id == requested.operation_id
             )
-            rows = await session.exec(query.order_by(OperationStepRow.position))  # type: ignore[arg-type]
+            rows = await session.exec(query.order_by(col(OperationStepRow.position)))
             return list(rows)
 
     async def row(self, cluster: HostedControlPlane) -> ClusterRow | None:

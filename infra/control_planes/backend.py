@@ -4,23 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from domain.cluster import Component, HostedControlPlane
+from domain.cluster import Component, HostedControlPlane, Validity
 
 # Called at least twice a second during a wait; raises to end it.
 OnWait = Callable[[], None]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Validity:
-    """How long a control plane's leaf certificates last, in Unix seconds.
-
-    Attributes:
-        renew_after: when the first of them should be replaced.
-        expire_at: when the first of them ends.
-    """
-
-    renew_after: int
-    expire_at: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -20,7 +20,7 @@ from infra.openbao.authorities import Authority
 _DAY_SECONDS: Final = 24 * 60 * 60
 
 # Short enough that a stolen key is of little use for long, long enough that a schedule which runs
-# daily can fail for ten days in a row before anything ends.
+# every 15 minutes can fail for ten days before anything ends.
 LEAF_LIFETIME_SECONDS: Final = 30 * _DAY_SECONDS
 
 # Of a leaf's life, after which it is replaced.

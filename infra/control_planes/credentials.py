@@ -4,8 +4,7 @@ import json
 from pathlib import Path
 from typing import Final
 
-from domain.cluster import HostedControlPlane, Leaf
-from infra.control_planes.backend import Validity
+from domain.cluster import HostedControlPlane, Leaf, Validity
 from infra.control_planes.certificates import (
     LEAF_LIFETIME_SECONDS,
     LeafSpec,

@@ -8,14 +8,13 @@ from functools import partial
 from threading import Thread
 from typing import Final
 
-from domain.cluster import Component, HostedControlPlane, Leaf
+from domain.cluster import Component, HostedControlPlane, Leaf, Validity
 from domain.errors import BulkheadError, Reason
 from infra.control_planes.backend import (
     ComponentStatus,
     ControlPlaneBackend,
     Description,
     OnWait,
-    Validity,
 )
 from infra.control_planes.commands import programs_of
 from infra.control_planes.credentials import Credentials

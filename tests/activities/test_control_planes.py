@@ -10,9 +10,9 @@ import pytest
 from temporalio.exceptions import CancelledError
 from temporalio.testing import ActivityEnvironment
 
-from activities.control_planes import ControlPlaneActivities, Validity
+from activities.control_planes import ControlPlaneActivities
 from activities.openbao import OpenBaoActivities
-from domain.cluster import Component, HostedControlPlane
+from domain.cluster import Component, HostedControlPlane, Validity
 from domain.errors import BulkheadError, Reason
 from tests.infra.control_planes.host import Host
 

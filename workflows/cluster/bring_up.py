@@ -1,7 +1,8 @@
 """What creating, resuming and renewing have in common: a control plane that answers."""
 
-from activities.control_planes import ControlPlaneActivities, Validity
+from activities.control_planes import ControlPlaneActivities
 from activities.records import ReachedActive, RecordActivities
+from domain.cluster import Validity
 from domain.operation import ClusterOperation, Step
 from workflows.policies import HOST_CALL, UNTIL_READY
 from workflows.saga import Saga
