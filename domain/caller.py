@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 
 class Role(StrEnum):
@@ -10,6 +11,22 @@ class Role(StrEnum):
     OWNER = "owner"
     ADMIN = "admin"
     MEMBER = "member"
+
+
+class Scope(StrEnum):
+    """What a credential may do with secrets; none implies another."""
+
+    SECRETS_READ = "secrets:read"
+    SECRETS_WRITE = "secrets:write"
+    SECRETS_ACCESS = "secrets:access"
+
+
+# A user's own token has the scopes of the user's role; a workspace's token those it was given.
+SCOPES_OF_ROLES: Final = {
+    Role.OWNER: frozenset(Scope),
+    Role.ADMIN: frozenset({Scope.SECRETS_READ, Scope.SECRETS_WRITE}),
+    Role.MEMBER: frozenset({Scope.SECRETS_READ}),
+}
 
 
 class PrincipalKind(StrEnum):

@@ -19,6 +19,8 @@ class Prefix(StrEnum):
     OPERATION = "op"
     REGION = "reg"
     REQUEST = "req"
+    SECRET = "sec"  # noqa: S105 - the same
+    SECRET_VERSION = "secv"  # noqa: S105 - the same
     USER = "usr"
     WORKSPACE = "ws"
 

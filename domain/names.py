@@ -6,6 +6,7 @@ users give never take part.
 
 from domain.identifiers import opaque_part
 from domain.operation import OPERATIONS, OperationType, TypedOperation
+from domain.secret import VersionPlace
 
 # The queue of every workflow, and of the activities that need no particular host.
 CONTROL_TASK_QUEUE = "control"
@@ -23,8 +24,9 @@ def workflow_id_of(operation_type: OperationType, owner_id: str, operation_id: s
 def abandon_workflow_id_of(typed: TypedOperation) -> str:
     """Return the id of the workflow that closes a lost operation; one may run at a time."""
     facts = OPERATIONS[typed.type]
-    cluster_id = typed.operation.control_plane.cluster_id
-    return f"{facts.owner_type}/{cluster_id}/abandon-{facts.verb}/{typed.operation.operation_id}"
+    operation = typed.operation
+    owner = f"{facts.owner_type}/{operation.owner_id}"
+    return f"{owner}/abandon-{facts.verb}/{operation.operation_id}"
 
 
 def operation_id_of(workflow_id: str) -> str | None:
@@ -41,6 +43,11 @@ def secret_namespace_of(workspace_id: str) -> str:
 def authority_mount_of(cluster_id: str) -> str:
     """Return the mount path, inside the workspace's namespace, of a cluster's PKI engine."""
     return f"pki/{opaque_part(cluster_id)}"
+
+
+def value_path_of(place: VersionPlace) -> str:
+    """Return the path under the workspace's `secrets` mount of a version's value."""
+    return f"{opaque_part(place.secret_id)}/{opaque_part(place.version_id)}"
 
 
 def cluster_secret_path_of(cluster_id: str, name: str) -> str:

@@ -2,19 +2,21 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TypeAlias
 
 from domain.caller import Caller
 from domain.cluster import HostedControlPlane
 
 
 class OperationType(StrEnum):
-    """The published types that exist so far, and one of ours (`certificates.renew`)."""
+    """The published types that exist so far, and ours (`certificates.renew`, `secret.rotate`)."""
 
     CLUSTER_CREATE = "cluster.create"
     CLUSTER_DELETE = "cluster.delete"
     CLUSTER_SUSPEND = "cluster.suspend"
     CLUSTER_RESUME = "cluster.resume"
     CLUSTER_RENEW_CERTIFICATES = "cluster.certificates.renew"
+    SECRET_ROTATE = "secret.rotate"  # noqa: S105 - the name of a type
 
 
 class OperationState(StrEnum):
@@ -40,6 +42,7 @@ class OwnerType(StrEnum):
     """The kinds of resource that own operations."""
 
     CLUSTER = "cluster"
+    SECRET = "secret"  # noqa: S105 - the name of a kind
     WORKSPACE = "workspace"
 
 
@@ -58,6 +61,13 @@ class Step(StrEnum):
     VERIFY_REMOVED = "verify_removed"
     RENEW_LEAVES = "renew_leaves"
     RELOAD_COMPONENTS = "reload_components"
+    BEGIN_ROTATION = "begin_rotation"
+    CREATE_VALUE = "create_value"
+    SET_VALUE = "set_value"
+    TEST_VALUE = "test_value"
+    FINISH_ROTATION = "finish_rotation"
+    DRAIN_CONSUMERS = "drain_consumers"
+    RETIRE_VERSION = "retire_version"
 
 
 # Activities that only write rows carry ids with this prefix; the contract hides them.
@@ -127,6 +137,20 @@ OPERATIONS: dict[OperationType, OperationFacts] = {
         OwnerType.CLUSTER,
         (Step.RENEW_LEAVES, Step.RELOAD_COMPONENTS, Step.WAIT_UNTIL_READY),
     ),
+    OperationType.SECRET_ROTATE: OperationFacts(
+        "RotateSecret",
+        "rotate",
+        OwnerType.SECRET,
+        (
+            Step.BEGIN_ROTATION,
+            Step.CREATE_VALUE,
+            Step.SET_VALUE,
+            Step.TEST_VALUE,
+            Step.FINISH_ROTATION,
+            Step.DRAIN_CONSUMERS,
+            Step.RETIRE_VERSION,
+        ),
+    ),
 }
 
 
@@ -152,10 +176,35 @@ class ClusterOperation:
         """The workspace in which the operation runs."""
         return self.control_plane.workspace_id
 
+    @property
+    def owner_id(self) -> str:
+        """The cluster."""
+        return self.control_plane.cluster_id
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SecretOperation:
+    """What the workflow of a secret's operation gets; the fields are those of a cluster's."""
+
+    operation_id: str
+    workspace_id: str
+    secret_id: str
+    caller: Caller
+    predecessor_operation_id: str | None = None
+
+    @property
+    def owner_id(self) -> str:
+        """The secret."""
+        return self.secret_id
+
+
+# The input of an operation's workflow, whoever owns the operation.
+OwnedOperation: TypeAlias = ClusterOperation | SecretOperation
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TypedOperation:
     """An operation and its type: what is needed to start, cancel or abandon its workflow."""
 
     type: OperationType
-    operation: ClusterOperation
+    operation: OwnedOperation

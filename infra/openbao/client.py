@@ -71,7 +71,10 @@ class OpenBao:
         self._session.close()
 
     def ensure_secret_space(self, workspace_id: str) -> None:
-        """Make the workspace's namespace, its `kv` mount, and the API process's login there."""
+        """Make the workspace's namespace, its mounts, and our processes' logins there.
+
+        What is made is `policies.SECRET_SPACE_VERSION`; a space of an earlier one is completed.
+        """
         # Two at once in one namespace make OpenBao answer 500: clusters of a new workspace are
         # often asked for together. Attempts of another process meet rarely, and are tried again.
         with self._space_locks[hash(workspace_id) % _SPACE_LOCKS]:
@@ -187,34 +190,23 @@ class OpenBao:
         return self._call("look for a cluster's authorities", find, cluster)
 
     def _fill_secret_space(self, namespace: str) -> None:
-        api_key = self._session.call("read the API's login", _read_api_public_key)
+        # The root namespace's own logins are the one place that knows our processes' keys.
+        keys = self._session.call("read our logins", _read_public_keys)
         self._session.call(
             "make a namespace", lambda client: write(client, f"sys/namespaces/{namespace}", {})
         )
 
         def fill(client: hvac.Client) -> None:
             _ensure_mount(client, "kv", {"type": "kv", "options": {"version": "2"}})
-            write(
-                client,
-                f"sys/policies/acl/{policies.API}",
-                {"policy": policies.API_WORKSPACE_POLICY},
+            _ensure_mount(
+                client, policies.SECRETS_MOUNT, {"type": "kv", "options": {"version": "2"}}
             )
-            _write_unless_in_use(client, f"sys/auth/{policies.API}", {"type": "jwt"})
-            write(
-                client,
-                f"auth/{policies.API}/config",
-                policies.login_configuration(policies.API, api_key),
-            )
-            write(
-                client,
-                f"auth/{policies.API}/role/{policies.API}",
-                policies.login_role(
-                    policies.API,
-                    audience=namespace,
-                    policy=policies.API,
-                    token_ttl=policies.API_TOKEN_TTL,
-                ),
-            )
+            _ensure_mount(client, "transit", {"type": "transit"})
+            key = f"transit/keys/{policies.FINGERPRINTS_KEY}"
+            if read(client, key) is None:
+                write(client, key, {"type": "hmac", "key_size": 32})
+            for login in policies.workspace_logins():
+                _ensure_login(client, login, namespace, keys[login.principal])
 
         self._session.call("set up a namespace", fill, namespace=namespace)
 
@@ -228,16 +220,29 @@ class OpenBao:
         return self._session.call(operation, request, namespace=namespace)
 
 
-def _read_api_public_key(client: hvac.Client) -> str:
-    # The root namespace's own login of the API is the one place that knows its key.
-    configuration = read(client, f"auth/{policies.API}/config")
-    if configuration is None:
-        raise BulkheadError(
-            Reason.FAILED_PRECONDITION,
-            "OpenBao has no login for the API process (auth/api). Set the server up as "
-            "docs/operations.md says.",
-        )
-    return str(configuration["jwt_validation_pubkeys"][0])
+def _read_public_keys(client: hvac.Client) -> dict[str, str]:
+    keys: dict[str, str] = {}
+    for login in policies.workspace_logins():
+        configuration = read(client, f"auth/{login.principal}/config")
+        if configuration is None:
+            raise BulkheadError(
+                Reason.FAILED_PRECONDITION,
+                f"OpenBao has no login for the {login.principal} process "
+                f"(auth/{login.principal}). Set the server up as docs/operations.md says.",
+            )
+        keys[login.principal] = str(configuration["jwt_validation_pubkeys"][0])
+    return keys
+
+
+def _ensure_login(
+    client: hvac.Client, login: policies.Login, namespace: str, public_key_pem: str
+) -> None:
+    name = login.principal
+    write(client, f"sys/policies/acl/{name}", {"policy": login.policy})
+    _write_unless_in_use(client, f"sys/auth/{name}", {"type": "jwt"})
+    write(client, f"auth/{name}/config", policies.login_configuration(name, public_key_pem))
+    role = policies.login_role(name, audience=namespace, policy=name, token_ttl=login.token_ttl)
+    write(client, f"auth/{name}/role/{name}", role)
 
 
 def _write_unless_in_use(client: hvac.Client, path: str, data: dict[str, object]) -> None:

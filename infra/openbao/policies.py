@@ -3,13 +3,29 @@
 `+` stands for exactly one segment: in the root namespace's worker policy, for one child namespace.
 """
 
+from dataclasses import dataclass
 from typing import Final
 
 WORKER: Final = "worker"
 API: Final = "api"
 
+# Carried by every read of a value, and not hashed in the server's audit log: the id of our own
+# audit line, by which the two logs are compared.
+AUDIT_ID_HEADER: Final = "X-Bulkhead-Audit-Id"
+
+# Grows when what `ensure_secret_space` makes changes, so that older spaces are brought up to it.
+SECRET_SPACE_VERSION: Final = 1
+
+# The mount of a workspace's secrets, and the key that fingerprints requests that carry values.
+SECRETS_MOUNT: Final = "secrets"
+FINGERPRINTS_KEY: Final = "fingerprints"
+
 # The root namespace as a JWT's audience; a child namespace's audience is its name.
 ROOT_AUDIENCE: Final = "root"
+
+# In the root namespace: the key that wraps the data keys of workflow payloads.
+TRANSIT_MOUNT: Final = "transit"
+PAYLOAD_KEY: Final = "temporal-payloads"
 
 # A login is for one process and one namespace, so it is cheap (2 ms) to keep it short. Batch tokens
 # cannot be revoked one by one: their life is how long a stolen one is of use.
@@ -17,14 +33,18 @@ WORKER_TOKEN_TTL: Final = "15m"  # noqa: S105 - a duration
 API_TOKEN_TTL: Final = "5m"  # noqa: S105 - a duration
 
 WORKER_POLICY: Final = """\
+path "transit/datakey/plaintext/temporal-payloads" { capabilities = ["update"] }
+path "transit/decrypt/temporal-payloads"           { capabilities = ["update"] }
 path "sys/namespaces"            { capabilities = ["list"] }
 path "sys/namespaces/+"          { capabilities = ["create", "read", "update", "delete"] }
 path "auth/api/config"           { capabilities = ["read"] }
+path "auth/worker/config"        { capabilities = ["read"] }
 path "+/sys/mounts/*"            { capabilities = ["create", "read", "update", "delete"] }
 path "+/sys/auth/*"              { capabilities = ["create", "read", "update", "delete", "sudo"] }
 path "+/sys/policies/acl/*"      { capabilities = ["create", "read", "update", "delete", "list"] }
-path "+/auth/api/config"         { capabilities = ["create", "read", "update"] }
-path "+/auth/api/role/*"         { capabilities = ["create", "read", "update", "delete", "list"] }
+path "+/auth/+/config"           { capabilities = ["create", "read", "update"] }
+path "+/auth/+/role/*"           { capabilities = ["create", "read", "update", "delete", "list"] }
+path "+/transit/keys/fingerprints" { capabilities = ["create", "read", "update"] }
 path "+/kv/*"                    { capabilities = ["create", "read", "update", "delete", "list"] }
 path "+/pki/*"                   {
   capabilities = ["create", "read", "update", "delete", "list", "sudo"]
@@ -34,13 +54,48 @@ path "+/pki/*"                   {
 API_ROOT_POLICY: Final = """\
 path "pki/platform/sign/api-server"     { capabilities = ["create", "update"] }
 path "pki/platform/issuer/default/json" { capabilities = ["read"] }
+path "transit/datakey/plaintext/temporal-payloads" { capabilities = ["update"] }
+path "transit/decrypt/temporal-payloads"           { capabilities = ["update"] }
 """
 
 # The API process inside a workspace's namespace.
 API_WORKSPACE_POLICY: Final = """\
 path "pki/+/sign/kubeconfig"     { capabilities = ["create", "update"] }
 path "pki/+/issuer/kubernetes/json"{ capabilities = ["read"] }
+path "secrets/data/+/+"          { capabilities = ["create", "read"] }
+path "secrets/destroy/+/+"       { capabilities = ["update"] }
+path "transit/hmac/fingerprints" { capabilities = ["update"] }
+path "sys/wrapping/lookup"       { capabilities = ["update"] }
+path "sys/wrapping/unwrap"       { capabilities = ["update"] }
 """
+
+# A worker inside a workspace's namespace. Its login of the root namespace reads no values. Without
+# `update` on `data`, no value is ever written over, whatever our code does.
+WORKER_WORKSPACE_POLICY: Final = """\
+path "secrets/data/+/+"          { capabilities = ["create", "read"] }
+path "secrets/destroy/+/+"       { capabilities = ["update"] }
+path "secrets/metadata"          { capabilities = ["list"] }
+path "secrets/metadata/"         { capabilities = ["list"] }
+path "secrets/metadata/+/"       { capabilities = ["list"] }
+path "secrets/metadata/+/+"      { capabilities = ["read", "delete"] }
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """The login of one of our processes in a workspace's namespace."""
+
+    principal: str
+    policy: str
+    token_ttl: str
+
+
+def workspace_logins() -> tuple[Login, ...]:
+    """Return the logins that every workspace's namespace has."""
+    return (
+        Login(API, API_WORKSPACE_POLICY, API_TOKEN_TTL),
+        Login(WORKER, WORKER_WORKSPACE_POLICY, API_TOKEN_TTL),
+    )
 
 
 def login_configuration(principal: str, public_key_pem: str) -> dict[str, object]:

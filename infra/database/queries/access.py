@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from sqlalchemy import text
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from domain.caller import PrincipalKind, Role
+from domain.caller import SCOPES_OF_ROLES, PrincipalKind, Role, Scope
 
 _AUTHENTICATE = text(
-    "SELECT kind, principal_id, token_id, workspace_id, role, expired"
+    "SELECT kind, principal_id, token_id, workspace_id, role, scopes, expired"
     " FROM authenticate(:hash, :context, :resource)"
 )
 _ACT_IN = text("SELECT set_config('app.workspace_id', :id, true)")
@@ -23,6 +23,7 @@ class Principal:
     token_id: str
     workspace_id: str | None
     role: Role | None
+    scopes: frozenset[Scope]
     expired: bool
 
 
@@ -53,8 +54,15 @@ async def authenticate(
         token_id=found.token_id,
         workspace_id=found.workspace_id,
         role=None if found.role is None else Role(found.role),
+        scopes=_scopes_of(found.scopes, found.role),
         expired=found.expired,
     )
+
+
+def _scopes_of(granted: list[str] | None, role: str | None) -> frozenset[Scope]:
+    if granted is not None:
+        return frozenset(Scope(name) for name in granted)
+    return frozenset() if role is None else SCOPES_OF_ROLES[Role(role)]
 
 
 async def act_in(session: AsyncSession, workspace_id: str | None) -> None:

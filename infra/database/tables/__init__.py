@@ -14,6 +14,14 @@ from infra.database.tables.operation import OperationRow, OperationStepRow
 from infra.database.tables.placement import ControlPlaneHostRow, ControlPlaneSlotRow
 from infra.database.tables.quota import QuotaRow
 from infra.database.tables.region import RegionRow
+from infra.database.tables.secret import (
+    SecretOrphanRow,
+    SecretReferenceRow,
+    SecretRotationRow,
+    SecretRow,
+    SecretTombstoneRow,
+    SecretVersionRow,
+)
 
 __all__ = [
     "ApiTokenRow",
@@ -26,6 +34,12 @@ __all__ = [
     "OperationStepRow",
     "QuotaRow",
     "RegionRow",
+    "SecretOrphanRow",
+    "SecretReferenceRow",
+    "SecretRotationRow",
+    "SecretRow",
+    "SecretTombstoneRow",
+    "SecretVersionRow",
     "UserRow",
     "UserTokenRow",
     "WorkspaceMemberRow",

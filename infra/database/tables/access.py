@@ -2,6 +2,8 @@
 
 from datetime import datetime
 
+from sqlalchemy import Text
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlmodel import Field, SQLModel
 
 from domain.caller import Role
@@ -42,6 +44,9 @@ class WorkspaceRow(SQLModel, table=True):
     name: str
     slug: str = Field(unique=True)
     version: int = 1
+    secret_space_version: int = 0
+    secret_force_allowed: bool = False
+    secret_accesses_per_minute: int = 600
     created_at: datetime = now_column()
     updated_at: datetime = now_column()
 
@@ -67,6 +72,7 @@ class ApiTokenRow(SQLModel, table=True):
     id: str = Field(primary_key=True, unique=True)
     name: str
     role: Role = enum_column(Role)
+    scopes: list[str] = Field(default_factory=list, sa_type=ARRAY(Text))
     prefix: str
     token_hash: bytes = Field(unique=True)
     created_by: str

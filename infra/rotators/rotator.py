@@ -1,0 +1,73 @@
+"""What a rotation asks of a target, whatever it is.
+
+Every method may be called again after a crash, and finds what an earlier call did. Values live
+for one call: they are never logged, put into an error, or returned to a workflow.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from domain.secret import SecretValue
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rotation:
+    """One rotation of one secret.
+
+    Attributes:
+        workspace_id: the secret's workspace.
+        secret_id: what rotates.
+        operation_id: the rotation; outside effects are named from it, so that they are found again.
+        settings: of the rotator, as `Rotator.check_settings` returned them.
+    """
+
+    workspace_id: str
+    secret_id: str
+    operation_id: str
+    settings: Mapping[str, Any]
+
+
+class Values(Protocol):
+    """Reads other secrets of the workspace that the settings name, such as an administrator's."""
+
+    async def read(self, rotation: Rotation, secret_id: str) -> SecretValue:
+        """Return the `current` value; audited under the rotation's operation.
+
+        Raises:
+            BulkheadError: NOT_FOUND or FAILED_PRECONDITION when there is none to read.
+        """
+
+
+class Rotator(Protocol):
+    """Replaces the credential of one kind of target."""
+
+    def check_settings(self, secret_id: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the settings with their defaults.
+
+        Raises:
+            BulkheadError: INVALID_ARGUMENT (400) for settings that cannot work, among them the
+                rotator's own credential: a secret that would be rotated with itself.
+        """
+
+    async def create(self, rotation: Rotation, current: SecretValue) -> SecretValue:
+        """Make the new value. Without an effect on the target where the target allows that."""
+
+    async def set(self, rotation: Rotation, pending: SecretValue, current: SecretValue) -> None:
+        """Make the target accept the new value, beside the current one."""
+
+    async def test(self, rotation: Rotation, pending: SecretValue) -> None:
+        """Use the new value at the target.
+
+        Raises:
+            BulkheadError: CREDENTIAL_REJECTED when the target does not take it.
+        """
+
+    async def unset(self, rotation: Rotation, pending: SecretValue, current: SecretValue) -> None:
+        """Take `create` and `set` back: the target accepts the current value and not the new one.
+
+        The current value still works afterwards. Called also when `set` was never reached.
+        """
+
+    async def retire(self, rotation: Rotation, retired: SecretValue) -> None:
+        """Make the target refuse the value that was replaced."""
