@@ -20,6 +20,7 @@ from infra.openbao import authorities, policies
 from infra.openbao.answers import certificate_in, listing, read, write
 from infra.openbao.authorities import Authority
 from infra.openbao.session import OpenBaoSession
+from infra.openbao.values import ValueStore
 from infra.settings import OpenBaoSettings
 
 _T = TypeVar("_T")
@@ -64,6 +65,7 @@ class OpenBao:
 
     def __init__(self, settings: OpenBaoSettings) -> None:
         self._session = OpenBaoSession(settings, policies.WORKER)
+        self.values = ValueStore(self._session)
         self._space_locks = [Lock() for _ in range(_SPACE_LOCKS)]
 
     def close(self) -> None:

@@ -119,7 +119,8 @@ class OpenBaoSession:
         except exceptions.InvalidPath:
             raise BulkheadError(
                 Reason.FAILED_PRECONDITION,
-                "The workspace has no secret space; it is made with the workspace's first cluster.",
+                "The workspace has no secret space yet; it is being made. Try again in a few "
+                "seconds.",
                 metadata={"dependency": "openbao"},
             ) from None
         except exceptions.InvalidRequest as error:
@@ -169,6 +170,7 @@ def _raise_typed(operation: str, error: Exception) -> NoReturn:
             metadata=facts,
         ) from None
     if isinstance(error, exceptions.Forbidden | exceptions.Unauthorized):
+        facts["denied"] = "true"
         message = (
             f"The secret store denies the platform ({operation}). The login key, the policy or the "
             "clock of this process does not fit; docs/operations.md says how to check each."

@@ -11,8 +11,9 @@ from domain.names import authority_mount_of, secret_namespace_of
 from infra.openbao import authorities, policies
 from infra.openbao.answers import certificate_in, read, write
 from infra.openbao.authorities import Authority
-from infra.openbao.server import PLATFORM_LEAF_LIFETIME, PLATFORM_MOUNT, PLATFORM_ROLE
 from infra.openbao.session import OpenBaoSession
+from infra.openbao.setup import PLATFORM_LEAF_LIFETIME, PLATFORM_MOUNT, PLATFORM_ROLE
+from infra.openbao.values import ValueStore
 from infra.settings import OpenBaoSettings
 
 # Users and groups that Kubernetes gives a meaning of its own.
@@ -31,6 +32,7 @@ class ApiOpenBao:
 
     def __init__(self, settings: OpenBaoSettings) -> None:
         self._session = OpenBaoSession(settings, policies.API)
+        self.values = ValueStore(self._session)
 
     def close(self) -> None:
         """Close every connection."""

@@ -17,6 +17,7 @@ def add_audit_event(
     *,
     outcome: str = "allowed",
     details: dict[str, Any] | None = None,
+    event_id: str | None = None,
 ) -> None:
     """Add one line to the caller's workspace.
 
@@ -28,11 +29,12 @@ def add_audit_event(
         resource_id: the id of the thing.
         outcome: `allowed`, `denied`, `succeeded`, `failed` or `cancelled`.
         details: facts for a reviewer; never a value that could be secret.
+        event_id: the id of the line, where something else has to carry it too.
     """
     session.add(
         AuditEventRow(
             workspace_id=caller.workspace_id,
-            id=new_id(Prefix.AUDIT_EVENT),
+            id=event_id or new_id(Prefix.AUDIT_EVENT),
             actor_kind=caller.kind,
             actor_id=caller.principal_id,
             token_id=caller.token_id,

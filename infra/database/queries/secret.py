@@ -1,0 +1,187 @@
+"""Secrets, their versions, and who uses them, as the caller's workspace sees them."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import ColumnElement, Integer, and_, false, func, select
+from sqlalchemy import case as sql_case
+from sqlmodel import col
+from sqlmodel import select as select_rows
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from domain.errors import BulkheadError, Reason
+from domain.identifiers import Prefix, is_id
+from domain.secret import (
+    LATEST,
+    VISIBLE_VERSION_STATES,
+    SecretState,
+    VersionState,
+    is_alias,
+)
+from infra.database.tables import SecretReferenceRow, SecretRow, SecretVersionRow
+
+# What the contract shows; the others exist for the platform only.
+_SHOWN: Final = (SecretState.ACTIVE, SecretState.SOFT_DELETED)
+
+
+def is_shown() -> ColumnElement[bool]:
+    """Return the condition that a secret can be seen through the API."""
+    return col(SecretRow.state).in_(_SHOWN)
+
+
+def is_visible_version() -> ColumnElement[bool]:
+    """Return the condition that a version can be seen through the API."""
+    return col(SecretVersionRow.state).in_(VISIBLE_VERSION_STATES)
+
+
+@dataclass(frozen=True, slots=True)
+class VersionCounts:
+    """How many versions of a secret can be seen, and how many of them are enabled."""
+
+    all: int = 0
+    enabled: int = 0
+
+
+async def find_secret(
+    session: AsyncSession, secret_id: str, *, lock: bool = False
+) -> SecretRow | None:
+    """Read a secret that is shown; with `lock` nobody else changes it or its versions."""
+    query = select_rows(SecretRow).where(col(SecretRow.id) == secret_id, is_shown())
+    if lock:
+        query = query.with_for_update(key_share=True)
+    return (await session.exec(query)).one_or_none()
+
+
+async def find_version(
+    session: AsyncSession, secret_id: str, version_id: str
+) -> SecretVersionRow | None:
+    """Read a version that is shown."""
+    query = select_rows(SecretVersionRow).where(
+        col(SecretVersionRow.secret_id) == secret_id,
+        col(SecretVersionRow.id) == version_id,
+        is_visible_version(),
+    )
+    return (await session.exec(query)).one_or_none()
+
+
+async def find_version_numbered(
+    session: AsyncSession, secret_id: str, number: int
+) -> SecretVersionRow | None:
+    """Read the version of a number, if it is shown."""
+    query = select_rows(SecretVersionRow).where(
+        col(SecretVersionRow.secret_id) == secret_id,
+        col(SecretVersionRow.number) == number,
+        is_visible_version(),
+    )
+    return (await session.exec(query)).one_or_none()
+
+
+async def count_versions(session: AsyncSession, secret_ids: list[str]) -> dict[str, VersionCounts]:
+    """Count the versions of secrets; a secret without any is left out."""
+    enabled = sql_case((col(SecretVersionRow.state) == VersionState.ENABLED, 1), else_=0)
+    query = (
+        select(
+            col(SecretVersionRow.secret_id),
+            func.count(),
+            func.coalesce(func.sum(enabled), 0).cast(Integer),
+        )
+        .where(col(SecretVersionRow.secret_id).in_(secret_ids), is_visible_version())
+        .group_by(col(SecretVersionRow.secret_id))
+    )
+    return {
+        secret_id: VersionCounts(total, active)
+        for secret_id, total, active in (await session.execute(query)).tuples()
+    }
+
+
+async def select_readable(
+    session: AsyncSession, secret_id: str, selector: str
+) -> tuple[SecretRow, SecretVersionRow]:
+    """Return the version whose value may be read by an id, `latest`, or an alias.
+
+    `latest` is the highest version that can be seen: when that one is disabled or destroyed, no
+    older value takes its place.
+
+    Raises:
+        BulkheadError: NOT_FOUND; FAILED_PRECONDITION, 409 for a disabled version and 410 for a
+            destroyed one.
+    """
+    query = (
+        select(SecretRow, SecretVersionRow)
+        .outerjoin(
+            SecretVersionRow,
+            and_(
+                col(SecretVersionRow.workspace_id) == col(SecretRow.workspace_id),
+                col(SecretVersionRow.secret_id) == col(SecretRow.id),
+                is_visible_version(),
+                _is_selected(selector),
+            ),
+        )
+        .where(
+            col(SecretRow.id) == secret_id,
+            col(SecretRow.state) == SecretState.ACTIVE,
+            func.coalesce(col(SecretRow.expires_at) > func.now(), True),
+        )
+        .order_by(col(SecretVersionRow.number).desc())
+        .limit(1)
+    )
+    found = (await session.execute(query)).tuples().first()
+    if found is None:
+        raise BulkheadError(
+            Reason.NOT_FOUND,
+            "There is no such secret in this workspace, or it was deleted or has expired.",
+            path=("path", "id"),
+        )
+    secret, version = found
+    # An outer join finds no version where the types say there is one.
+    _check_readable(version)
+    return secret, version
+
+
+async def references_of(session: AsyncSession, secret_id: str) -> list[SecretReferenceRow]:
+    """Return who uses a secret, by the type and the id of the consumer."""
+    query = (
+        select_rows(SecretReferenceRow)
+        .where(col(SecretReferenceRow.secret_id) == secret_id)
+        .order_by(
+            col(SecretReferenceRow.consumer_type),
+            col(SecretReferenceRow.consumer_id),
+        )
+    )
+    return list(await session.exec(query))
+
+
+def _is_selected(selector: str) -> ColumnElement[bool]:
+    if is_id(Prefix.SECRET_VERSION, selector):
+        return col(SecretVersionRow.id) == selector
+    if selector == LATEST:
+        # The highest comes first, and one row is taken.
+        return col(SecretVersionRow.number) > 0
+    if not is_alias(selector):
+        return false()
+    number = func.jsonb_extract_path_text(col(SecretRow.aliases), selector).cast(Integer)
+    return col(SecretVersionRow.number) == number
+
+
+def _check_readable(version: SecretVersionRow | None) -> None:
+    if version is None:
+        raise BulkheadError(
+            Reason.NOT_FOUND,
+            "The secret has no such version and no such alias.",
+            path=("path", "vid"),
+        )
+    if version.state is VersionState.DISABLED:
+        raise BulkheadError(
+            Reason.FAILED_PRECONDITION,
+            f"Version {version.number} is disabled; enable it, or read another one.",
+            path=("path", "vid"),
+            metadata={"state": "disabled"},
+        )
+    if version.state is not VersionState.ENABLED:
+        raise BulkheadError(
+            Reason.FAILED_PRECONDITION,
+            f"Version {version.number} was destroyed; its value is gone for good.",
+            path=("path", "vid"),
+            metadata={"state": "destroyed"},
+            status=410,
+        )
