@@ -6,7 +6,7 @@ values. A secret is never a variable: it is a file whose path is one.
 
 from pathlib import Path
 
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel, Field, IPvAnyNetwork, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -28,11 +28,28 @@ class TemporalSettings(BaseModel):
 
 
 class OpenBaoSettings(BaseModel):
-    """Where OpenBao is, and the ES256 key with which this process logs in."""
+    """Where OpenBao is, and the ES256 key with which this process logs in.
+
+    `restored_at_file` appears, or changes, when the store was put back to an older state.
+    """
 
     address: str
     ca_file: Path | None = None
     login_key_file: Path
+    restored_at_file: Path | None = None
+
+
+class SecretStoreSettings(BaseModel):
+    """What the worker of the control queue keeps the secret store in order with.
+
+    `ledger_file` is the ledger of purges: on a disk of its own account, in no backup that is ever
+    restored, and of one worker, or shared by all of them. Nothing is purged without it.
+    `audit_log_dirs` are the folders of OpenBao's audit devices, to be compared with our own audit
+    log; empty: they cannot be read from here, and are not compared.
+    """
+
+    ledger_file: Path | None = None
+    audit_log_dirs: list[Path] = Field(default_factory=list)
 
 
 class ControlPlaneSettings(BaseModel):
@@ -81,6 +98,28 @@ class ApiSettings(BaseModel):
         return value
 
 
+class OutboundSettings(BaseModel):
+    """Where rotators may go beside the public internet: networks of the operator's own.
+
+    What a workspace names as a target (a database, an HTTPS endpoint) is reached from here, so
+    that a private address would let it use our place in the network. Link-local addresses and
+    those of cloud metadata services stay closed whatever this says.
+    """
+
+    allowed_networks: list[IPvAnyNetwork] = Field(default_factory=list)
+
+
+class ProviderSettings(BaseModel):
+    """Where the credentials of cloud providers are validated; none of it comes from a request."""
+
+    hcloud_url: str = "https://api.hetzner.cloud/v1"
+    aws_sts_url: str = "https://sts.amazonaws.com"
+    aws_sts_region: str = "us-east-1"
+    gcp_token_url: str = "https://oauth2.googleapis.com/token"  # noqa: S105 - an address
+    azure_login_url: str = "https://login.microsoftonline.com"
+    ca_file: Path | None = None
+
+
 class LogSettings(BaseModel):
     """How much is logged; always JSON lines on standard error."""
 
@@ -93,6 +132,7 @@ class _ProcessSettings(BaseSettings):
     database: DatabaseSettings
     temporal: TemporalSettings
     openbao: OpenBaoSettings
+    providers: ProviderSettings = ProviderSettings()
     log: LogSettings = LogSettings()
 
 
@@ -106,6 +146,8 @@ class WorkerSettings(_ProcessSettings):
     """What a worker process reads; without `control_planes` it serves no host."""
 
     control_planes: ControlPlaneSettings | None = None
+    secret_store: SecretStoreSettings = SecretStoreSettings()
+    outbound: OutboundSettings = OutboundSettings()
 
 
 class EmbeddedSettings(BaseSettings):
@@ -127,3 +169,6 @@ class EmbeddedSettings(BaseSettings):
     openbao_port: int | None = Field(default=None, ge=1, le=65535)
     openbao_cluster_port: int | None = Field(default=None, ge=1, le=65535)
     control_planes_port: int | None = Field(default=None, ge=1024, le=60000)
+    outbound_networks: list[IPvAnyNetwork] = Field(
+        default_factory=list, description="what rotators may reach beside the public internet"
+    )

@@ -54,7 +54,7 @@ class ReadinessClient:
         context = ssl.create_default_context(
             cadata=openbao.certificate_of(cluster, Authority.KUBERNETES)
         )
-        _load_from_memory(context, certificate + key)
+        load_from_memory(context, certificate + key)
         self._http = httpx.Client(
             base_url=f"https://{layout.local_api_host}:{layout.api_port}",
             verify=context,
@@ -128,7 +128,7 @@ def served_certificate(host: str, port: int, timeout_seconds: float = 2.0) -> by
         return None
 
 
-def _load_from_memory(context: ssl.SSLContext, pem: bytes) -> None:
+def load_from_memory(context: ssl.SSLContext, pem: bytes) -> None:
     """Load a key that never touches a disk: the ssl module takes nothing but names of files."""
     descriptor = os.memfd_create("client-certificate")
     with os.fdopen(descriptor, "wb") as file:

@@ -63,10 +63,13 @@ class Rotator(Protocol):
             BulkheadError: CREDENTIAL_REJECTED when the target does not take it.
         """
 
-    async def unset(self, rotation: Rotation, pending: SecretValue, current: SecretValue) -> None:
+    async def unset(
+        self, rotation: Rotation, pending: SecretValue | None, current: SecretValue
+    ) -> None:
         """Take `create` and `set` back: the target accepts the current value and not the new one.
 
-        The current value still works afterwards. Called also when `set` was never reached.
+        The current value still works afterwards. Called also when `set` was never reached, and
+        without a pending value when `create` may have been reached and nothing of it was kept.
         """
 
     async def retire(self, rotation: Rotation, retired: SecretValue) -> None:

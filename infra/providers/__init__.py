@@ -1,0 +1,1 @@
+"""Cloud providers, asked whether they accept a credential (`validation.py`)."""
