@@ -20,7 +20,7 @@ COMPILE := $(UV) pip compile pyproject.toml --quiet --universal --python-version
 
 .PHONY: help
 help: ## List the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: .venv/.synced ## Make .venv from the hash-pinned lock; does nothing when it is up to date
@@ -73,6 +73,20 @@ purge: setup ## Stop the stack and remove all its state; asks first, but for YES
 status: setup ## Say what runs, and where
 	$(BIN)/python -m infra.embedded status
 
+.PHONY: backup
+backup: setup ## Save the running stack: TO=FILE, once also SEAL_KEY_TO=FILE (kept elsewhere)
+	$(BIN)/python -m infra.embedded backup $(if $(TO),"$(TO)",$(error Say where to: make backup TO=FILE)) \
+		$(if $(SEAL_KEY_TO),--seal-key-to "$(SEAL_KEY_TO)")
+
+.PHONY: restore
+restore: setup ## Replace the stack by a backup: FROM=FILE, elsewhere also SEAL_KEY=FILE; YES=1
+	$(BIN)/python -m infra.embedded restore $(if $(FROM),"$(FROM)",$(error Say what: make restore FROM=FILE)) \
+		$(if $(SEAL_KEY),--seal-key "$(SEAL_KEY)") $(if $(filter 1,$(YES)),--yes)
+
+.PHONY: rotate-seal-key
+rotate-seal-key: setup ## Replace the key that seals the secret store, or finish doing that
+	$(BIN)/python -m infra.embedded rotate-seal-key
+
 .PHONY: demo
 demo: made-programs ## Create a real Kubernetes cluster through the public API and use it
 	$(BIN)/python -m cli.demo $(ARGS)
@@ -91,6 +105,10 @@ test: made-programs ## Run the tests against real servers, with a sample of the 
 .PHONY: test-full
 test-full: made-programs ## Run all the tests
 	$(BIN)/pytest $(ARGS)
+
+.PHONY: data-list
+data-list: setup ## Write docs/data.md, the list of what the database stores
+	$(BIN)/python -m infra.database.data_classes > docs/data.md
 
 .PHONY: bench
 bench: made-programs ## Measure, ours and bare interleaved; prints JSON

@@ -10,7 +10,8 @@ from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 
 from domain.errors import BulkheadError, Reason
 from domain.names import task_queue_of_host
-from infra.settings import ControlPlaneSettings, TemporalSettings
+from infra.openbao.policies import WORKER
+from infra.settings import ControlPlaneSettings, OpenBaoSettings, TemporalSettings
 from infra.temporal.client import TemporalConnection
 
 # A poll waits a minute for work at most, and is seen when it begins.
@@ -23,6 +24,7 @@ class HealthSettings(BaseSettings):
     model_config = SettingsConfigDict(env_nested_delimiter="__", extra="ignore")
 
     temporal: TemporalSettings
+    openbao: OpenBaoSettings
     control_planes: ControlPlaneSettings
 
 
@@ -40,7 +42,7 @@ def check_worker(settings: HealthSettings) -> None:
 
 
 async def _last_poll(settings: HealthSettings) -> float:
-    client = await TemporalConnection(settings.temporal).client()
+    client = await TemporalConnection(settings.temporal, settings.openbao, WORKER).client()
     answer = await client.workflow_service.describe_task_queue(
         DescribeTaskQueueRequest(
             namespace=settings.temporal.namespace,

@@ -11,8 +11,9 @@ from infra.compose.volumes import Volumes
 from infra.database.bootstrap import bootstrap
 from infra.embedded.home import Home
 from infra.embedded.owner import ensure_owner
-from infra.openbao.server import PLATFORM_MOUNT
-from infra.settings import DatabaseSettings
+from infra.openbao.operator import Operator
+from infra.openbao.setup import PLATFORM_MOUNT
+from infra.settings import DatabaseSettings, OpenBaoSettings
 from infra.supervisor.files import write_atomically
 
 _ADMINISTRATOR = "postgres"
@@ -32,8 +33,11 @@ class PlatformSettings(BaseSettings):
 def prepare_platform(volumes: Volumes, settings: PlatformSettings) -> None:
     """Make roles, database, tables and the first owner, and keep the platform's authority.
 
+    OpenBao's root namespace is brought up to this version's.
+
     Raises:
-        BulkheadError: DEPENDENCY_UNAVAILABLE when a server does not answer.
+        BulkheadError: DEPENDENCY_UNAVAILABLE when a server does not answer, FAILED_PRECONDITION
+            when OpenBao does not know the operator.
     """
     password = volumes.administrator_password.read_text()
     try:
@@ -47,6 +51,14 @@ def prepare_platform(volumes: Volumes, settings: PlatformSettings) -> None:
             f"PostgreSQL on {settings.database.host} does not take our connection; look at its"
             " log (docker compose logs postgresql) and run `docker compose up` again.",
         ) from error
+    operator = Operator(
+        OpenBaoSettings(
+            address=settings.openbao_address,
+            login_key_file=volumes.operator / "operator.key",
+        )
+    )
+    operator.ensure_set_up(volumes.operator)
+    operator.close()
     write_atomically(home_of(volumes).ca_file, _authority(settings.openbao_address))
     volumes.openbao_is_set_up.touch(mode=0o600)
 

@@ -9,7 +9,11 @@ from infra.compose.volumes import OPENBAO_DIRECTORY, OPENBAO_PORT, Users, Volume
 from infra.database.bootstrap import ensure_password_files
 from infra.database.engine import DatabaseRole
 from infra.openbao.server import write_server_configuration
+from infra.openbao.setup import ROOT_LOGINS
 from infra.supervisor.files import write_atomically
+
+# Of each login in OpenBao's root namespace.
+_MADE_OF = ("pub", "hcl")
 
 _ROLES_OF_API = (DatabaseRole.API,)
 _ROLES_OF_WORKER = (DatabaseRole.WORKER, DatabaseRole.SWEEPER)
@@ -37,6 +41,8 @@ def write_secrets(
         cluster_port=OPENBAO_PORT + 1,
         bind_address="0.0.0.0",  # noqa: S104 - in its container; only the internal network is there
     )
+    made_of = [openbao / f"{login.principal}.{end}" for login in ROOT_LOGINS for end in _MADE_OF]
+    _copy([openbao / "operator.key", *made_of], volumes.operator, users.setup)
     _give(openbao, users.openbao)
     _copy([volumes.administrator_password], volumes.postgresql, users.postgresql)
     _give(volumes.postgresql, users.postgresql)

@@ -44,6 +44,11 @@ class Volumes:
         return self.setup / "administrator"
 
     @property
+    def operator(self) -> Path:
+        """The operator's login key, and what OpenBao's logins and policies are made of."""
+        return self.setup / "openbao"
+
+    @property
     def openbao_is_set_up(self) -> Path:
         """Exists once the first start of OpenBao has come to its end."""
         return self.setup / "openbao-is-set-up"

@@ -1,4 +1,4 @@
-"""`python -m infra.embedded up|down|status|purge`; see `infra.embedded.command`."""
+"""`python -m infra.embedded up|down|status|...`; see `infra.embedded.command`."""
 
 import signal
 import sys

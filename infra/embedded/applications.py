@@ -16,6 +16,8 @@ from infra.settings import (
     ControlPlaneSettings,
     DatabaseSettings,
     OpenBaoSettings,
+    OutboundSettings,
+    SecretStoreSettings,
     TemporalSettings,
 )
 from infra.supervisor.configuration import source_root
@@ -31,7 +33,13 @@ _HOST_TIMEOUT_SECONDS = 120
 
 
 SettingsGroup = (
-    DatabaseSettings | TemporalSettings | OpenBaoSettings | ControlPlaneSettings | ApiSettings
+    DatabaseSettings
+    | TemporalSettings
+    | OpenBaoSettings
+    | SecretStoreSettings
+    | ControlPlaneSettings
+    | OutboundSettings
+    | ApiSettings
 )
 
 # The fields of `infra.settings` that hold each group.
@@ -39,7 +47,9 @@ _PREFIXES: dict[type[SettingsGroup], str] = {
     DatabaseSettings: "DATABASE",
     TemporalSettings: "TEMPORAL",
     OpenBaoSettings: "OPENBAO",
+    SecretStoreSettings: "SECRET_STORE",
     ControlPlaneSettings: "CONTROL_PLANES",
+    OutboundSettings: "OUTBOUND",
     ApiSettings: "API",
 }
 

@@ -1,4 +1,4 @@
-"""Brings a stack up or down, says what runs of it, or removes it."""
+"""Brings a stack up or down, says what runs of it, saves it, puts it back, or removes it."""
 
 import argparse
 import json
@@ -16,6 +16,12 @@ from infra.embedded.console import (
     say,
 )
 from infra.embedded.home import Home, locate
+from infra.embedded.maintenance import (
+    add_commands,
+    run_backup,
+    run_restore,
+    run_rotate_seal_key,
+)
 from infra.embedded.stack import Stack
 from infra.embedded.status import status_of
 from infra.settings import EmbeddedSettings
@@ -29,6 +35,11 @@ _AFTER_INTERRUPT = {
     "down": "Interrupted; some of it may still run, and all data is kept. `make down` goes on, "
     "`make status` shows what runs.",
     "status": "Interrupted.",
+    "backup": "Interrupted; nothing was changed, and no file was written.",
+    "restore": "Interrupted. When something was replaced already, `make up` says so, and the same "
+    "`make restore` goes on.",
+    "rotate-seal-key": "Interrupted; the secret store opens all the same. `make rotate-seal-key` "
+    "goes on.",
     "purge": "Interrupted; what is not removed yet is still there. `make purge` goes on.",
 }
 
@@ -49,6 +60,12 @@ def main(arguments: list[str] | None = None) -> int:
                 _down(stack)
             case "purge":
                 return _purge(stack, is_agreed=chosen.yes)
+            case "backup":
+                run_backup(stack, chosen)
+            case "restore":
+                return 0 if run_restore(stack, chosen, _is_wanted) else _NOT_RIGHT
+            case "rotate-seal-key":
+                run_rotate_seal_key(stack, chosen)
             case _:
                 return _status(stack, as_json=chosen.json)
     except BulkheadError as error:
@@ -71,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("--json", action="store_true", help="for programs")
     purge = commands.add_parser("purge", help="stop everything and remove all data")
     purge.add_argument("--yes", action="store_true", help="do not ask")
+    add_commands(commands)
     return parser
 
 
@@ -120,18 +138,11 @@ def _purge(stack: Stack, *, is_agreed: bool) -> int:
         say(console, f"There is no stack in {directory}.")
         return 0
     if not is_agreed:
-        say(
-            console,
+        words = (
             f"This removes every cluster, record and key in {directory} for ever. What clusters "
-            "have in clouds stays there and costs money: delete those clusters first.",
+            "have in clouds stays there and costs money: delete those clusters first."
         )
-        if not sys.stdin.isatty():
-            raise BulkheadError(
-                Reason.FAILED_PRECONDITION,
-                "Nobody is there to ask, so nothing was removed; `make purge YES=1` does not ask.",
-            )
-        if input("Type yes to go on: ").strip().lower() != "yes":
-            say(console, "Nothing was removed.")
+        if not _is_wanted(words):
             return _NOT_RIGHT
     _say_what_is_lost(console, stack)
     with progress_on(console, "stopped") as report:
@@ -141,6 +152,25 @@ def _purge(stack: Stack, *, is_agreed: bool) -> int:
     else:
         say(console, f"Removed the stack; {directory} has other files, which stay.")
     return 0
+
+
+def _is_wanted(words: str) -> bool:
+    """Ask whether to go on after these words.
+
+    Raises:
+        BulkheadError: FAILED_PRECONDITION when nobody is there to be asked.
+    """
+    console = Console()
+    say(console, words)
+    if not sys.stdin.isatty():
+        raise BulkheadError(
+            Reason.FAILED_PRECONDITION,
+            "Nobody is there to ask, so nothing was changed; YES=1 (`--yes`) does not ask.",
+        )
+    if input("Type yes to go on: ").strip().lower() != "yes":
+        say(console, "Nothing was changed.")
+        return False
+    return True
 
 
 def _status(stack: Stack, *, as_json: bool) -> int:

@@ -64,6 +64,11 @@ class Home:
         return self.directory / "openbao"
 
     @property
+    def tombstones(self) -> Path:
+        """The ledger of purges: in no backup, so that no restore takes a purge back."""
+        return self.directory / "tombstones.jsonl"
+
+    @property
     def control_planes(self) -> Path:
         """The hosted control planes."""
         return self.directory / "control-planes"
@@ -72,6 +77,11 @@ class Home:
     def programs(self) -> Path:
         """The programs that control planes are made of."""
         return self.directory / "programs"
+
+    @property
+    def restore(self) -> Path:
+        """What a restore works with; gone when it has come to its end."""
+        return self.directory / "restore"
 
     @property
     def supervisor(self) -> Path:
@@ -85,6 +95,15 @@ class Home:
         # As root, PostgreSQL and each control plane are users of their own, below it.
         self.directory.chmod(0o711 if os.geteuid() == 0 else 0o700)
 
+    def refuse_unfinished_restore(self) -> None:
+        """Raise FAILED_PRECONDITION while a restore has not come to its end."""
+        if self.restore.exists():
+            raise BulkheadError(
+                Reason.FAILED_PRECONDITION,
+                "A restore was interrupted, and what is here is neither the old state nor the new "
+                "one. Repeat it: `make restore FROM=FILE`.",
+            )
+
     def remove(self) -> bool:
         """Remove everything of the stack; False when the directory also has what is not its own."""
         for directory in (
@@ -94,17 +113,39 @@ class Home:
             self.openbao,
             self.control_planes,
             self.programs,
+            self.restore,
+            self._scratch,
             self.supervisor,
         ):
             if directory.exists():
                 shutil.rmtree(directory)
-        for file in (self.owner_file, self.ca_file, self.ports_file, self._lock):
+        for file in (
+            self.owner_file,
+            self.ca_file,
+            self.ports_file,
+            self.tombstones,
+            self._lock,
+        ):
             file.unlink(missing_ok=True)
         if self.link is not None:
             self.link.unlink(missing_ok=True)
         if self.directory.exists() and not any(self.directory.iterdir()):
             self.directory.rmdir()
         return not self.directory.exists()
+
+    @property
+    def _scratch(self) -> Path:
+        return self.directory / "scratch"
+
+    @contextlib.contextmanager
+    def emptied_scratch(self) -> Iterator[Path]:
+        """Have an empty private directory for a while, as who holds the lock."""
+        shutil.rmtree(self._scratch, ignore_errors=True)
+        self._scratch.mkdir(mode=0o700)
+        try:
+            yield self._scratch
+        finally:
+            shutil.rmtree(self._scratch, ignore_errors=True)
 
     @property
     def _lock(self) -> Path:

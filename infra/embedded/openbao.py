@@ -2,15 +2,22 @@
 
 import importlib.util
 import shutil
+import sys
 from pathlib import Path
 
 from domain.errors import BulkheadError, Reason
 from infra.embedded.home import Home
 from infra.embedded.ports import Ports
 from infra.embedded.server import Part, answers, get
-from infra.openbao.server import PLATFORM_MOUNT, write_server_configuration
+from infra.openbao.seal import SealKeys
+from infra.openbao.server import AUDIT_DEVICES, write_server_configuration
+from infra.openbao.setup import PLATFORM_MOUNT
+from infra.supervisor.configuration import source_root
 from infra.supervisor.files import write_atomically
 from infra.supervisor.program import ProcessInfo, Program
+
+# The group, and its only program, that bounds the audit logs.
+AUDIT_LOGS = "openbao-audit-logs"
 
 
 class OpenBao:
@@ -24,11 +31,12 @@ class OpenBao:
     part = Part.OPENBAO
 
     def __init__(self, home: Home, ports: Ports) -> None:
-        self._directory = home.openbao
+        self.directory = home.openbao
         self._ports = ports
         # Exists once the first start has come to its end.
         self._set_up = home.openbao / "set-up"
         self._store = home.openbao / "raft"
+        self._set_aside = home.openbao / "raft-replaced"
         self._ca_file = home.ca_file
 
     @property
@@ -38,7 +46,22 @@ class OpenBao:
 
     def login_key_file(self, role: str) -> Path:
         """Return the file with the key that a process of this role logs in with."""
-        return self._directory / f"{role}.key"
+        return self.directory / f"{role}.key"
+
+    @property
+    def seal_keys(self) -> SealKeys:
+        """The keys that it is sealed with."""
+        return SealKeys(self.directory)
+
+    @property
+    def restored_at_file(self) -> Path:
+        """Where it is written down that an older store was put back; see `RestoreMarker`."""
+        return self.directory / "restored-at"
+
+    @property
+    def audit_log_dirs(self) -> list[Path]:
+        """The folders of its audit devices."""
+        return [self.directory / name for name in AUDIT_DEVICES]
 
     def prepare(self, *, running: bool) -> None:
         """Write its configuration; forget the store of a first start that did not end."""
@@ -64,8 +87,16 @@ class OpenBao:
                 "-log-format=json",
                 "-log-level=warn",
             ],
-            directory=self._directory,
+            directory=self.directory,
             priority=10,
+        )
+
+    def log_keeper(self) -> Program:
+        """Return the process that bounds the audit logs, beside the server."""
+        return Program(
+            name=AUDIT_LOGS,
+            command=[sys.executable, "-m", "infra.openbao.audit_logs", str(self.directory)],
+            directory=source_root(),
         )
 
     def is_ready(self, process: ProcessInfo) -> bool:
@@ -91,7 +122,29 @@ class OpenBao:
         shutil.rmtree(self._store)
         self._configuration()
 
+    def set_store_aside(self) -> None:
+        """Make the next start a first one. Its program must have ended.
+
+        The first store that was set aside is kept until `forget_set_aside`, whatever comes later.
+        """
+        self._set_up.unlink(missing_ok=True)
+        if not self._store.exists():
+            return
+        if self._set_aside.exists():
+            shutil.rmtree(self._store)
+        else:
+            self._store.rename(self._set_aside)
+
+    def forget_set_aside(self) -> None:
+        """Remove the store that was set aside, for good."""
+        shutil.rmtree(self._set_aside, ignore_errors=True)
+
+    def health(self) -> dict[str, object] | None:
+        """Return what it says of itself, None while it is sealed or away."""
+        answer = get(f"{self.address}/v1/sys/health")
+        return None if answer is None else dict(answer.json())
+
     def _configuration(self) -> Path:
         return write_server_configuration(
-            self._directory, port=self._ports.openbao, cluster_port=self._ports.openbao_cluster
+            self.directory, port=self._ports.openbao, cluster_port=self._ports.openbao_cluster
         )

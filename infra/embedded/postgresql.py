@@ -94,6 +94,10 @@ class PostgreSQL:
     def is_ready(self, process: ProcessInfo) -> bool:
         """Tell whether it takes the administrator's connection."""
         del process
+        return self.answers()
+
+    def answers(self) -> bool:
+        """Tell whether it takes the administrator's connection."""
         try:
             self.connect().close()
         except psycopg.OperationalError:
@@ -118,6 +122,41 @@ class PostgreSQL:
             connect_timeout=5,
             autocommit=True,
         )
+
+    def run_client(self, program: str, *arguments: str) -> None:
+        """Run one of the wheel's own clients as the administrator.
+
+        Raises:
+            BulkheadError: DEPENDENCY_UNAVAILABLE with its last words when it fails.
+        """
+        password = self._password_file.read_text()
+        with tempfile.TemporaryDirectory(dir=self._password_file.parent) as temporary:
+            file = Path(temporary, "passfile")
+            file.touch(mode=0o600)
+            file.write_text(f"127.0.0.1:{self._port}:*:{ADMINISTRATOR}:{password}\n")
+            result = subprocess.run(
+                [
+                    self._programs() / program,
+                    "--host=127.0.0.1",
+                    f"--port={self._port}",
+                    f"--username={ADMINISTRATOR}",
+                    "--no-password",
+                    *arguments,
+                ],
+                check=False,
+                env={"PGPASSFILE": str(file), "LANG": "C.UTF-8"},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+                errors="replace",
+            )
+        if result.returncode != 0:
+            raise BulkheadError(
+                Reason.DEPENDENCY_UNAVAILABLE,
+                f"{program} failed: {result.stderr.strip()[-500:]}",
+                metadata={"part": self.part},
+            )
 
     def _user(self) -> pwd.struct_passwd | None:
         """Return the user it runs as; None is whoever we are. It refuses to run as root."""

@@ -79,7 +79,9 @@ class Server(Protocol):
         """Remove what is half-made, once the program has ended."""
 
 
-def start(supervisor: Supervisor, server: Server, ports: Ports) -> ProcessInfo:
+def start(
+    supervisor: Supervisor, server: Server, ports: Ports, seconds: float = _READY_SECONDS
+) -> ProcessInfo:
     """Start a server unless it runs, and wait until it is ready.
 
     Raises:
@@ -104,8 +106,8 @@ def start(supervisor: Supervisor, server: Server, ports: Ports) -> ProcessInfo:
             message = " ".join([f"{why} {process.exit_status}.", *taken])
             raise PartFailedError(part, message, process.log_file)
         now = time.monotonic()
-        if now > began + _READY_SECONDS:
-            message = f"{part} is not ready after {_READY_SECONDS:.0f} s."
+        if now > began + seconds:
+            message = f"{part} is not ready after {seconds:.0f} s."
             raise PartFailedError(part, message, process.log_file)
         if (len(starts) > 1 or now > repair_at) and server.is_half_made():
             supervisor.stop(part, part)

@@ -19,18 +19,22 @@ from infra.embedded.applications import (
     run_host,
 )
 from infra.embedded.home import Home
-from infra.embedded.openbao import OpenBao
+from infra.embedded.openbao import AUDIT_LOGS, OpenBao
 from infra.embedded.owner import Owner, ensure_owner
 from infra.embedded.ports import Ports
 from infra.embedded.postgresql import PostgreSQL
 from infra.embedded.server import Part, Server, start
 from infra.embedded.temporal import NAMESPACE, Temporal
+from infra.openbao.operator import Operator
+from infra.openbao.policies import OPERATOR
 from infra.settings import (
     ApiSettings,
     ControlPlaneSettings,
     DatabaseSettings,
     EmbeddedSettings,
     OpenBaoSettings,
+    OutboundSettings,
+    SecretStoreSettings,
     TemporalSettings,
 )
 from infra.supervisor.supervisor import Supervisor
@@ -86,19 +90,24 @@ class Stack:
             BulkheadError: something could not be made, or a part did not get ready
                 (`PartFailedError`). What came up stays up, and another `up` goes on from there.
         """
+        with self.changing(report):
+            self.home.refuse_unfinished_restore()
+            if parts & {Part.CONTROL_PLANES, Part.WORKER}:
+                with report("Kubernetes programs"):
+                    install_into(self.home.programs, (*CONTROL_PLANE, "kubectl"))
+            self.up_servers(parts, report)
+            return self._up_applications(parts, report)
+
+    @contextlib.contextmanager
+    def changing(self, report: Report = report_nothing) -> Iterator[None]:
+        """Be the only one that changes the stack, which has a directory and ports from then on."""
         self.end_lost()
         self.home.make()
         with (
             self.home.locked(lambda: report(_WAITING)),
             port_files.chosen(self.home.ports_file, self._settings) as self._ports,
         ):
-            if parts & {Part.CONTROL_PLANES, Part.WORKER}:
-                with report("Kubernetes programs"):
-                    install_into(self.home.programs, (*CONTROL_PLANE, "kubectl"))
-            with report("supervisord"):
-                self.supervisor.ensure_running()
-            self._up_servers(parts, report)
-            return self._up_applications(parts, report)
+            yield
 
     def down(self, report: Report = report_nothing) -> None:
         """Stop every process and keep everything else."""
@@ -149,9 +158,30 @@ class Stack:
         return TemporalSettings(address=f"127.0.0.1:{self.ports.temporal}", namespace=NAMESPACE)
 
     def openbao(self, role: str) -> OpenBaoSettings:
-        """Return where the secret store is, for a process of the role `worker` or `api`."""
+        """Return where the secret store is, for who logs in as `worker`, `api` or `operator`."""
         server = OpenBao(self.home, self.ports)
-        return OpenBaoSettings(address=server.address, login_key_file=server.login_key_file(role))
+        return OpenBaoSettings(
+            address=server.address,
+            login_key_file=server.login_key_file(role),
+            restored_at_file=server.restored_at_file,
+        )
+
+    @property
+    def secret_store(self) -> SecretStoreSettings:
+        """Return what the worker keeps the secret store in order with."""
+        return SecretStoreSettings(
+            ledger_file=self.home.tombstones,
+            audit_log_dirs=OpenBao(self.home, self.ports).audit_log_dirs,
+        )
+
+    @contextlib.contextmanager
+    def operator(self) -> Iterator[Operator]:
+        """Log in to the secret store as who runs it."""
+        operator = Operator(self.openbao(OPERATOR))
+        try:
+            yield operator
+        finally:
+            operator.close()
 
     @property
     def control_planes(self) -> ControlPlaneSettings:
@@ -167,7 +197,7 @@ class Stack:
     @contextlib.contextmanager
     def administrator(self, database: str = "postgres") -> Iterator[psycopg.Connection]:
         """Open a connection as the database server's administrator, in autocommit mode."""
-        connection = self._postgresql.connect(database)
+        connection = self.postgresql.connect(database)
         try:
             yield connection
         finally:
@@ -177,12 +207,17 @@ class Stack:
         """Return every part that is a program under the stack's own supervisord."""
         temporal = Temporal(self.home, self.ports, durable=self._durable)
         return {
-            Part.POSTGRESQL: self._postgresql,
+            Part.POSTGRESQL: self.postgresql,
             Part.TEMPORAL: temporal,
             Part.OPENBAO: OpenBao(self.home, self.ports),
             Part.WORKER: Worker(
                 environment_of(
-                    self.database, self.temporal, self.openbao("worker"), self.control_planes
+                    self.database,
+                    self.temporal,
+                    self.openbao("worker"),
+                    self.secret_store,
+                    self.control_planes,
+                    OutboundSettings(allowed_networks=self._settings.outbound_networks),
                 ),
                 temporal,
             ),
@@ -209,11 +244,17 @@ class Stack:
         return self.supervisor, host_supervisor(settings)
 
     @property
-    def _postgresql(self) -> PostgreSQL:
+    def postgresql(self) -> PostgreSQL:
+        """The database server."""
         return PostgreSQL(self.home, self.ports.postgresql, durable=self._durable)
 
-    def _up_servers(self, parts: AbstractSet[Part], report: Report) -> None:
-        """Bring the servers up at the same time: the slowest decides, not the sum."""
+    def up_servers(self, parts: AbstractSet[Part], report: Report = report_nothing) -> None:
+        """Bring the servers among the parts up, for whoever is `changing` the stack.
+
+        All at the same time: the slowest decides, not the sum.
+        """
+        with report("supervisord"):
+            self.supervisor.ensure_running()
         servers = self.servers()
 
         def bring_up(part: Part) -> None:
@@ -224,11 +265,17 @@ class Stack:
                     start(self.supervisor, servers[part], self.ports)
             if part is Part.POSTGRESQL:
                 with report("database"):
-                    self._bootstrap()
+                    self.bootstrap()
+            if part is Part.OPENBAO:
+                with report("secret store"), self.operator() as operator:
+                    operator.ensure_set_up(self.home.openbao)
+                keeper = OpenBao(self.home, self.ports).log_keeper()
+                self.supervisor.add(AUDIT_LOGS, [keeper])
 
         _all_at_once(bring_up, (SERVERS | {Part.CONTROL_PLANES}) & parts)
 
-    def _bootstrap(self) -> None:
+    def bootstrap(self) -> None:
+        """Make the database's roles and bring its tables to the newest state."""
         ensure_password_files(self.home.passwords)
         with self.administrator() as connection:
             bootstrap(connection, self.database)

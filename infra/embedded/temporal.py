@@ -71,6 +71,7 @@ class Temporal:
                 f"--metrics-port={ports.temporal_metrics}",
                 f"--ui-port={ports.temporal_ui}",
                 "--ui-disable-news-fetch",
+                f"--ui-codec-endpoint=http://127.0.0.1:{ports.api}/codec",
                 f"--db-filename={self._directory / 'temporal.db'}",
                 *(f"--sqlite-pragma={pragma}" for pragma in pragmas),
                 *(f"--dynamic-config-value={value}" for value in _DYNAMIC_CONFIGURATION),

@@ -19,6 +19,7 @@ from domain.names import authority_mount_of, cluster_secret_path_of, secret_name
 from infra.openbao import authorities, policies
 from infra.openbao.answers import certificate_in, listing, read, write
 from infra.openbao.authorities import Authority
+from infra.openbao.marker import StoreMarker
 from infra.openbao.session import OpenBaoSession
 from infra.openbao.values import ValueStore
 from infra.settings import OpenBaoSettings
@@ -66,6 +67,7 @@ class OpenBao:
     def __init__(self, settings: OpenBaoSettings) -> None:
         self._session = OpenBaoSession(settings, policies.WORKER)
         self.values = ValueStore(self._session)
+        self.marker = StoreMarker(self._session)
         self._space_locks = [Lock() for _ in range(_SPACE_LOCKS)]
 
     def close(self) -> None:
@@ -73,10 +75,7 @@ class OpenBao:
         self._session.close()
 
     def ensure_secret_space(self, workspace_id: str) -> None:
-        """Make the workspace's namespace, its mounts, and our processes' logins there.
-
-        What is made is `policies.SECRET_SPACE_VERSION`; a space of an earlier one is completed.
-        """
+        """Make the workspace's namespace, its mounts, and our processes' logins there."""
         # Two at once in one namespace make OpenBao answer 500: clusters of a new workspace are
         # often asked for together. Attempts of another process meet rarely, and are tried again.
         with self._space_locks[hash(workspace_id) % _SPACE_LOCKS]:

@@ -8,13 +8,12 @@ from typing import Final
 
 WORKER: Final = "worker"
 API: Final = "api"
+# Whoever runs the server itself: sets it up again after an upgrade, saves, restores and rewraps it.
+OPERATOR: Final = "operator"
 
 # Carried by every read of a value, and not hashed in the server's audit log: the id of our own
 # audit line, by which the two logs are compared.
 AUDIT_ID_HEADER: Final = "X-Bulkhead-Audit-Id"
-
-# Grows when what `ensure_secret_space` makes changes, so that older spaces are brought up to it.
-SECRET_SPACE_VERSION: Final = 1
 
 # The mount of a workspace's secrets, and the key that fingerprints requests that carry values.
 SECRETS_MOUNT: Final = "secrets"
@@ -27,12 +26,18 @@ ROOT_AUDIENCE: Final = "root"
 TRANSIT_MOUNT: Final = "transit"
 PAYLOAD_KEY: Final = "temporal-payloads"
 
+# In the root namespace: what tells an older state of the store from the newest; see `StoreMarker`.
+STATE_MOUNT: Final = "platform-state"
+STATE_PATH: Final = "platform-state/secret-store"
+
 # A login is for one process and one namespace, so it is cheap (2 ms) to keep it short. Batch tokens
 # cannot be revoked one by one: their life is how long a stolen one is of use.
 WORKER_TOKEN_TTL: Final = "15m"  # noqa: S105 - a duration
 API_TOKEN_TTL: Final = "5m"  # noqa: S105 - a duration
+OPERATOR_TOKEN_TTL: Final = "5m"  # noqa: S105 - a duration
 
 WORKER_POLICY: Final = """\
+path "platform-state/secret-store" { capabilities = ["create", "read", "update"] }
 path "transit/datakey/plaintext/temporal-payloads" { capabilities = ["update"] }
 path "transit/decrypt/temporal-payloads"           { capabilities = ["update"] }
 path "sys/namespaces"            { capabilities = ["list"] }
@@ -52,10 +57,32 @@ path "+/pki/*"                   {
 """
 
 API_ROOT_POLICY: Final = """\
+path "platform-state/secret-store"      { capabilities = ["read"] }
 path "pki/platform/sign/api-server"     { capabilities = ["create", "update"] }
 path "pki/platform/issuer/default/json" { capabilities = ["read"] }
 path "transit/datakey/plaintext/temporal-payloads" { capabilities = ["update"] }
 path "transit/decrypt/temporal-payloads"           { capabilities = ["update"] }
+"""
+
+# Whoever writes policies can become anyone: its key is for commands of the server's own machine,
+# and as precious as the seal key beside it. It reads no value, and nothing of a workspace's
+# namespace.
+OPERATOR_POLICY: Final = """\
+path "sys/policies/acl/+"        { capabilities = ["create", "read", "update"] }
+path "sys/auth/+"                { capabilities = ["create", "read", "update", "sudo"] }
+path "auth/+/config"             { capabilities = ["create", "read", "update"] }
+path "auth/+/role/+"             { capabilities = ["create", "read", "update"] }
+path "sys/mounts/+"              { capabilities = ["create", "read", "update"] }
+path "sys/mounts/pki/+"          { capabilities = ["create", "read", "update"] }
+path "transit/keys/+"            { capabilities = ["create", "read", "update"] }
+path "pki/platform/issuers"      { capabilities = ["list"] }
+path "pki/platform/root/generate/internal" { capabilities = ["create", "update"] }
+path "pki/platform/roles/+"      { capabilities = ["create", "read", "update"] }
+path "sys/config/auditing/request-headers/+" {
+  capabilities = ["create", "read", "update", "sudo"]
+}
+path "sys/rotate/root"           { capabilities = ["create", "update", "sudo"] }
+path "sys/storage/raft/snapshot" { capabilities = ["create", "read", "update", "sudo"] }
 """
 
 # The API process inside a workspace's namespace.
@@ -63,6 +90,7 @@ API_WORKSPACE_POLICY: Final = """\
 path "pki/+/sign/kubeconfig"     { capabilities = ["create", "update"] }
 path "pki/+/issuer/kubernetes/json"{ capabilities = ["read"] }
 path "secrets/data/+/+"          { capabilities = ["create", "read"] }
+path "secrets/subkeys/+/+"       { capabilities = ["read"] }
 path "secrets/destroy/+/+"       { capabilities = ["update"] }
 path "transit/hmac/fingerprints" { capabilities = ["update"] }
 path "sys/wrapping/lookup"       { capabilities = ["update"] }
@@ -73,6 +101,7 @@ path "sys/wrapping/unwrap"       { capabilities = ["update"] }
 # `update` on `data`, no value is ever written over, whatever our code does.
 WORKER_WORKSPACE_POLICY: Final = """\
 path "secrets/data/+/+"          { capabilities = ["create", "read"] }
+path "secrets/subkeys/+/+"       { capabilities = ["read"] }
 path "secrets/destroy/+/+"       { capabilities = ["update"] }
 path "secrets/metadata"          { capabilities = ["list"] }
 path "secrets/metadata/"         { capabilities = ["list"] }

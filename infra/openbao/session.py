@@ -22,6 +22,9 @@ _logger = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
+# The metadata of the failure for a workspace that has no namespace here.
+MISSING_SPACE: Final = {"dependency": "openbao", "missing": "secret_space"}
+
 # Seconds to connect and to wait for an answer. A healthy server answers in milliseconds; making an
 # authority while a hundred others are made took up to two seconds.
 _TIMEOUTS: Final = (2.0, 15.0)
@@ -121,7 +124,7 @@ class OpenBaoSession:
                 Reason.FAILED_PRECONDITION,
                 "The workspace has no secret space yet; it is being made. Try again in a few "
                 "seconds.",
-                metadata={"dependency": "openbao"},
+                metadata=MISSING_SPACE,
             ) from None
         except exceptions.InvalidRequest as error:
             # How the login method answers for a JWT that it does not accept.

@@ -11,6 +11,7 @@ from domain.names import authority_mount_of, secret_namespace_of
 from infra.openbao import authorities, policies
 from infra.openbao.answers import certificate_in, read, write
 from infra.openbao.authorities import Authority
+from infra.openbao.marker import StoreMarker
 from infra.openbao.session import OpenBaoSession
 from infra.openbao.setup import PLATFORM_LEAF_LIFETIME, PLATFORM_MOUNT, PLATFORM_ROLE
 from infra.openbao.values import ValueStore
@@ -33,6 +34,7 @@ class ApiOpenBao:
     def __init__(self, settings: OpenBaoSettings) -> None:
         self._session = OpenBaoSession(settings, policies.API)
         self.values = ValueStore(self._session)
+        self.marker = StoreMarker(self._session)
 
     def close(self) -> None:
         """Close every connection."""

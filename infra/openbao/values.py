@@ -10,6 +10,7 @@ import binascii
 import hashlib
 import re
 from collections.abc import Callable
+from enum import StrEnum
 from typing import Any, Final, TypeVar
 
 import hvac
@@ -29,8 +30,21 @@ _MOUNT: Final = policies.SECRETS_MOUNT
 
 _WRAPPED: Final = re.compile(rf"{_MOUNT}/data/([0-9a-f]{{32}})/([0-9a-f]{{32}})")
 
-# What takes the place of a value that shall never be: empty, so that it is no `SecretValue`.
-_SEALED: Final = {"v": "", "sha256": "", "encoding": ""}
+# What takes the place of a value that shall never be: empty, so that it is no `SecretValue`, and
+# with a field by which it is told apart without being read.
+_SEALED: Final = {"v": "", "sha256": "", "encoding": "", "sealed": ""}
+
+
+# In the metadata of a failed write: something is there, and comparing it needs an audit line.
+STORED_BEFORE: Final = {"dependency": "openbao", "stored_before": "true"}
+
+
+class Presence(StrEnum):
+    """What is at a place, found out without reading it: every read of a value is audited."""
+
+    ABSENT = "absent"
+    VALUE = "value"
+    GONE = "gone"
 
 
 class ValueStore:
@@ -43,25 +57,41 @@ class ValueStore:
     def __init__(self, session: OpenBaoSession) -> None:
         self._session = session
 
-    def write(self, place: VersionPlace, value: SecretValue) -> None:
+    def write(
+        self, place: VersionPlace, value: SecretValue, *, audit_id: str | None = None
+    ) -> None:
         """Store a value; the same value at the same place again is fine.
 
+        Args:
+            place: the version.
+            value: what to store.
+            audit_id: the id of an audit line that was committed for this attempt, which one that
+                may not be the first needs: where a value is, it is read and compared.
+
         Raises:
-            BulkheadError: CONFLICT when another value is there, or the place was sealed.
+            BulkheadError: CONFLICT when another value is there, or the place was sealed;
+                DEPENDENCY_UNAVAILABLE also when a value is there and none may be read.
         """
         document = {
             "v": base64.b64encode(value.data).decode(),
             "sha256": value.sha256,
             "encoding": value.encoding.value,
         }
-        if not self._create(place, document, "store a value"):
-            # Read under the write's own authority: it has the value already.
-            stored = self._call(place, "compare a value", lambda client: _stored(client, place))
-            if stored is None or stored["sha256"] != value.sha256:
-                raise BulkheadError(
-                    Reason.CONFLICT,
-                    "This version was written with another value, or given up; add a new one.",
-                )
+        if self._create(place, document, "store a value"):
+            return
+        if self.look(place) is not Presence.VALUE:
+            raise _is_given_up()
+        if audit_id is None:
+            raise BulkheadError(
+                Reason.DEPENDENCY_UNAVAILABLE,
+                "Another attempt stored the value of this version just now; the next one finds it.",
+                metadata=dict(STORED_BEFORE),
+            )
+        stored = self._call(
+            place, "compare a value", lambda client: _stored(client, place, audit_id)
+        )
+        if stored is None or stored["sha256"] != value.sha256:
+            raise _is_given_up()
 
     def seal(self, place: VersionPlace) -> bool:
         """Make sure that nothing is ever written to a place where nothing was written yet.
@@ -72,8 +102,11 @@ class ValueStore:
         if self._create(place, dict(_SEALED), "give a version up"):
             self.destroy(place)
             return True
-        stored = self._call(place, "look at a version", lambda client: _stored(client, place))
-        return stored is None or stored["v"] == ""
+        return self.look(place) is not Presence.VALUE
+
+    def look(self, place: VersionPlace) -> Presence:
+        """Tell what is at a place; a sealed one is `GONE`."""
+        return self._call(place, "look at a version", lambda client: _presence(client, place))
 
     def read(self, place: VersionPlace, audit_id: str) -> SecretValue:
         """Return a value.
@@ -146,7 +179,7 @@ class ValueStore:
 
         def request(client: hvac.Client) -> bool:
             write(client, f"{_MOUNT}/destroy/{value_path_of(place)}", {"versions": [1]})
-            return _stored(client, place) is None
+            return _presence(client, place) is not Presence.VALUE
 
         if not self._call(place, "destroy a value", request):
             raise BulkheadError(
@@ -164,7 +197,7 @@ class ValueStore:
             path = f"{_MOUNT}/metadata/{value_path_of(place)}"
             client.delete(path)
             # A delete of what was never there answers the same: only reading tells.
-            return read(client, path) is None and _stored(client, place) is None
+            return read(client, path) is None and _presence(client, place) is Presence.ABSENT
 
         if not self._call(place, "purge a value", request):
             raise BulkheadError(
@@ -216,7 +249,7 @@ class ValueStore:
             except exceptions.Forbidden:
                 # A taken path asks for `update`, which nobody has; so does an ended token, for
                 # everything.
-                if not _is_taken(client, place):
+                if _presence(client, place) is Presence.ABSENT:
                     raise
                 return False
             return True
@@ -249,13 +282,21 @@ class ValueStore:
         )
 
 
-def _is_taken(client: hvac.Client, place: VersionPlace) -> bool:
-    """Tell whether anything was ever written to a place, also when it was destroyed."""
+def _is_given_up() -> BulkheadError:
+    return BulkheadError(
+        Reason.CONFLICT,
+        "This version was written with another value, or given up; add a new one.",
+    )
+
+
+def _presence(client: hvac.Client, place: VersionPlace) -> Presence:
     try:
-        return _answer(client, place) is not None
+        answer = client.adapter.get(f"/v1/{_MOUNT}/subkeys/{value_path_of(place)}")
     except exceptions.InvalidPath as error:
         # The answer for a destroyed version carries its metadata; for an empty path it does not.
-        return "destroyed" in (error.text or "")
+        return Presence.GONE if "destroyed" in (error.text or "") else Presence.ABSENT
+    names = answer["data"]["subkeys"] if isinstance(answer, dict) else {}
+    return Presence.GONE if "sealed" in names else Presence.VALUE
 
 
 def _stored(

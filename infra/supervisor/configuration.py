@@ -162,14 +162,23 @@ def source_root() -> Path:
     return Path(__file__).resolve().parents[2]
 
 
-def _command(program: Program) -> list[str]:
-    setpriv = shutil.which("setpriv", path="/usr/local/bin:/usr/bin:/bin")
-    if setpriv is None:
+def util_linux(name: str) -> str:
+    """Return the path of a program of util-linux.
+
+    Raises:
+        BulkheadError: FAILED_PRECONDITION when it is not there.
+    """
+    path = shutil.which(name, path="/usr/local/bin:/usr/bin:/bin")
+    if path is None:
         raise BulkheadError(
             Reason.FAILED_PRECONDITION,
-            "The program `setpriv` is missing; install util-linux 2.33 or newer.",
+            f"The program `{name}` is missing; install util-linux 2.33 or newer.",
         )
-    command = [setpriv, f"--pdeathsig={program.death_signal}"]
+    return path
+
+
+def _command(program: Program) -> list[str]:
+    command = [util_linux("setpriv"), f"--pdeathsig={program.death_signal}"]
     if program.uid is not None:
         gid = program.uid if program.gid is None else program.gid
         command += [

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from domain.errors import BulkheadError, Reason
-from infra.supervisor.configuration import set_aside_unreadable
+from infra.supervisor.configuration import set_aside_unreadable, util_linux
 from infra.supervisor.files import SupervisorFiles
 
 # All that a program inherits, beside its own variables and what supervisord tells it of itself.
@@ -46,7 +46,12 @@ def start_daemon(files: SupervisorFiles) -> bool:
         with files.start_output.open("wb") as output:
             # It reads its configuration and listens before it goes to the background.
             code = subprocess.run(
-                [sys.executable, "-I", "-m", "supervisor.supervisord", "-c", files.configuration],
+                [
+                    # Inherited by all that it runs, whose memory holds keys and tokens.
+                    *(util_linux("prlimit"), "--core=0:0", "--"),
+                    *(sys.executable, "-I", "-m", "supervisor.supervisord"),
+                    *("-c", files.configuration),
+                ],
                 check=False,
                 cwd=files.directory,
                 env=_ENVIRONMENT,

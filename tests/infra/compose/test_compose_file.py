@@ -27,6 +27,11 @@ def test_no_service_keeps_a_capability_that_it_does_not_name(service: dict[str, 
     assert service["security_opt"] == ["no-new-privileges:true"]
 
 
+@pytest.mark.parametrize("service", SERVICES.values(), ids=SERVICES)
+def test_no_service_leaves_core_dumps(service: dict[str, Any]) -> None:
+    assert service["ulimits"] == {"core": 0}
+
+
 def test_only_the_api_the_ui_and_the_clusters_are_published_on_loopback_by_default() -> None:
     published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
 
@@ -70,6 +75,7 @@ def test_temporal_gets_the_search_attributes_that_workflows_use() -> None:
 def test_openbao_reads_the_configuration_where_it_is_written() -> None:
     assert f"openbao:{OPENBAO_DIRECTORY}" in SERVICES["openbao"]["volumes"]
     assert f"openbao:{OPENBAO_DIRECTORY}" in SERVICES["secrets"]["volumes"]
+    assert SERVICES["openbao"]["working_dir"] == str(OPENBAO_DIRECTORY)
     for name in ("api", "worker"):
         assert _variables(SERVICES[name])["OPENBAO__ADDRESS"] == f"http://openbao:{OPENBAO_PORT}"
 

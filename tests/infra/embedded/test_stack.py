@@ -16,8 +16,10 @@ import pytest
 from domain.errors import BulkheadError
 from domain.tokens import TokenKind, new_token
 from infra.embedded import stack as stack_module
+from infra.embedded.backup import back_up, restore
 from infra.embedded.command import main
 from infra.embedded.home import Home, is_open_to_others
+from infra.embedded.openbao import AUDIT_LOGS
 from infra.embedded.owner import Owner
 from infra.embedded.server import Part, PartFailedError
 from infra.embedded.stack import SERVERS, Stack
@@ -168,6 +170,23 @@ def test_down_and_up_keep_rows_workflows_secrets_token_and_ports(running: Runnin
     assert "kept" in json.dumps(find_workflow(stack, "kept"))
 
 
+def test_a_restore_of_the_whole_stack_comes_up_with_the_same_token(
+    running: Running, tmp_path: Path
+) -> None:
+    stack = running.stack
+    workspaces = running.get("/v1/workspaces").raise_for_status().json()["data"]
+    start_workflow(stack, "of-another-time")
+    back_up(stack, tmp_path / "archive", seal_key_to=None)
+    restore(stack, tmp_path / "archive", seal_key=None)
+    assert pids(stack)[Part.API] is None
+    owner = stack.up()
+    assert owner == Owner(token=running.owner.token, is_new=False)
+    wait_until_right(stack)
+    assert running.get("/v1/workspaces").raise_for_status().json()["data"] == workspaces
+    with pytest.raises(httpx.HTTPStatusError):
+        find_workflow(stack, "of-another-time")
+
+
 @pytest.mark.parametrize("component", [SUPERVISOR, KEEPER, *Part])
 def test_a_killed_process_comes_back_once_with_all_that_died_with_it(
     running: Running, component: str
@@ -175,7 +194,7 @@ def test_a_killed_process_comes_back_once_with_all_that_died_with_it(
     stack = running.stack
     wait_until_right(stack)
     programs = programs_of(stack.supervisor)
-    assert programs == sorted([KEEPER, *set(Part) - {Part.CONTROL_PLANES}])
+    assert programs == sorted([KEEPER, AUDIT_LOGS, *set(Part) - {Part.CONTROL_PLANES}])
     if component == KEEPER:
         pid = stack.supervisor.state(KEEPER)[KEEPER].pid
     else:
@@ -235,7 +254,7 @@ def test_what_is_secret_is_in_private_files_and_in_no_argument_or_environment(
 ) -> None:
     home = running.stack.home
     secrets = [*home.passwords.iterdir(), *home.openbao.glob("*.key")]
-    assert len(secrets) >= 5 + 3
+    assert len(secrets) >= 5 + 4
     values = [path.read_bytes().strip() for path in secrets]
     assert {stat.S_IMODE(path.stat().st_mode) for path in secrets} == {0o600}
     for process in Path("/proc").glob("[0-9]*"):

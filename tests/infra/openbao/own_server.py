@@ -40,6 +40,7 @@ class OpenBaoServer:
         )
         self._process = subprocess.Popen(
             [self._program, "server", f"-config={configuration}", "-log-level=error"],
+            cwd=self.directory,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )

@@ -14,7 +14,7 @@ from domain.secret import MAXIMUM_VALUE_BYTES, SecretValue, ValueEncoding, Versi
 from infra.openbao.client import OpenBao
 from infra.openbao.policies import API, WORKER
 from infra.openbao.session import OpenBaoSession
-from infra.openbao.values import ValueStore
+from infra.openbao.values import Presence, ValueStore
 from tests.servers import Servers
 
 _VALUE = SecretValue(b"first value")
@@ -59,16 +59,35 @@ def test_a_value_is_written_once_and_the_same_value_again_is_fine(
     values: ValueStore, worker_values: ValueStore, place: VersionPlace
 ) -> None:
     values.write(place, _VALUE)
-    values.write(place, _VALUE)
-    worker_values.write(place, _VALUE)
-    assert _reason_of(lambda: values.write(place, _OTHER)) is Reason.CONFLICT
+    values.write(place, _VALUE, audit_id="aud_x")
+    worker_values.write(place, _VALUE, audit_id="aud_x")
+    assert _reason_of(lambda: values.write(place, _OTHER, audit_id="aud_x")) is Reason.CONFLICT
     assert values.read(place, "aud_x") == _VALUE
+
+
+def test_without_an_audit_line_no_value_is_read_to_compare_it(
+    values: ValueStore, place: VersionPlace
+) -> None:
+    values.write(place, _VALUE)
+    assert _reason_of(lambda: values.write(place, _VALUE)) is Reason.DEPENDENCY_UNAVAILABLE
+
+
+def test_what_is_at_a_place_is_told_without_reading_it(
+    values: ValueStore, worker_values: ValueStore, place: VersionPlace
+) -> None:
+    assert values.look(place) is Presence.ABSENT
+    values.write(place, _VALUE)
+    assert values.look(place) is worker_values.look(place) is Presence.VALUE
+    values.destroy(place)
+    assert values.look(place) is Presence.GONE
+    worker_values.purge(place)
+    assert values.look(place) is Presence.ABSENT
 
 
 def test_of_two_writers_at_once_one_value_stays(values: ValueStore, place: VersionPlace) -> None:
     def attempt(number: int) -> Reason | None:
         try:
-            values.write(place, SecretValue(str(number).encode()))
+            values.write(place, SecretValue(str(number).encode()), audit_id="aud_x")
         except BulkheadError as error:
             return error.reason
         return None
