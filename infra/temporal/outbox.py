@@ -9,10 +9,15 @@ from temporalio.service import RPCError, RPCStatusCode
 from domain.names import workflow_id_of
 from domain.operation import OperationState, TypedOperation
 from infra.database.engine import Database
-from infra.database.records.operation import cluster_operation_of
+from infra.database.records.operation import owned_operation_of
 from infra.database.tables import OperationRow
 from infra.temporal.client import TemporalConnection, unavailable
-from infra.temporal.start import StartOutcome, cancel_operation, start_operation
+from infra.temporal.start import (
+    StartOutcome,
+    cancel_operation,
+    start_operation,
+    wake_rotation,
+)
 
 # A request starts its workflow within milliseconds of its commit; what is older was left by a
 # process that died in between.
@@ -50,6 +55,16 @@ class Outbox:
             client = await self._temporal.client()
             await cancel_operation(client, row.type, row.owner_id, row.id)
 
+    async def wake_rotation(self, typed: TypedOperation) -> None:
+        """Have a rotation look at its consumers now.
+
+        Raises:
+            BulkheadError: DEPENDENCY_UNAVAILABLE when Temporal does not answer.
+        """
+        operation = typed.operation
+        client = await self._temporal.client()
+        await wake_rotation(client, operation.owner_id, operation.operation_id)
+
     async def deliver(self) -> list[TypedOperation]:
         """Start what was never started, deliver late cancels, and return what was lost.
 
@@ -61,7 +76,7 @@ class Outbox:
         for row in await self._stale_operations():
             if row.cancel_requested_at is not None:
                 await cancel_operation(client, row.type, row.owner_id, row.id)
-            operation = cluster_operation_of(row)
+            operation = owned_operation_of(row)
             if row.workflow_started_at is None:
                 outcome = await start_operation(client, row.type, operation)
                 runs = outcome is StartOutcome.RUNNING

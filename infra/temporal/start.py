@@ -4,6 +4,7 @@ The operations table is the outbox: a request calls this after its commit, and t
 calls the same for whatever a crash left behind. Both are safe to repeat.
 """
 
+from collections.abc import Coroutine
 from datetime import timedelta
 from enum import StrEnum
 
@@ -19,13 +20,21 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from domain.names import CONTROL_TASK_QUEUE, workflow_id_of
-from domain.operation import OPERATIONS, ClusterOperation, OperationType
+from domain.operation import (
+    OPERATIONS,
+    ROTATION_ACKNOWLEDGED,
+    OperationType,
+    OwnedOperation,
+    OwnerType,
+)
 from infra.temporal.client import unavailable
 
 WORKSPACE_ID = SearchAttributeKey.for_keyword("BulkheadWorkspaceId")
 CLUSTER_ID = SearchAttributeKey.for_keyword("BulkheadClusterId")
 OPERATION_ID = SearchAttributeKey.for_keyword("BulkheadOperationId")
-SEARCH_ATTRIBUTES = (WORKSPACE_ID, CLUSTER_ID, OPERATION_ID)
+SECRET_ID = SearchAttributeKey.for_keyword("BulkheadSecretId")
+SEARCH_ATTRIBUTES = (WORKSPACE_ID, CLUSTER_ID, SECRET_ID, OPERATION_ID)
+_OWNER_IDS = {OwnerType.CLUSTER: CLUSTER_ID, OwnerType.SECRET: SECRET_ID}
 
 _RPC_TIMEOUT = timedelta(seconds=3)
 
@@ -38,7 +47,7 @@ class StartOutcome(StrEnum):
 
 
 async def start_operation(
-    client: Client, operation_type: OperationType, operation: ClusterOperation
+    client: Client, operation_type: OperationType, operation: OwnedOperation
 ) -> StartOutcome:
     """Start the workflow of an operation, or find it running.
 
@@ -46,22 +55,21 @@ async def start_operation(
         BulkheadError: DEPENDENCY_UNAVAILABLE when Temporal does not answer; the start may or may
             not have happened, and repeating it is harmless.
     """
-    control_plane = operation.control_plane
     facts = OPERATIONS[operation_type]
     try:
         await client.start_workflow(
             facts.workflow,
             operation,
-            id=workflow_id_of(operation_type, control_plane.cluster_id, operation.operation_id),
+            id=workflow_id_of(operation_type, operation.owner_id, operation.operation_id),
             task_queue=CONTROL_TASK_QUEUE,
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
             id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
             rpc_timeout=_RPC_TIMEOUT,
-            static_summary=f"{facts.verb} cluster {control_plane.cluster_id}",
+            static_summary=f"{facts.verb} {facts.owner_type} {operation.owner_id}",
             search_attributes=TypedSearchAttributes(
                 [
-                    SearchAttributePair(WORKSPACE_ID, control_plane.workspace_id),
-                    SearchAttributePair(CLUSTER_ID, control_plane.cluster_id),
+                    SearchAttributePair(WORKSPACE_ID, operation.workspace_id),
+                    SearchAttributePair(_OWNER_IDS[facts.owner_type], operation.owner_id),
                     SearchAttributePair(OPERATION_ID, operation.operation_id),
                 ]
             ),
@@ -73,6 +81,18 @@ async def start_operation(
     return StartOutcome.RUNNING
 
 
+async def wake_rotation(client: Client, secret_id: str, operation_id: str) -> None:
+    """Tell a rotation that a consumer has acknowledged; nothing happens when it has ended.
+
+    Without this it notices with its next look at the rows.
+
+    Raises:
+        BulkheadError: DEPENDENCY_UNAVAILABLE when Temporal does not answer.
+    """
+    handle = _handle(client, OperationType.SECRET_ROTATE, secret_id, operation_id)
+    await _if_there(handle.signal(ROTATION_ACKNOWLEDGED, rpc_timeout=_RPC_TIMEOUT))
+
+
 async def cancel_operation(
     client: Client, operation_type: OperationType, owner_id: str, operation_id: str
 ) -> None:
@@ -81,11 +101,19 @@ async def cancel_operation(
     Raises:
         BulkheadError: DEPENDENCY_UNAVAILABLE when Temporal does not answer.
     """
-    handle: WorkflowHandle[object, object] = client.get_workflow_handle(
-        workflow_id_of(operation_type, owner_id, operation_id)
-    )
+    handle = _handle(client, operation_type, owner_id, operation_id)
+    await _if_there(handle.cancel(rpc_timeout=_RPC_TIMEOUT))
+
+
+def _handle(
+    client: Client, operation_type: OperationType, owner_id: str, operation_id: str
+) -> WorkflowHandle[object, object]:
+    return client.get_workflow_handle(workflow_id_of(operation_type, owner_id, operation_id))
+
+
+async def _if_there(call: Coroutine[object, object, None]) -> None:
     try:
-        await handle.cancel(rpc_timeout=_RPC_TIMEOUT)
+        await call
     except RPCError as error:
         if error.status is not RPCStatusCode.NOT_FOUND:
             raise unavailable() from error

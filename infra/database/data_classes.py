@@ -1,0 +1,204 @@
+"""What is stored in the database, column by column: the list behind docs/data.md.
+
+A test compares it with the live database, so a column that nobody thought about cannot be added.
+`python -m infra.database.data_classes` prints docs/data.md; `make data-list` writes it.
+"""
+
+import sys
+from collections.abc import Iterator
+from enum import StrEnum
+from typing import Final
+
+
+class DataClass(StrEnum):
+    """What kind of data a column holds, by its most sensitive content. None is a secret value."""
+
+    IDENTIFIER = "identifier"
+    PERSONAL = "personal"
+    CUSTOMER_TEXT = "customer text"
+    CREDENTIAL_HASH = "credential hash"
+    CONFIGURATION = "configuration"
+    OPERATIONAL = "operational"
+    AUDIT = "audit"
+
+
+MEANINGS: Final[dict[DataClass, str]] = {
+    DataClass.IDENTIFIER: "An id that we made, or a reference to one: random but for the time in "
+    "it, and of no meaning outside the platform.",
+    DataClass.PERSONAL: "Names a person.",
+    DataClass.CUSTOMER_TEXT: "Chosen by a customer: names, labels, descriptions. Asked to hold "
+    "nothing secret; may hold personal data for all we know. Never part of a path, a log line or "
+    "a name outside the database.",
+    DataClass.CREDENTIAL_HASH: "A SHA-256 hash of a random 256-bit token, or a part of the token "
+    "that is too short to be of use. The token itself is shown once and not kept.",
+    DataClass.CONFIGURATION: "What was asked for: settings, limits, roles, and requests and "
+    "answers without one-time values.",
+    DataClass.OPERATIONAL: "What was reached: states, counters, times, places, and the texts of "
+    "our own errors, which quote no values.",
+    DataClass.AUDIT: "Who did what, when, to what; evidence. Our roles add to it and never change "
+    "it.",
+}
+
+_I, _P, _T = DataClass.IDENTIFIER, DataClass.PERSONAL, DataClass.CUSTOMER_TEXT
+_H, _C, _O = DataClass.CREDENTIAL_HASH, DataClass.CONFIGURATION, DataClass.OPERATIONAL
+_A = DataClass.AUDIT
+
+# Columns of one class in one line, separated by spaces.
+_TABLES: Final[dict[str, dict[DataClass, str]]] = {
+    "alembic_version": {_O: "version_num"},
+    "api_tokens": {
+        _I: "workspace_id id created_by",
+        _T: "name",
+        _C: "role scopes",
+        _H: "prefix token_hash",
+        _O: "created_at last_used_at expires_at",
+    },
+    "audit_events": {
+        _A: "workspace_id id occurred_at actor_kind actor_id token_id request_id action"
+        " resource_type resource_id outcome details",
+    },
+    "clusters": {
+        _I: "workspace_id id region_id active_operation_id",
+        _T: "name",
+        _C: "provider network_profile",
+        _O: "state host slot version certificates_renew_after certificates_expire_at created_at"
+        " updated_at",
+    },
+    "control_plane_hosts": {
+        _C: "name address first_port slots enabled",
+        _O: "memory_bytes",
+    },
+    "control_plane_slots": {
+        _I: "workspace_id cluster_id",
+        _O: "host slot memory_bytes",
+    },
+    "idempotency_keys": {
+        _I: "workspace_id",
+        _T: "key",
+        _C: "fingerprint status answer",
+        _O: "created_at",
+    },
+    "operation_steps": {
+        _I: "workspace_id operation_id",
+        _O: "name position status attempt started_at completed_at next_try_at error_reason"
+        " error_message retryable",
+    },
+    "operations": {
+        _I: "workspace_id id owner_id parent_operation_id predecessor_operation_id caller",
+        _C: "type owner_type request response",
+        _O: "state placement error last_error waiting_for cancellable cancel_requested_at version"
+        " started_at workflow_started_at completed_at",
+    },
+    "quotas": {
+        _I: "workspace_id",
+        _C: "metric limit",
+    },
+    "regions": {
+        _I: "workspace_id id",
+        _T: "name icon",
+        _O: "created_at",
+    },
+    "secret_audit_logs": {
+        _O: "log_id compared_bytes compared_at",
+    },
+    "secret_orphans": {
+        _I: "workspace_id secret_id version_id",
+        _O: "found_at removed_at",
+    },
+    "secret_reads": {
+        _A: "workspace_id audit_event_id request_id version_id read_at",
+    },
+    "secret_references": {
+        _I: "workspace_id secret_id consumer_type consumer_id",
+        _C: "version_number acknowledges",
+        _O: "last_used_number last_used_at acknowledged_number acknowledged_at created_at",
+    },
+    "secret_rotations": {
+        _I: "workspace_id secret_id last_operation_id",
+        _C: "rotator settings interval_seconds jitter_seconds window_start_minute window_minutes"
+        " catch_up_seconds grace_seconds retirement enabled",
+        _O: "next_rotation_at last_rotated_at version created_at updated_at",
+    },
+    "secret_store_state": {
+        _O: "one serving reason generation next_generation restore_id reads_judged_from changed_at",
+    },
+    "secret_tombstones": {
+        _A: "workspace_id secret_id kind version_ids evidence actor_kind actor_id approved_by"
+        " purged_at",
+    },
+    "secret_versions": {
+        _I: "workspace_id secret_id id operation_id",
+        _T: "comment",
+        _O: "number state version created_at updated_at destroyed_at last_used_at",
+    },
+    "secrets": {
+        _I: "workspace_id id active_operation_id purge_requested_by purge_approved_by",
+        _T: "name description labels attributes aliases",
+        _C: "kind mime_type",
+        _O: "state last_version_number validation expires_at deleted_at purge_at"
+        " purge_requested_at version created_at updated_at",
+    },
+    "user_tokens": {
+        _I: "id user_id",
+        _T: "name",
+        _H: "token_hash",
+        _O: "created_at last_used_at expires_at",
+    },
+    "users": {
+        _I: "id default_workspace_id",
+        _P: "name",
+        _O: "created_at",
+    },
+    "workspace_members": {
+        _I: "workspace_id user_id id",
+        _C: "role",
+        _O: "joined_at",
+    },
+    "workspaces": {
+        _I: "id",
+        _T: "name slug",
+        _C: "secret_force_allowed secret_accesses_per_minute",
+        _O: "version created_at updated_at",
+    },
+}
+
+
+def classified() -> Iterator[tuple[str, str, DataClass]]:
+    """Yield every table, column and class; a column that is named twice comes twice."""
+    for table, classes in _TABLES.items():
+        for data_class, columns in classes.items():
+            for column in columns.split():
+                yield table, column, data_class
+
+
+_INTRODUCTION: Final = """\
+Generated by `make data-list` from `infra/database/data_classes.py`. A test compares that file
+with the live database in both directions, and this page with that file. No column holds a secret
+value: those are in OpenBao alone."""
+
+
+def document() -> str:
+    """Return docs/data.md."""
+    lines = [
+        "# What is stored in the database",
+        "",
+        _INTRODUCTION,
+        "",
+        "| class | meaning |",
+        "|---|---|",
+        *(f"| {data_class} | {meaning} |" for data_class, meaning in MEANINGS.items()),
+        "",
+    ]
+    for table, classes in sorted(_TABLES.items()):
+        lines += [f"## {table}", "", "| class | columns |", "|---|---|"]
+        lines += [
+            f"| {data_class} | `{'`, `'.join(classes[data_class].split())}` |"
+            for data_class in MEANINGS
+            if data_class in classes
+        ]
+        lines.append("")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(document())
