@@ -12,10 +12,45 @@ from api.links import Links
 from api.middleware import RequestMiddleware
 from api.openapi import openapi_of
 from api.query import refuse_unknown_parameters
-from api.routes import api_token, cluster, health, kubeconfig, operation, quota, region, workspace
+from api.rate_limits import AccessLimits
+from api.routes import (
+    api_token,
+    audit_event,
+    cluster,
+    codec,
+    health,
+    kubeconfig,
+    operation,
+    quota,
+    region,
+    secret,
+    secret_policy,
+    secret_reference,
+    secret_rotation,
+    secret_value,
+    secret_version,
+    workspace,
+)
 from infra.settings import ApiSettings
 
 VERSION: Final = "v1"
+
+_ROUTES: Final = (
+    cluster,
+    operation,
+    workspace,
+    secret_policy,
+    api_token,
+    region,
+    kubeconfig,
+    quota,
+    audit_event,
+    secret,
+    secret_version,
+    secret_value,
+    secret_reference,
+    secret_rotation,
+)
 
 
 def create_app(clients: Clients, settings: ApiSettings, *, temporal_namespace: str) -> FastAPI:
@@ -37,13 +72,16 @@ def create_app(clients: Clients, settings: ApiSettings, *, temporal_namespace: s
     )
     app.state.clients = clients
     app.state.links = _links_of(settings, temporal_namespace)
-    for noun in (cluster, operation, workspace, api_token, region, kubeconfig, quota):
+    app.state.access_limits = AccessLimits()
+    app.state.codec_origin = codec.origin_of(settings.temporal_ui_url)
+    for noun in _ROUTES:
         app.include_router(
             noun.router,
             prefix=f"/{VERSION}",
             dependencies=[Depends(refuse_unknown_parameters)],
         )
     app.include_router(health.router)
+    app.include_router(codec.router)
     _add_documentation(app)
     install_error_handlers(app)
     app.add_middleware(RequestMiddleware)

@@ -17,6 +17,9 @@ from domain.errors import BulkheadError, Reason
 _RETRY_AFTER: Final = "2"
 _RETRY_STATUSES: Final = frozenset({429, 503})
 
+# Of an error's metadata: the seconds after which it is worth trying again, where that is known.
+RETRY_AFTER: Final = "retry_after_seconds"
+
 # Names of unknown fields come from the request, and are shown no longer than this.
 _PATH_PART_LENGTH: Final = 64
 
@@ -73,6 +76,8 @@ def install_error_handlers(app: FastAPI) -> None:
 def error_response(error: BulkheadError) -> Response:
     """Render one typed failure."""
     headers = dict(_extra_headers(error.status))
+    if RETRY_AFTER in error.metadata:
+        headers["retry-after"] = error.metadata[RETRY_AFTER]
     return JSONResponse(_body([_item(error)]), error.status, headers)
 
 
@@ -98,10 +103,13 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     return response
 
 
-async def _on_validation_error(_request: Request, error: Exception) -> Response:
+async def _on_validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this class alone
     failures = error.errors()
-    status = 422 if all(_is_about_a_field(failure) for failure in failures) else 400
+    # The contract answers 400 for whatever is wrong with a request about secrets.
+    is_about_secrets = "secrets" in request.scope["route"].tags
+    about_fields = all(_is_about_a_field(failure) for failure in failures)
+    status = 422 if about_fields and not is_about_secrets else 400
     items = [
         _item(
             BulkheadError(

@@ -14,9 +14,13 @@ from api.app import create_app
 from api.certificates import CertificateFiles, PlatformCertificate, keep_current, new_context
 from api.clients import Clients
 from api.server import Listener, serve_until
+from infra.core_dumps import forbid_core_dumps
 from infra.database.engine import Database, DatabaseRole
 from infra.database.operation_changes import OperationChanges
+from infra.openbao.policies import API
 from infra.openbao.signing import ApiOpenBao
+from infra.providers.validation import ProviderValidation
+from infra.secret_store.serving import ServingGate
 from infra.settings import ApiProcessSettings, ApiSettings
 from infra.telemetry import configure_logging
 from infra.temporal.client import TemporalConnection
@@ -24,6 +28,7 @@ from infra.temporal.client import TemporalConnection
 
 def main() -> None:
     """Run until SIGTERM or SIGINT."""
+    forbid_core_dumps()
     settings = ApiProcessSettings()  # read from the environment
     check(settings.api)
     configure_logging(settings.log.level)
@@ -69,17 +74,22 @@ async def run(settings: ApiProcessSettings) -> None:
 @asynccontextmanager
 async def open_clients(settings: ApiProcessSettings) -> AsyncIterator[Clients]:
     """Make the process's connections; each connects when it is first used."""
+    openbao = ApiOpenBao(settings.openbao)
     clients = Clients(
         database=Database(settings.database, DatabaseRole.API),
         changes=OperationChanges(settings.database, DatabaseRole.API),
-        temporal=TemporalConnection(settings.temporal),
-        openbao=ApiOpenBao(settings.openbao),
+        temporal=TemporalConnection(settings.temporal, settings.openbao, API),
+        openbao=openbao,
+        providers=ProviderValidation(settings.providers),
+        serving=ServingGate(openbao.marker, settings.openbao.restored_at_file),
     )
     try:
         yield clients
     finally:
         await clients.database.close()
         clients.openbao.close()
+        clients.temporal.close()
+        await clients.providers.close()
 
 
 async def _serve_https(

@@ -12,6 +12,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from api.clients import Clients
 from api.fields import not_found
 from domain.caller import Caller, PrincipalKind, Role
+from domain.caller import Scope as SecretScope
 from domain.errors import BulkheadError, Reason
 from domain.identifiers import Prefix, is_id
 from domain.tokens import hash_of, is_well_formed
@@ -30,6 +31,7 @@ _RESOURCE_PREFIXES = {
         Prefix.CLUSTER,
         Prefix.OPERATION,
         Prefix.REGION,
+        Prefix.SECRET,
         Prefix.WORKSPACE,
     )
 }
@@ -50,6 +52,7 @@ class RequestScope:
         session: the request's transaction, bound to the caller's workspace.
         caller: who asks. Its workspace is empty only where `may_lack_workspace` was said.
         clients: the process's connections.
+        scopes: what the credential may do with secrets.
         rows: new rows; those that are not written yet are written before the commit.
         after_commit: what to do once everything is stored; a failure there is logged, for the
             outbox does it again.
@@ -58,6 +61,7 @@ class RequestScope:
     session: AsyncSession
     caller: Caller
     clients: Clients
+    scopes: frozenset[SecretScope]
     rows: NewRows = field(default_factory=NewRows)
     after_commit: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
     _denial: _Denial | None = None
@@ -72,7 +76,7 @@ class RequestScope:
         """
         if _RANKS[self.caller.role] >= _RANKS[least]:
             return
-        self._denial = _Denial(action, resource_type, resource_id or self.caller.workspace_id)
+        self.deny(action, resource_type, resource_id)
         held = f"This credential acts as {self.caller.role}"
         if self.caller.kind is PrincipalKind.API_TOKEN:
             held += ", as every token of a workspace does; use a user's own token"
@@ -81,6 +85,28 @@ class RequestScope:
             f"`{action}` needs the role {least} in the workspace. {held}.",
             metadata={"required_role": least},
         )
+
+    def require_scope(
+        self, scope: SecretScope, action: str, *, resource_type: str, resource_id: str = ""
+    ) -> None:
+        """Refuse a credential that was not given a scope, and have the attempt audited.
+
+        Raises:
+            BulkheadError: PERMISSION_DENIED, with the scope that would be needed.
+        """
+        if scope in self.scopes:
+            return
+        self.deny(action, resource_type, resource_id)
+        raise BulkheadError(
+            Reason.PERMISSION_DENIED,
+            f"`{action}` needs the scope {scope}, which this credential does not have. An owner "
+            "gives scopes to a token when it is made; none implies another.",
+            metadata={"required_scope": scope},
+        )
+
+    def deny(self, action: str, resource_type: str, resource_id: str = "") -> None:
+        """Have the attempt audited as denied when the request now fails."""
+        self._denial = _Denial(action, resource_type, resource_id or self.caller.workspace_id)
 
     def audit(
         self, action: str, resource_type: str, resource_id: str, **details: str | int | None
@@ -93,7 +119,12 @@ class RequestScope:
 
 @asynccontextmanager
 async def open_scope(
-    request: Request, context: str | None, *, may_lack_workspace: bool = False
+    request: Request,
+    context: str | None,
+    *,
+    may_lack_workspace: bool = False,
+    token: str | None = None,
+    resource: str | None = None,
 ) -> AsyncIterator[RequestScope]:
     """Open a request's transaction; commit at the end, or roll back and audit a refusal.
 
@@ -101,14 +132,16 @@ async def open_scope(
         request: carries the bearer token, and the id in its path if there is one.
         context: the `Akua-Context` header.
         may_lack_workspace: a user who has no workspace yet may pass.
+        token: the caller's, where it does not come as a bearer token.
+        resource: the id that the request is about, where its path does not have it.
 
     Raises:
         BulkheadError: UNAUTHENTICATED, PERMISSION_DENIED for a workspace that is not the caller's,
             or DEPENDENCY_UNAVAILABLE.
     """
     clients: Clients = request.app.state.clients
-    token = _bearer_token_of(request)
-    resource: str | None = request.path_params.get("id")
+    token = _bearer_token_of(request) if token is None else _checked_token(token)
+    resource = resource or request.path_params.get("id")
     scope: RequestScope | None = None
     try:
         async with clients.database.transaction() as session:
@@ -119,7 +152,9 @@ async def open_scope(
                 resource=_checked_resource(resource),
             )
             caller = _caller_of(request, principal, context, resource, may_lack_workspace)
-            scope = RequestScope(session, caller, clients)
+            # Without a principal there is no caller, and that was raised.
+            scopes = frozenset() if principal is None else principal.scopes
+            scope = RequestScope(session, caller, clients, scopes)
             yield scope
             await scope.rows.write(session)
     except BulkheadError:
@@ -169,6 +204,10 @@ def _bearer_token_of(request: Request) -> str:
     token = token.strip()
     if scheme.lower() != "bearer" or not token:
         raise _unauthenticated(message="Send a token: `Authorization: Bearer <token>`.")
+    return _checked_token(token)
+
+
+def _checked_token(token: str) -> str:
     if not is_well_formed(token):
         raise _unauthenticated(message="This is not a token of this platform, or a mistyped one.")
     return token

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Annotated, NotRequired
 
 from fastapi import APIRouter, Request
-from pydantic import Field
+from pydantic import Field, Strict
 from starlette.responses import JSONResponse, Response
 from typing_extensions import TypedDict
 
@@ -21,6 +21,7 @@ from api.pages import DEFAULT_LIMIT, page_body, position_of
 from api.quotas import check_quota
 from api.scope import RequestScope, Scope
 from domain.caller import PrincipalKind, Role
+from domain.caller import Scope as SecretScope
 from domain.errors import BulkheadError, Reason
 from domain.identifiers import Prefix, new_id
 from domain.quota import QuotaMetric
@@ -38,10 +39,19 @@ _LAST_SECOND = 253402300799
 
 
 class CreateApiTokenRequest(Body):
-    """A token to be made; without an end it is valid until it is deleted."""
+    """A token to be made; without an end it is valid until it is deleted.
+
+    Only an owner gives scopes, and none implies another; without them it may do nothing with
+    secrets.
+    """
 
     name: Name
     expires_at: Annotated[int, Field(ge=0, le=_LAST_SECOND)] | None = None
+    scopes: Annotated[
+        # An enum is a string in JSON.
+        list[Annotated[SecretScope, Strict(strict=False)]],
+        Field(max_length=len(SecretScope), description="What it may do with secrets."),
+    ] = []  # noqa: RUF012 - pydantic copies it
 
 
 class CreatedApiToken(TypedDict):
@@ -51,6 +61,7 @@ class CreatedApiToken(TypedDict):
     workspace_id: str
     name: str
     token: NotRequired[str]
+    scopes: list[str]
 
 
 class ApiTokenBody(TypedDict):
@@ -60,6 +71,7 @@ class ApiTokenBody(TypedDict):
     workspace_id: str
     name: str
     prefix: str
+    scopes: list[str]
     created_at: int
     last_used_at: int | None
     expires_at: int | None
@@ -128,6 +140,7 @@ def api_token_body(row: ApiTokenRow) -> ApiTokenBody:
         workspace_id=row.workspace_id,
         name=row.name,
         prefix=row.prefix,
+        scopes=row.scopes,
         created_at=unix(row.created_at),
         last_used_at=unix_or_none(row.last_used_at),
         expires_at=unix_or_none(row.expires_at),
@@ -135,6 +148,9 @@ def api_token_body(row: ApiTokenRow) -> ApiTokenBody:
 
 
 async def _create(scope: RequestScope, body: CreateApiTokenRequest) -> CreatedApiToken:
+    if body.scopes:
+        # Otherwise an admin could give away what an admin does not have.
+        scope.require(Role.OWNER, "api_token.grant_scopes", resource_type="workspace")
     await hold_quotas(scope.session, scope.caller.workspace_id)
     await check_quota(scope, QuotaMetric.API_TOKENS)
     end = _end_of(body.expires_at)
@@ -145,15 +161,28 @@ async def _create(scope: RequestScope, body: CreateApiTokenRequest) -> CreatedAp
         id=new_id(Prefix.API_TOKEN),
         name=body.name,
         role=Role.ADMIN,
+        scopes=sorted(set(body.scopes)),
         prefix=display_prefix_of(token),
         token_hash=hash_of(token),
         created_by=scope.caller.principal_id,
         expires_at=end,
     )
     scope.rows.add(row)
-    scope.audit("api_token.create", "api_token", row.id, expires_at=body.expires_at)
+    scope.audit(
+        "api_token.create",
+        "api_token",
+        row.id,
+        expires_at=body.expires_at,
+        scopes=" ".join(row.scopes),
+    )
     await scope.rows.write(scope.session)
-    return CreatedApiToken(id=row.id, workspace_id=row.workspace_id, name=row.name, token=token)
+    return CreatedApiToken(
+        id=row.id,
+        workspace_id=row.workspace_id,
+        name=row.name,
+        token=token,
+        scopes=row.scopes,
+    )
 
 
 def _end_of(expires_at: int | None) -> datetime | None:

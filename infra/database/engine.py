@@ -6,8 +6,9 @@ from contextlib import asynccontextmanager
 from enum import StrEnum
 from pathlib import Path
 
+from psycopg.errors import ReadOnlySqlTransaction
 from sqlalchemy import URL, text
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncSession as SqlAlchemySession
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -83,6 +84,11 @@ class Database:
                 yield session
         except (OperationalError, InterfaceError, PoolTimeoutError, TimeoutError) as error:
             raise unavailable() from error
+        except InternalError as error:
+            # A server that was made read-only, by a person or by a standby's takeover.
+            if isinstance(error.orig, ReadOnlySqlTransaction):
+                raise unavailable() from error
+            raise
 
     @asynccontextmanager
     async def workspace(self, workspace_id: str) -> AsyncIterator[AsyncSession]:

@@ -9,13 +9,26 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from infra.database.tables import (
     ApiTokenRow,
+    AuditEventRow,
     ClusterRow,
     OperationRow,
     RegionRow,
+    SecretRow,
+    SecretVersionRow,
     WorkspaceRow,
 )
 
-Row = TypeVar("Row", ApiTokenRow, ClusterRow, OperationRow, RegionRow, WorkspaceRow)
+Row = TypeVar(
+    "Row",
+    ApiTokenRow,
+    AuditEventRow,
+    ClusterRow,
+    OperationRow,
+    RegionRow,
+    SecretRow,
+    SecretVersionRow,
+    WorkspaceRow,
+)
 
 
 @dataclass(frozen=True, slots=True)

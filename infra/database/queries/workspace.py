@@ -1,6 +1,7 @@
 """Workspaces, their members and the credentials of workspaces."""
 
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import delete, func, update
 from sqlalchemy.dialects.postgresql import insert
@@ -36,7 +37,7 @@ async def find_workspace(
 
 
 async def change_workspace(
-    session: AsyncSession, workspace_id: str, changes: dict[str, str]
+    session: AsyncSession, workspace_id: str, changes: dict[str, Any]
 ) -> WorkspaceRow:
     """Write new values and a new version."""
     row: WorkspaceRow = (

@@ -1,0 +1,1 @@
+"""Workflows of a workspace as a whole."""
