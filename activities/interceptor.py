@@ -21,7 +21,7 @@ from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, 
 from domain.cluster import HostedControlPlane
 from domain.errors import BulkheadError, Reason
 from domain.names import ABANDON_WORKFLOW, operation_id_of
-from domain.operation import UNDO_PREFIX
+from domain.operation import UNDO_PREFIX, ClusterOperation, SecretOperation
 from infra.database.records.steps import StepAttempt, StepRecords
 
 _HEARTBEAT_SECONDS = 1.0
@@ -86,33 +86,27 @@ def _step_of(call: ExecuteActivityInput) -> StepAttempt | None:
     """Return the step that an activity is, None for a schedule's.
 
     Raises:
-        BulkheadError: PERMISSION_DENIED for a cluster's activity outside an operation's workflow.
+        BulkheadError: PERMISSION_DENIED for an operation's activity outside its workflow.
             Whoever reaches Temporal can ask for any activity; the rows say what may be done.
     """
-    cluster = _cluster_of(call.args[0]) if call.args else None
-    if cluster is None:
+    argument = getattr(call.args[0], "operation", call.args[0]) if call.args else None
+    if not isinstance(argument, HostedControlPlane | ClusterOperation | SecretOperation):
         return None
     info = activity.info()
     operation_id = operation_id_of(info.workflow_id or "")
-    if operation_id is None:
+    if operation_id is None or operation_id != getattr(argument, "operation_id", operation_id):
         raise BulkheadError(
             Reason.PERMISSION_DENIED, "This activity belongs to the workflow of an operation."
         )
     return StepAttempt(
-        workspace_id=cluster.workspace_id,
+        workspace_id=argument.workspace_id,
         operation_id=operation_id,
-        cluster_id=cluster.cluster_id,
+        owner_id=argument.owner_id,
         name=info.activity_id,
         attempt=info.attempt,
         takes_back=info.activity_id.startswith(UNDO_PREFIX)
         or info.workflow_type == ABANDON_WORKFLOW,
     )
-
-
-def _cluster_of(argument: object) -> HostedControlPlane | None:
-    for attribute in ("operation", "control_plane"):
-        argument = getattr(argument, attribute, argument)
-    return argument if isinstance(argument, HostedControlPlane) else None
 
 
 @contextlib.asynccontextmanager

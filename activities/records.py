@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 from temporalio import activity
 
 from domain.errors import BulkheadError, Reason
-from domain.operation import ClusterOperation, OperationState
+from domain.operation import ClusterOperation, OperationState, OwnedOperation
 
 if TYPE_CHECKING:
     from infra.database.records.cluster import ClusterRecords
+    from infra.database.records.endings import OperationRecords
     from infra.temporal.outbox import Outbox
 
 _PREDECESSOR_POLL_SECONDS = 0.2
@@ -20,7 +21,7 @@ _PREDECESSOR_POLL_SECONDS = 0.2
 class EndOperation:
     """How an operation ended that did not succeed."""
 
-    operation: ClusterOperation
+    operation: OwnedOperation
     state: OperationState
     reason: Reason
     message: str
@@ -53,29 +54,32 @@ def worker_is_stopping() -> BulkheadError:
 
 
 class RecordActivities:
-    """Transactions on the rows of one operation and its cluster."""
+    """Transactions on the rows of one operation and its owner."""
 
-    def __init__(self, records: "ClusterRecords", outbox: "Outbox") -> None:
-        self._records = records
+    def __init__(
+        self, operations: "OperationRecords", clusters: "ClusterRecords", outbox: "Outbox"
+    ) -> None:
+        self._operations = operations
+        self._clusters = clusters
         self._outbox = outbox
 
     @activity.defn
-    async def await_predecessor(self, operation: ClusterOperation) -> None:
+    async def await_predecessor(self, operation: OwnedOperation) -> None:
         """Wait until the operation whose lock was taken over has ended; ask it to stop first."""
         predecessor = operation.predecessor_operation_id
         if predecessor is None:
             return
-        while not await self._records.has_ended(operation.workspace_id, predecessor):
+        while not await self._operations.has_ended(operation.workspace_id, predecessor):
             if activity.is_worker_shutdown():
                 raise worker_is_stopping()
-            await self._records.note_waiting(operation, f"operation {predecessor} to end")
+            await self._operations.note_waiting(operation, f"operation {predecessor} to end")
             await self._outbox.cancel(operation.workspace_id, predecessor)
             await asyncio.sleep(_PREDECESSOR_POLL_SECONDS)
 
     @activity.defn
-    async def record_point_of_no_return(self, operation: ClusterOperation) -> None:
+    async def record_point_of_no_return(self, operation: OwnedOperation) -> None:
         """Make the operation one that only goes forward, unless a cancel came first."""
-        if not await self._records.pass_point_of_no_return(operation):
+        if not await self._operations.pass_point_of_no_return(operation):
             raise BulkheadError(
                 Reason.ABORTED, "The operation was cancelled before it had any effect."
             )
@@ -83,19 +87,19 @@ class RecordActivities:
     @activity.defn
     async def record_active(self, reached: ReachedActive) -> None:
         """The cluster is active: created, resumed, or renewed."""
-        await self._records.reach_active(reached.operation, reached.renew_after, reached.expire_at)
+        await self._clusters.reach_active(reached.operation, reached.renew_after, reached.expire_at)
 
     @activity.defn
     async def record_suspended(self, operation: ClusterOperation) -> None:
         """The cluster is suspended and sets aside no memory."""
-        await self._records.reach_suspended(operation)
+        await self._clusters.reach_suspended(operation)
 
     @activity.defn
     async def record_deleted(self, operation: ClusterOperation) -> None:
         """The cluster is gone."""
-        await self._records.reach_deleted(operation)
+        await self._clusters.reach_deleted(operation)
 
     @activity.defn
     async def record_end(self, end: EndOperation) -> None:
         """The operation failed or was cancelled, and everything it did is undone."""
-        await self._records.end_undone(end.operation, end.state, end.reason, end.message)
+        await self._operations.end_undone(end.operation, end.state, end.reason, end.message)

@@ -71,6 +71,11 @@ class HostedControlPlane:
     host: str
     slot: int
 
+    @property
+    def owner_id(self) -> str:
+        """The cluster, which owns the operations on its control plane."""
+        return self.cluster_id
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Validity:

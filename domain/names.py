@@ -14,6 +14,22 @@ CONTROL_TASK_QUEUE = "control"
 # The workflow that closes an operation whose own workflow was lost.
 ABANDON_WORKFLOW = "AbandonOperation"
 
+# The workflow that makes a workspace's place in OpenBao.
+PREPARE_SECRET_SPACE_WORKFLOW = "PrepareSecretSpace"  # noqa: S105 - the name of a workflow
+
+# The workflow that ends a secret and everything of it for good.
+PURGE_SECRET_WORKFLOW = "PurgeSecret"  # noqa: S105 - the name of a workflow
+
+
+def purge_workflow_id_of(secret_id: str) -> str:
+    """Return the id of the workflow that purges a secret; one may run at a time."""
+    return f"secret/{secret_id}/purge"
+
+
+def secret_space_workflow_id_of(workspace_id: str) -> str:
+    """Return the id of the workflow that makes a workspace's place in OpenBao."""
+    return f"workspace/{workspace_id}/prepare-secret-space"
+
 
 def workflow_id_of(operation_type: OperationType, owner_id: str, operation_id: str) -> str:
     """Return `<noun>/<resource id>/<verb>/<operation id>`, readable in Temporal's UI."""

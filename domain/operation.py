@@ -73,6 +73,9 @@ class Step(StrEnum):
 # Activities that only write rows carry ids with this prefix; the contract hides them.
 BOOKKEEPING_PREFIX = "record_"
 
+# The signal with which a consumer's acknowledgement wakes the rotation that waits for it.
+ROTATION_ACKNOWLEDGED = "acknowledged"
+
 # The id of an undo is this prefix and the step that it takes back.
 UNDO_PREFIX = "undo_"
 

@@ -42,6 +42,8 @@ class FaultInjector(Interceptor):
 
     def __init__(self) -> None:
         self.fault: Fault | None = None
+        # Strikes besides, at every step and moment.
+        self.besides: Callable[[Moment], Awaitable[None]] | None = None
         self.repeat = False
         self.executions: Counter[str] = Counter()
 
@@ -50,6 +52,8 @@ class FaultInjector(Interceptor):
 
     async def at(self, step: str, moment: Moment) -> None:
         """Strike when the armed step is at the armed moment."""
+        if self.besides is not None:
+            await self.besides(moment)
         fault = self.fault
         here = (activity.info().workflow_type, step, moment)
         if fault is None or fault.struck or (fault.workflow, fault.step, fault.moment) != here:

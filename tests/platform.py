@@ -21,7 +21,7 @@ from domain.cluster import (
     NetworkProfile,
 )
 from domain.identifiers import Prefix, new_id
-from domain.operation import ClusterOperation, OperationState, OperationType
+from domain.operation import ClusterOperation, OperationState, OperationType, SecretOperation
 from infra.control_planes.processes import ProcessBackend
 from infra.database.engine import Database, DatabaseRole
 from infra.database.records.operation import (
@@ -38,7 +38,8 @@ from infra.database.tables import (
     WorkspaceRow,
 )
 from infra.openbao.client import OpenBao
-from infra.settings import WorkerSettings
+from infra.openbao.policies import WORKER
+from infra.settings import OutboundSettings, WorkerSettings
 from infra.temporal.client import TemporalConnection
 from infra.temporal.start import cancel_operation, start_operation
 from tests.servers import Servers
@@ -54,12 +55,21 @@ class Requested:
     cluster: HostedControlPlane
     operation_id: str
 
+    @property
+    def workspace_id(self) -> str:
+        return self.cluster.workspace_id
+
+
+# An operation that was asked for, of a cluster or of a secret.
+Asked = Requested | SecretOperation
+
 
 class Platform:
     """What a test asks of Bulkhead below its API, and how it looks at what came of it."""
 
-    def __init__(self, servers: Servers, client: Client) -> None:
+    def __init__(self, servers: Servers, connection: TemporalConnection, client: Client) -> None:
         self.servers = servers
+        self.connection = connection
         self.client = client
         self.api = Database(servers.database, DatabaseRole.API)
         self.openbao = OpenBao(servers.openbao("worker"))
@@ -146,9 +156,9 @@ class Platform:
             await session.flush()
         return await self._start(operation)
 
-    async def cancel(self, requested: Requested) -> bool:
+    async def cancel(self, requested: Asked) -> bool:
         """Ask an operation to stop, as the API does. False: it can only go forward by now."""
-        async with self.api.workspace(requested.cluster.workspace_id) as session:
+        async with self.api.workspace(requested.workspace_id) as session:
             accepted = await request_cancellation(session, requested.operation_id)
             operation = await self.operation(requested, session)
         if accepted:
@@ -157,7 +167,7 @@ class Platform:
             )
         return accepted
 
-    async def end_of(self, requested: Requested, within_seconds: float) -> OperationState:
+    async def end_of(self, requested: Asked, within_seconds: float) -> OperationState:
         """Wait for an operation's end; fail with its steps when it does not come in time."""
         try:
             async with asyncio.timeout(within_seconds):
@@ -172,25 +182,25 @@ class Platform:
             message = f"still {operation.state} after {within_seconds} s: {states}"
             raise AssertionError(message) from None
 
-    async def succeed(self, requested: Requested) -> None:
+    async def succeed(self, requested: Asked) -> None:
         """Wait until an operation has succeeded."""
         state = await self.end_of(requested, 120)
         operation = await self.operation(requested)
         assert state is OperationState.SUCCEEDED, operation.error
 
     async def operation(
-        self, requested: Requested, session: AsyncSession | None = None
+        self, requested: Asked, session: AsyncSession | None = None
     ) -> OperationRow:
         """Read an operation's row."""
-        key = (requested.cluster.workspace_id, requested.operation_id)
+        key = (requested.workspace_id, requested.operation_id)
         if session is not None:
             return await session.get_one(OperationRow, key)
-        async with self.api.workspace(requested.cluster.workspace_id) as own:
+        async with self.api.workspace(requested.workspace_id) as own:
             return await own.get_one(OperationRow, key)
 
-    async def steps(self, requested: Requested) -> list[OperationStepRow]:
+    async def steps(self, requested: Asked) -> list[OperationStepRow]:
         """Read an operation's steps in their order."""
-        async with self.api.workspace(requested.cluster.workspace_id) as session:
+        async with self.api.workspace(requested.workspace_id) as session:
             query = select(OperationStepRow).where(
                 OperationStepRow.operation_id == requested.operation_id
             )
@@ -238,6 +248,7 @@ class Platform:
         """Close what the platform holds open."""
         await self.api.close()
         self.openbao.close()
+        self.connection.close()
 
     def _plan(
         self,
@@ -275,9 +286,12 @@ async def running_platform(servers: Servers, *interceptors: Interceptor) -> Asyn
         database=servers.database,
         temporal=servers.temporal,
         openbao=servers.openbao("worker"),
+        secret_store=servers.stack.secret_store,
         control_planes=servers.control_planes,
+        outbound=OutboundSettings.model_validate({"allowed_networks": ["127.0.0.0/8", "::1/128"]}),
     )
-    platform = Platform(servers, await TemporalConnection(servers.temporal).client())
+    connection = TemporalConnection(servers.temporal, servers.openbao("worker"), WORKER)
+    platform = Platform(servers, connection, await connection.client())
     process = WorkerProcess(settings, interceptors)
     registrar = Database(servers.database, DatabaseRole.WORKER)
     await register_host(registrar, servers.control_planes)

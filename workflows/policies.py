@@ -39,6 +39,19 @@ SERVICE_CALL = Policy(timedelta(seconds=30), timedelta(minutes=10), _QUICKLY)
 # Files and processes of one control-plane host. Stopping waits for etcd, which takes up to 8 s.
 HOST_CALL = Policy(timedelta(minutes=2), timedelta(minutes=10), _QUICKLY)
 
+# A target that rotates with a secret, reached over a network: each attempt is a few calls with
+# timeouts of their own. Four hours in total let a target be down for a while, and keep the steps
+# that can be taken back well inside a rotation's deadline of a day.
+ROTATOR_CALL = Policy(
+    timedelta(minutes=2),
+    timedelta(hours=4),
+    RetryPolicy(
+        initial_interval=timedelta(milliseconds=200),
+        backoff_coefficient=2,
+        maximum_interval=timedelta(minutes=1),
+    ),
+)
+
 # A control plane answers after about 5 s alone, and after 96 s when 20 start at once on two cores
 # (`make bench`, fleet).
 UNTIL_READY = Policy(timedelta(minutes=10), timedelta(minutes=15), _QUICKLY)

@@ -7,7 +7,10 @@ succeed, and a cancel that still arrives is not heeded.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine
+from datetime import timedelta
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 
@@ -30,6 +33,7 @@ from domain.operation import (
     UNDO_PREFIX,
     ClusterOperation,
     OperationState,
+    OwnedOperation,
     Step,
 )
 from workflows.policies import (
@@ -49,7 +53,7 @@ Activity = Callable[[Any, Argument], Any]
 class Saga:
     """Runs the steps of one operation. See the module."""
 
-    def __init__(self, operation: ClusterOperation, *, forward_only: bool = False) -> None:
+    def __init__(self, operation: OwnedOperation, *, forward_only: bool = False) -> None:
         self._operation = operation
         self._undos: list[Callable[[], Coroutine[Any, Any, None]]] = []
         self._forward_only = forward_only
@@ -117,12 +121,9 @@ class Saga:
             ActivityError: the step failed for good.
             CancelledError: the operation was cancelled.
         """
-        queue = task_queue_of_host(self._operation.control_plane.host) if on_host else None
+        queue = self._queue_of_host() if on_host else None
         if undo is not None:
-            taken_back = undo
-            self._undos.append(
-                lambda: _until_done(UNDO_PREFIX + step, taken_back, argument, policy, queue)
-            )
+            self._undos.append(partial(self.undo, step, undo, argument, policy, on_host=on_host))
         if self._forward_only:
             return await _in_spite_of_cancels(_until_done(step, activity, argument, policy, queue))
         result = await _execute(step, activity, argument, policy, queue)
@@ -130,6 +131,73 @@ class Saga:
         if _cancel_arrived():
             raise asyncio.CancelledError
         return result
+
+    async def step_of_no_return(
+        self,
+        step: Step,
+        activity: Activity[Argument],
+        argument: Argument,
+        policy: Policy,
+        *,
+        took_effect: Callable[[Any, Argument], Coroutine[Any, Any, bool]],
+    ) -> None:
+        """Run the step that makes the operation uncancellable in the transaction of its effect.
+
+        A cancel does not interrupt it: afterwards nobody would know on which side it stands.
+
+        Args:
+            step: its name, which is also the activity's id.
+            activity: what to run; of reason ABORTED when a cancel was asked for before.
+            argument: its input, and that of `took_effect`.
+            policy: how long it may take.
+            took_effect: reads whether it took effect, after a failure that may be of the report
+                alone.
+
+        Raises:
+            ActivityError: the step failed for good, without an effect.
+        """
+        try:
+            await _in_spite_of_cancels(_execute(step, activity, argument, policy, None))
+        except ActivityError:
+            if not await self.record(step, took_effect, argument):
+                raise
+        self._forward_only = True
+
+    async def record(
+        self,
+        name: str,
+        activity: Callable[[Any, Argument], Coroutine[Any, Any, Result]],
+        argument: Argument,
+    ) -> Result:
+        """Read or write rows, as nothing that a person sees among the steps."""
+        result: Result = await _in_spite_of_cancels(
+            _execute(BOOKKEEPING_PREFIX + name, activity, argument, BOOKKEEPING, None)
+        )
+        return result
+
+    async def wait(self, condition: Callable[[], bool], *, at_most: timedelta) -> None:
+        """Wait for a condition of the workflow's own state, in spite of cancels."""
+
+        async def until() -> None:
+            with contextlib.suppress(TimeoutError):
+                await workflow.wait_condition(condition, timeout=at_most)
+
+        await _in_spite_of_cancels(until())
+
+    async def undo(
+        self,
+        step: Step,
+        activity: Activity[Argument],
+        argument: Argument,
+        policy: Policy,
+        *,
+        on_host: bool = False,
+    ) -> None:
+        """Take a step back, until that is done."""
+        queue = self._queue_of_host() if on_host else None
+        await _in_spite_of_cancels(
+            _until_done(UNDO_PREFIX + step, activity, argument, policy, queue)
+        )
 
     async def forward_only(self) -> None:
         """Pass the point of no return, unless a cancel was asked for before.
@@ -146,14 +214,18 @@ class Saga:
         )
         self._forward_only = True
 
-    async def succeed(self, record: Activity[Argument], argument: Argument) -> None:
+    async def succeed(
+        self, record: Callable[[Any, Argument], Coroutine[Any, Any, None]], argument: Argument
+    ) -> None:
         """Write what was reached and the operation's end, in one transaction.
 
         A cancel no longer reaches it: half-heeded, it would undo what is recorded as reached.
         """
-        await _in_spite_of_cancels(
-            _execute(BOOKKEEPING_PREFIX + "success", record, argument, BOOKKEEPING, None)
-        )
+        await self.record("success", record, argument)
+
+    def _queue_of_host(self) -> str:
+        assert isinstance(self._operation, ClusterOperation)  # noqa: S101 - only these have a host
+        return task_queue_of_host(self._operation.control_plane.host)
 
     async def _unwind(self, error: BaseException, *, cancelled: bool) -> None:
         for undo in reversed(self._undos):
@@ -218,6 +290,12 @@ def _cancel_arrived() -> bool:
     return task is not None and task.cancelling() > 0
 
 
+def _state_of(aborted: ApplicationError) -> OperationState:
+    """Return what an ABORTED ends in: it is a cancel unless its metadata says otherwise."""
+    facts = aborted.details[0] if aborted.details else {}
+    return OperationState(facts.get("metadata", {}).get("operation_state", "CANCELLED"))
+
+
 def _end_of(error: BaseException) -> tuple[OperationState, Reason, str]:
     if is_cancelled_exception(error):
         return OperationState.CANCELLED, Reason.ABORTED, "The operation was cancelled and undone."
@@ -226,7 +304,7 @@ def _end_of(error: BaseException) -> tuple[OperationState, Reason, str]:
     while link is not None:
         if isinstance(link, ApplicationError):
             if link.type == Reason.ABORTED:
-                return OperationState.CANCELLED, Reason.ABORTED, link.message
+                return _state_of(link), Reason.ABORTED, link.message
             reason = Reason(link.type) if link.type in set(Reason) else Reason.INTERNAL
             return OperationState.FAILED, reason, link.message
         timed_out = timed_out or isinstance(link, TemporalTimeoutError)

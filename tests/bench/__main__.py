@@ -9,13 +9,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.bench import api, creation, engine, fleet
+from tests.bench import api, creation, engine, fleet, rotation, secrets
 from tests.bench.measure import Figures
 
 PARTS: dict[str, Callable[[], Figures]] = {
     "creation": creation.measure,
     "engine": engine.measure,
     "api": api.measure,
+    "secrets": secrets.measure,
+    "rotation": rotation.measure,
     "fleet": fleet.measure,
 }
 

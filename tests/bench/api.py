@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -16,7 +15,7 @@ from infra.database.records.placement import register_host
 from infra.embedded.server import Part
 from infra.embedded.stack import ALL_PARTS, Stack
 from infra.settings import EmbeddedSettings
-from tests.bench.measure import Figures, compare
+from tests.bench.measure import Figures, compare, free_port
 from tests.end_to_end.stack import Bulkhead
 from tests.servers import temporary_home
 
@@ -75,9 +74,7 @@ async def _make_room(stack: Stack) -> None:
 
 @contextmanager
 def _bare_api(stack: Stack) -> Iterator[httpx.Client]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     with stack.administrator("bulkhead") as administrator:
         info = administrator.info
         address = {

@@ -1,9 +1,9 @@
-"""What our interceptor and the rows cost a workflow of the shape of CreateCluster.
+"""What our interceptor, the rows and the codec cost a workflow of the shape of CreateCluster.
 
 Both workers run the same workflow with the same no-op activities on the same server, each in a
 process of its own so that its CPU time can be read: one bare, one with the activity interceptor
-writing every step to PostgreSQL. `python -m tests.bench.engine bare|ours` is such a worker; it
-reads its settings as JSON from standard input and ends with it.
+writing every step to PostgreSQL and every payload sealed. `python -m tests.bench.engine bare|ours`
+is such a worker; it reads its settings as JSON from standard input and ends with it.
 """
 
 import asyncio
@@ -25,7 +25,9 @@ from activities.interceptor import ActivityInterceptor
 from domain.names import task_queue_of_host, workflow_id_of
 from domain.operation import OPERATIONS, OperationType
 from infra.database.records.steps import StepRecords
-from infra.settings import DatabaseSettings, TemporalSettings
+from infra.openbao.policies import WORKER
+from infra.settings import DatabaseSettings, OpenBaoSettings, TemporalSettings
+from infra.temporal.client import TemporalConnection
 from tests.bench.measure import Figures, compare
 from tests.no_ops import NO_OPS
 from tests.platform import Platform
@@ -45,6 +47,7 @@ class WorkerInput(BaseModel):
 
     temporal: TemporalSettings
     database: DatabaseSettings
+    openbao: OpenBaoSettings
 
 
 def measure() -> Figures:
@@ -54,8 +57,12 @@ def measure() -> Figures:
 
 
 async def _measure(servers: Servers) -> Figures:
-    client = await Client.connect(servers.temporal.address)
-    platform = Platform(servers, client)
+    connection = TemporalConnection(servers.temporal, servers.openbao("worker"), WORKER)
+    clients = {
+        "bare": await Client.connect(servers.temporal.address),
+        "ours": await connection.client(),
+    }
+    platform = Platform(servers, connection, clients["ours"])
     caller = await platform.new_workspace()
     latency: dict[str, list[float]] = {kind: [] for kind in KINDS}
     cpu: dict[str, list[float]] = {kind: [] for kind in KINDS}
@@ -64,7 +71,7 @@ async def _measure(servers: Servers) -> Figures:
     async def run(kind: str) -> None:
         planned = await platform.plan_cluster(caller, host=kind)
         started = time.perf_counter()
-        handle = await client.start_workflow(
+        handle = await clients[kind].start_workflow(
             CreateCluster.run,
             planned,
             id=workflow_id_of(
@@ -103,7 +110,11 @@ def _worker(kind: str, servers: Servers) -> Iterator[int]:
         [sys.executable, "-m", "tests.bench.engine", kind], stdin=subprocess.PIPE, text=True
     ) as process:
         assert process.stdin is not None
-        settings = WorkerInput(temporal=servers.temporal, database=servers.database)
+        settings = WorkerInput(
+            temporal=servers.temporal,
+            database=servers.database,
+            openbao=servers.openbao("worker"),
+        )
         process.stdin.write(settings.model_dump_json() + "\n")
         process.stdin.flush()
         yield process.pid
@@ -116,7 +127,12 @@ def _cpu_seconds(pid: int) -> float:
 
 
 async def _serve(kind: str, settings: WorkerInput, stop: IO[str]) -> None:
-    client = await Client.connect(settings.temporal.address)
+    connection = TemporalConnection(settings.temporal, settings.openbao, WORKER)
+    client = (
+        await connection.client()
+        if kind == "ours"
+        else await Client.connect(settings.temporal.address)
+    )
     steps = StepRecords(settings.database)
     interceptors = [ActivityInterceptor(steps)] if kind == "ours" else []
     shared: dict[str, Any] = {"activities": NO_OPS, "interceptors": interceptors}

@@ -1,5 +1,6 @@
 """Medians of what ran side by side."""
 
+import socket
 import statistics
 import sys
 from collections.abc import Sequence
@@ -25,6 +26,14 @@ def spread(values: Sequence[float]) -> Figures:
         "greatest": round(max(values), 3),
         "runs": len(values),
     }
+
+
+def free_port() -> int:
+    """Return a port of loopback on which nothing listens."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
 
 
 def say(message: str) -> None:

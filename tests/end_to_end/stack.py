@@ -18,6 +18,7 @@ from infra.embedded.status import status_of
 from infra.settings import EmbeddedSettings
 from tests.servers import temporary_home
 
+HEALS_WITHIN_SECONDS = 60.0
 POLL_SECONDS = 0.1
 # Promised for one create while one part of the platform dies and comes back.
 COMPLETES_WITHIN_SECONDS = 120.0
@@ -55,13 +56,13 @@ class Bulkhead:
         """Make a region in the owner's first workspace."""
         return str(self.persist("POST", "/regions", json={"name": "here"})["id"])
 
-    def create_cluster(self, region: str | None = None) -> Body:
+    def create_cluster(self, region: str | None = None, name: str = "test") -> Body:
         """Ask for a cluster; safe to repeat, so it gets through a restart."""
         key = uuid4().hex
         return self.persist(
             "POST",
             "/clusters",
-            json={"name": "test", "region_id": region or self.new_region()},
+            json={"name": name, "region_id": region or self.new_region()},
             headers={"Idempotency-Key": key},
         )
 
@@ -135,6 +136,18 @@ class Bulkhead:
             for group in supervisor.groups()
             if group.startswith("cp-")
         }
+
+
+def wait_until_healthy(bulkhead: Bulkhead) -> None:
+    """Return when every part of the stack runs and is right."""
+    deadline = time.monotonic() + HEALS_WITHIN_SECONDS
+    while True:
+        with contextlib.suppress(Exception):
+            wrong = [each for each in status_of(bulkhead.stack) if not each.is_right]
+            if not wrong:
+                return
+        assert time.monotonic() < deadline, "the stack did not heal"
+        time.sleep(0.2)
 
 
 @contextlib.contextmanager

@@ -1,6 +1,5 @@
 """A create completes once, whatever process is killed in the middle of it."""
 
-import contextlib
 import os
 import random
 import signal
@@ -10,33 +9,21 @@ import pytest
 
 from domain.operation import OPERATIONS, OperationType
 from infra.control_planes.processes import host_supervisor
-from infra.embedded.status import status_of
-from tests.end_to_end.stack import Bulkhead
+from tests.end_to_end.stack import Bulkhead, wait_until_healthy
 
 PARTS = ["worker", "api", "temporal", "openbao", "postgresql", "supervisord", "control-planes"]
 STEPS = [step.value for step in OPERATIONS[OperationType.CLUSTER_CREATE].steps]
 HEALS_WITHIN_SECONDS = 60.0
 
 
-def _wait_until_healthy(bulkhead: Bulkhead) -> None:
-    deadline = time.monotonic() + HEALS_WITHIN_SECONDS
-    while True:
-        with contextlib.suppress(Exception):
-            wrong = [each for each in status_of(bulkhead.stack) if not each.is_right]
-            if not wrong:
-                return
-        assert time.monotonic() < deadline, "the stack did not heal"
-        time.sleep(0.2)
-
-
 def _completes_once(bulkhead: Bulkhead, part: str, step: str) -> None:
-    _wait_until_healthy(bulkhead)
+    wait_until_healthy(bulkhead)
     creating = bulkhead.create_cluster()
     bulkhead.wait_for_step(creating, step)
     bulkhead.kill(part)
     ended = bulkhead.end_of(creating)
     assert ended["state"] == "SUCCEEDED", (part, step, ended["error"])
-    _wait_until_healthy(bulkhead)
+    wait_until_healthy(bulkhead)
     try:
         assert bulkhead.control_planes() == {f"cp-{creating['owner_id'][4:]}": 4}
         clusters = bulkhead.get("/clusters")["data"]

@@ -1,52 +1,63 @@
-"""An operation's rows: planned by a request, found by the outbox, ended by a workflow."""
+"""An operation's rows: planned by a request, found by the outbox, ended by a workflow.
+
+A running operation holds the lock of its owner, which is a cluster or a secret.
+"""
 
 import dataclasses
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, TypeAlias
 
 from sqlalchemy import func, text, update
-from sqlmodel import col
+from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from domain.caller import Caller, PrincipalKind, Role
 from domain.cluster import HostedControlPlane
+from domain.errors import BulkheadError, Reason
 from domain.identifiers import Prefix, new_id
 from domain.operation import (
     OPERATIONS,
     ClusterOperation,
     OperationState,
     OperationType,
+    OwnedOperation,
+    OwnerType,
+    SecretOperation,
     Step,
     StepStatus,
 )
+from infra.database.records.audit import add_audit_event
 from infra.database.records.new_rows import Adds
-from infra.database.tables import ClusterRow, OperationRow, OperationStepRow
+from infra.database.tables import ClusterRow, OperationRow, OperationStepRow, SecretRow
+
+OwnerRow: TypeAlias = ClusterRow | SecretRow
 
 
 def plan_operation(
     session: Adds,
     operation_type: OperationType,
-    cluster: ClusterRow,
+    owner: OwnerRow,
     caller: Caller,
     *,
     request: dict[str, Any],
     predecessor_operation_id: str | None = None,
 ) -> OperationRow:
-    """Add an operation with its planned steps and give it the cluster's lock.
+    """Add an operation with its planned steps and give it the owner's lock.
 
-    The caller of this function holds the cluster's row lock and has checked that the lock is
+    The caller of this function holds the owner's row lock and has checked that the lock is
     free, or that this type may take it over from `predecessor_operation_id`.
     """
     facts = OPERATIONS[operation_type]
     operation = OperationRow(
-        workspace_id=cluster.workspace_id,
+        workspace_id=owner.workspace_id,
         id=new_id(Prefix.OPERATION),
         type=operation_type,
         owner_type=facts.owner_type,
-        owner_id=cluster.id,
+        owner_id=owner.id,
         predecessor_operation_id=predecessor_operation_id,
         state=OperationState.RUNNING,
         request=request,
-        placement={"host": cluster.host, "slot": cluster.slot},
+        placement=_placement_of(owner),
         caller=dataclasses.asdict(caller),
         cancellable=predecessor_operation_id is None,
     )
@@ -59,15 +70,19 @@ def plan_operation(
     for position, step in enumerate(steps):
         session.add(
             OperationStepRow(
-                workspace_id=cluster.workspace_id,
+                workspace_id=owner.workspace_id,
                 operation_id=operation.id,
                 name=step,
                 position=position,
                 status=StepStatus.PENDING,
             )
         )
-    cluster.active_operation_id = operation.id
+    owner.active_operation_id = operation.id
     return operation
+
+
+def _placement_of(owner: OwnerRow) -> dict[str, Any]:
+    return {"host": owner.host, "slot": owner.slot} if isinstance(owner, ClusterRow) else {}
 
 
 async def request_cancellation(session: AsyncSession, operation_id: str) -> bool:
@@ -88,8 +103,26 @@ async def request_cancellation(session: AsyncSession, operation_id: str) -> bool
     return result.first() is not None
 
 
-def cluster_operation_of(operation: OperationRow) -> ClusterOperation:
+def owned_operation_of(operation: OperationRow) -> OwnedOperation:
     """Return the input of an operation's workflow."""
+    if operation.owner_type is OwnerType.SECRET:
+        return secret_operation_of(operation)
+    return cluster_operation_of(operation)
+
+
+def secret_operation_of(operation: OperationRow) -> SecretOperation:
+    """Return the input of the workflow of a secret's operation."""
+    return SecretOperation(
+        operation_id=operation.id,
+        workspace_id=operation.workspace_id,
+        secret_id=operation.owner_id,
+        caller=caller_of(operation),
+        predecessor_operation_id=operation.predecessor_operation_id,
+    )
+
+
+def cluster_operation_of(operation: OperationRow) -> ClusterOperation:
+    """Return the input of the workflow of a cluster's operation."""
     return ClusterOperation(
         operation_id=operation.id,
         control_plane=HostedControlPlane(
@@ -114,6 +147,93 @@ def caller_of(operation: OperationRow) -> Caller:
         token_id=stored["token_id"],
         request_id=stored["request_id"],
     )
+
+
+async def hold(
+    session: AsyncSession, operation: OwnedOperation
+) -> tuple[OperationRow, OwnerRow | None]:
+    """Lock the rows of an operation's owner, None when it is gone, and of the operation.
+
+    The owner first, as every request does: one order, no deadlock.
+
+    Raises:
+        BulkheadError: ABORTED when the operation is not one of this owner.
+    """
+    owner = await _lock_owner(session, operation)
+    query = select(OperationRow).where(OperationRow.id == operation.operation_id)
+    row = (await session.exec(query.with_for_update())).one()
+    if row.owner_id != operation.owner_id:
+        raise taken_over()
+    return row, owner
+
+
+async def _lock_owner(session: AsyncSession, operation: OwnedOperation) -> OwnerRow | None:
+    if isinstance(operation, SecretOperation):
+        secrets = select(SecretRow).where(SecretRow.id == operation.secret_id)
+        return (await session.exec(secrets.with_for_update())).one_or_none()
+    clusters = select(ClusterRow).where(ClusterRow.id == operation.owner_id)
+    return (await session.exec(clusters.with_for_update())).one_or_none()
+
+
+async def end_operation(
+    session: AsyncSession, operation: OwnedOperation, row: OperationRow, state: OperationState
+) -> None:
+    """Write the end of an operation whose `response` or `error` is set, and audit it.
+
+    The owner's lock is given back by whoever knows what the owner has become.
+    """
+    row.state = state
+    row.version += 1
+    row.completed_at = datetime.now(UTC)
+    row.cancellable = False
+    row.waiting_for = None
+    details: dict[str, Any] = {"operation_id": row.id}
+    if state is OperationState.SUCCEEDED:
+        row.last_error = None
+    elif row.error is not None:
+        details["reason"] = row.error["reason"]
+    await _close_steps(session, row.id, StepStatus.PENDING, status=StepStatus.SKIPPED)
+    # A cancelled attempt reports nothing.
+    await _close_steps(
+        session,
+        row.id,
+        StepStatus.RUNNING,
+        status=StepStatus.FAILED,
+        completed_at=row.completed_at,
+        next_try_at=None,
+        retryable=False,
+    )
+    add_audit_event(
+        session,
+        operation.caller,
+        row.type,
+        row.owner_type,
+        row.owner_id,
+        outcome=state.lower(),
+        details=details,
+    )
+    await notify(session, row.id)
+
+
+async def _close_steps(
+    session: AsyncSession,
+    operation_id: str,
+    found: StepStatus,
+    **values: Any,  # noqa: ANN401 - columns
+) -> None:
+    await session.execute(
+        update(OperationStepRow)
+        .where(
+            col(OperationStepRow.operation_id) == operation_id,
+            col(OperationStepRow.status) == found,
+        )
+        .values(**values)
+    )
+
+
+def taken_over() -> BulkheadError:
+    """Return the failure of an operation that lost its owner's lock."""
+    return BulkheadError(Reason.ABORTED, "Another operation took over what this one works on.")
 
 
 async def notify(session: AsyncSession, operation_id: str) -> None:

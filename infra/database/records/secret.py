@@ -39,6 +39,8 @@ _COMPLETE = text("""
 WITH done AS (
     UPDATE secret_versions SET state = 'enabled', version = version + 1, updated_at = now()
     WHERE id = :version AND state = 'writing'
+        -- What a purge has counted by now, or will count, must not be shown by then.
+        AND EXISTS (SELECT FROM secrets s WHERE s.id = secret_id AND s.state <> 'purging')
     RETURNING secret_id, number
 ), changed AS (
     UPDATE secrets s SET version = s.version + 1, updated_at = now(),
@@ -94,13 +96,18 @@ async def begin_secret(
     try:
         await rows.write(session)
     except IntegrityError:
-        raise BulkheadError(
-            Reason.CONFLICT,
-            "A secret of this name exists. A deleted one keeps its name until it is purged: "
-            "restore it, or take another name.",
-            path=("body", "name"),
-        ) from None
+        raise name_is_taken() from None
     return version
+
+
+def name_is_taken() -> BulkheadError:
+    """Return the failure for a name that another secret has."""
+    return BulkheadError(
+        Reason.CONFLICT,
+        "A secret of this name exists. A deleted one keeps its name until it is purged: restore "
+        "it, or take another name.",
+        path=("body", "name"),
+    )
 
 
 async def begin_version(
@@ -233,6 +240,7 @@ async def restore(session: AsyncSession, secret_id: str) -> bool:
             purge_at=None,
             purge_requested_by=None,
             purge_requested_at=None,
+            purge_approved_by=None,
             expires_at=func.nullif(
                 func.greatest(col(SecretRow.expires_at), func.now()), func.now()
             ),
@@ -240,6 +248,20 @@ async def restore(session: AsyncSession, secret_id: str) -> bool:
         )
     )
     return bool(result.rowcount)  # type: ignore[attr-defined] # of an update there is one
+
+
+async def record_use(session: AsyncSession, version_id: str) -> None:
+    """Note that a version was read just now, unless another request is noting it."""
+    free = (
+        select(col(SecretVersionRow.id))
+        .where(col(SecretVersionRow.id) == version_id)
+        .with_for_update(skip_locked=True, key_share=True)
+    )
+    await session.execute(
+        update(SecretVersionRow)
+        .where(col(SecretVersionRow.id) == free.scalar_subquery())
+        .values(last_used_at=func.now())
+    )
 
 
 async def touch_secret(session: AsyncSession, secret_id: str) -> None:

@@ -31,7 +31,7 @@ class StepAttempt:
 
     workspace_id: str
     operation_id: str
-    cluster_id: str
+    owner_id: str
     name: str
     attempt: int
     takes_back: bool = False
@@ -66,7 +66,7 @@ class StepRecords:
         """An attempt begins; False: the operation that took the lock over makes it needless.
 
         Raises:
-            BulkheadError: ABORTED when the operation has ended, is of another cluster, or lost the
+            BulkheadError: ABORTED when the operation has ended, is of another owner, or lost the
                 lock: nothing may be done for it, whatever its workflow believes.
                 DEPENDENCY_UNAVAILABLE when the database does not answer.
         """
@@ -80,14 +80,15 @@ class StepRecords:
             "SELECT record_step_started(%s, %s, %s, %s, %s, %s)",
             step.workspace_id,
             step.operation_id,
-            step.cluster_id,
+            step.owner_id,
             step.name,
             step.attempt,
             step.takes_back,
         )
         if decision == "refuse":
             raise BulkheadError(
-                Reason.ABORTED, "The operation has ended, or another one took the cluster over."
+                Reason.ABORTED,
+                "The operation has ended, or another one took over what it works on.",
             )
         return decision == "run"
 

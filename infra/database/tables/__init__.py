@@ -22,6 +22,7 @@ from infra.database.tables.secret import (
     SecretTombstoneRow,
     SecretVersionRow,
 )
+from infra.database.tables.upkeep import SecretAuditLogRow, SecretReadRow, SecretStoreStateRow
 
 __all__ = [
     "ApiTokenRow",
@@ -34,10 +35,13 @@ __all__ = [
     "OperationStepRow",
     "QuotaRow",
     "RegionRow",
+    "SecretAuditLogRow",
     "SecretOrphanRow",
+    "SecretReadRow",
     "SecretReferenceRow",
     "SecretRotationRow",
     "SecretRow",
+    "SecretStoreStateRow",
     "SecretTombstoneRow",
     "SecretVersionRow",
     "UserRow",

@@ -44,7 +44,6 @@ class WorkspaceRow(SQLModel, table=True):
     name: str
     slug: str = Field(unique=True)
     version: int = 1
-    secret_space_version: int = 0
     secret_force_allowed: bool = False
     secret_accesses_per_minute: int = 600
     created_at: datetime = now_column()

@@ -19,7 +19,8 @@ class OperationRow(SQLModel, table=True):
     """One long-running request.
 
     `request` is what was asked for, as the contract's metadata; `placement` says where the
-    cluster's control plane is, so that the workflow's input needs no other row.
+    cluster's control plane is, so that the workflow's input needs no other row, or how and between
+    which versions a secret rotates (`infra.database.records.rotation`).
     `workflow_started_at` is set by the first step that runs: an operation without it that is not
     fresh was never started, one with it whose workflow is gone was lost.
     """

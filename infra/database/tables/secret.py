@@ -44,6 +44,7 @@ class SecretRow(SQLModel, table=True):
     purge_at: datetime | None = time_column()
     purge_requested_by: str | None = None
     purge_requested_at: datetime | None = time_column()
+    purge_approved_by: str | None = None
     active_operation_id: str | None = None
     version: int = 1
     created_at: datetime = now_column()

@@ -157,7 +157,7 @@ def test_the_first_owner_is_made_once(tenants: Tenants) -> None:
         (DatabaseRole.API, "SELECT register_host('x', 1, 1, 'x', 1)"),
         (DatabaseRole.API, "SELECT release_slot('x')"),
         (DatabaseRole.WORKER, "SELECT * FROM authenticate('', NULL, NULL)"),
-        (DatabaseRole.WORKER, "SELECT * FROM api_endpoint_of('x')"),
+        (DatabaseRole.SWEEPER, "SELECT * FROM api_endpoint_of('x')"),
         (DatabaseRole.SWEEPER, "SELECT * FROM authenticate('', NULL, NULL)"),
         (DatabaseRole.SWEEPER, "SELECT claim_slot_memory('x', 0)"),
         (DatabaseRole.SWEEPER, "CREATE TABLE mine (id int)"),

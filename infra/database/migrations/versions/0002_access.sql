@@ -23,7 +23,8 @@ GRANT SELECT, INSERT ON secret_tombstones TO bulkhead_worker;
 GRANT SELECT, INSERT, UPDATE ON idempotency_keys TO bulkhead_worker;
 -- A rotated workspace token is a new row beside the old one.
 GRANT SELECT, INSERT, DELETE ON api_tokens TO bulkhead_worker;
-GRANT UPDATE (secret_space_version) ON workspaces TO bulkhead_worker;
+-- A token of a hosted cluster is rotated at its API server, from any worker.
+GRANT EXECUTE ON FUNCTION api_endpoint_of TO bulkhead_worker;
 GRANT SELECT ON secrets, secret_versions, secret_references, secret_rotations, secret_tombstones,
     secret_orphans, workspaces TO bulkhead_sweeper;
 CREATE POLICY sweep ON workspaces FOR SELECT TO bulkhead_sweeper USING (true);

@@ -2,8 +2,6 @@
 
 ALTER TABLE api_tokens ADD COLUMN scopes text[] NOT NULL DEFAULT '{}';
 
--- Which shape of secret space (OpenBao namespace, mounts, logins) the workspace has been given.
-ALTER TABLE workspaces ADD COLUMN secret_space_version integer NOT NULL DEFAULT 0;
 ALTER TABLE workspaces ADD COLUMN secret_force_allowed boolean NOT NULL DEFAULT false;
 ALTER TABLE workspaces ADD COLUMN secret_accesses_per_minute integer NOT NULL DEFAULT 600;
 

@@ -1,0 +1,258 @@
+"""The steps of a rotation. Each is told ids; values live inside one activity and go nowhere else.
+
+No step is interrupted half-way: a thread that still writes a value, or a target that still takes
+one, must not run beside the undo. A cancel is heeded when the step at hand is done; each call of a
+step is bounded.
+"""
+
+import asyncio
+from collections.abc import Coroutine, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import structlog
+from temporalio import activity
+
+from domain.errors import BulkheadError, Reason
+from domain.operation import SecretOperation
+from domain.rotation import WaitingConsumers
+from domain.secret import Retirement, RotatorKind, SecretValue, VersionPlace
+
+if TYPE_CHECKING:
+    from infra.database.records.rotation import RotationRecords
+    from infra.database.records.rotation_facts import RotationFacts
+    from infra.openbao.values import ValueStore
+    from infra.rotators.rotator import Rotator
+    from infra.secret_store.reader import SecretReader
+
+# How long a target that does not answer is asked to refuse the replaced value. After that the
+# version is kept, and the operation says so: nothing depends on it any more.
+_RETIRE_FOR: Final = timedelta(hours=1)
+
+# An overdue rotation gives a target up that still does not answer after this many attempts.
+_LAST_ATTEMPTS: Final = 5
+
+Result = TypeVar("Result")
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Retired:
+    """What became of the replaced version; `kept_because` is None when the policy was followed."""
+
+    kept_because: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rotated:
+    """A rotation that is over."""
+
+    operation: SecretOperation
+    unacknowledged: list[str]
+    kept_because: str | None
+
+    @property
+    def workspace_id(self) -> str:
+        """The workspace whose rows are written."""
+        return self.operation.workspace_id
+
+
+class SecretRotationActivities:
+    """Reads and writes values for one rotation, and asks its target."""
+
+    def __init__(
+        self,
+        records: "RotationRecords",
+        reader: "SecretReader",
+        values: "ValueStore",
+        rotators: "Mapping[RotatorKind, Rotator]",
+    ) -> None:
+        self._records = records
+        self._reader = reader
+        self._values = values
+        self._rotators = rotators
+
+    @activity.defn
+    async def begin_rotation(self, operation: SecretOperation) -> None:
+        """Note which version is current, and make a pending one without a value."""
+        await _in_one_piece(self._records.begin(operation))
+
+    @activity.defn
+    async def create_value(self, operation: SecretOperation) -> None:
+        """Make the new value and store it, unless an earlier attempt did."""
+        await _in_one_piece(self._create(operation))
+
+    @activity.defn
+    async def set_value(self, operation: SecretOperation) -> None:
+        """Have the target accept the new value."""
+        await _in_one_piece(self._set(operation))
+
+    @activity.defn
+    async def test_value(self, operation: SecretOperation) -> None:
+        """Use the new value at the target."""
+        await _in_one_piece(self._test(operation))
+
+    @activity.defn
+    async def finish_rotation(self, operation: SecretOperation) -> None:
+        """Enable the pending version and point `current` at it; from here on there is no way back.
+
+        An `ABORTED` is a cancel that came first, unless its metadata says that it is a failure.
+        """
+        await _in_one_piece(self._records.finish(operation))
+
+    @activity.defn
+    async def rotation_is_finished(self, operation: SecretOperation) -> bool:
+        """Tell whether `finish_rotation` took effect, whatever was reported of it."""
+        facts = await self._records.find(operation)
+        return facts is not None and facts.is_finished
+
+    @activity.defn
+    async def await_consumers(self, operation: SecretOperation) -> WaitingConsumers:
+        """Look who has not acknowledged the new version yet."""
+        return await self._records.waiting_consumers(operation)
+
+    @activity.defn
+    async def retire_version(self, operation: SecretOperation) -> Retired:
+        """Do with the replaced version what the policy says, or say why it is kept."""
+        return await _in_one_piece(self._retire(operation))
+
+    @activity.defn
+    async def record_rotated(self, rotated: Rotated) -> None:
+        """The rotation is over."""
+        await self._records.succeed(rotated.operation, rotated.unacknowledged, rotated.kept_because)
+
+    @activity.defn
+    async def take_value_back(self, operation: SecretOperation) -> None:
+        """Have the target refuse the new value, however far the rotation came."""
+        await _in_one_piece(self._take_back(operation))
+
+    @activity.defn
+    async def give_version_up(self, operation: SecretOperation) -> None:
+        """Destroy the pending version's value and end the version."""
+        await _in_one_piece(self._give_up(operation))
+
+    async def _create(self, operation: SecretOperation) -> None:
+        facts = await self._facts(operation)
+        if await self._read(operation, facts.pending) is not None:
+            return
+        current = await self._current(operation, facts)
+        value = await self._rotator(facts).create(facts.rotation, current)
+        await asyncio.to_thread(self._values.write, facts.pending, value)
+
+    async def _set(self, operation: SecretOperation) -> None:
+        facts = await self._facts(operation)
+        pending = await self._pending(operation, facts)
+        current = await self._current(operation, facts)
+        await self._rotator(facts).set(facts.rotation, pending, current)
+
+    async def _test(self, operation: SecretOperation) -> None:
+        facts = await self._facts(operation)
+        pending = await self._pending(operation, facts)
+        await self._rotator(facts).test(facts.rotation, pending)
+
+    async def _take_back(self, operation: SecretOperation) -> None:
+        facts = await self._records.find(operation)
+        if facts is None or facts.is_finished:
+            return
+        pending = await self._read(operation, facts.pending)
+        current = await self._read(operation, facts.current)
+        if current is None:
+            # Somebody destroyed it: there is nothing that the target could be left with.
+            log.warning("the current value is gone", operation_id=operation.operation_id)
+            return
+        try:
+            await self._rotator(facts).unset(facts.rotation, pending, current)
+        except BulkheadError as error:
+            if not (facts.is_overdue and (not error.retryable or _is_last_attempt())):
+                raise
+            await self._records.note_left_behind(operation, error.reason)
+
+    async def _give_up(self, operation: SecretOperation) -> None:
+        facts = await self._records.find(operation)
+        if facts is None or facts.is_finished:
+            return
+        if not await asyncio.to_thread(self._values.seal, facts.pending):
+            await asyncio.to_thread(self._values.destroy, facts.pending)
+        await self._records.give_version_up(operation, facts.pending)
+
+    async def _retire(self, operation: SecretOperation) -> Retired:
+        facts = await self._facts(operation)
+        if facts.retirement is Retirement.KEEP:
+            return Retired()
+        pinned = await self._records.pinned_consumers(operation)
+        if not pinned:
+            kept_because = await self._refuse_at_target(operation, facts)
+            if kept_because is not None:
+                return Retired(kept_because=kept_because)
+            pinned = await self._records.begin_retiring(operation)
+        if pinned:
+            return Retired(
+                kept_because=f"Version {facts.current_number} is used by {', '.join(pinned)}."
+            )
+        if facts.retirement is Retirement.DESTROY:
+            await asyncio.to_thread(self._values.destroy, facts.current)
+            await self._records.complete_destroying(operation, facts.current)
+        return Retired()
+
+    async def _refuse_at_target(
+        self, operation: SecretOperation, facts: "RotationFacts"
+    ) -> str | None:
+        """Have the target refuse the replaced value; return why it still accepts it, if it does."""
+        retired = await self._read(operation, facts.current)
+        if retired is None:
+            return None
+        try:
+            await self._rotator(facts).retire(facts.rotation, retired)
+        except BulkheadError as error:
+            asked_for = datetime.now(UTC) - activity.info().scheduled_time
+            if error.retryable and asked_for < _RETIRE_FOR:
+                raise
+            return f"The target could not be told to refuse it: {error.message}"
+        return None
+
+    async def _facts(self, operation: SecretOperation) -> "RotationFacts":
+        facts = await self._records.find(operation)
+        if facts is None:
+            raise BulkheadError(Reason.ABORTED, "The rotation has not begun.")
+        return facts
+
+    async def _current(self, operation: SecretOperation, facts: "RotationFacts") -> SecretValue:
+        found = await self._reader.read(
+            operation.caller,
+            operation.secret_id,
+            facts.current.version_id,
+            operation_id=operation.operation_id,
+        )
+        return found.value
+
+    async def _pending(self, operation: SecretOperation, facts: "RotationFacts") -> SecretValue:
+        value = await self._read(operation, facts.pending)
+        if value is None:
+            raise BulkheadError(
+                Reason.CONFLICT, "The new value is gone from the secret store; rotate again."
+            )
+        return value
+
+    async def _read(self, operation: SecretOperation, place: VersionPlace) -> SecretValue | None:
+        return await self._reader.read_in_any_state(
+            operation.caller, place, operation_id=operation.operation_id
+        )
+
+    def _rotator(self, facts: "RotationFacts") -> "Rotator":
+        return self._rotators[facts.rotator]
+
+
+def _is_last_attempt() -> bool:
+    return activity.info().attempt >= _LAST_ATTEMPTS
+
+
+async def _in_one_piece(work: Coroutine[Any, Any, Result]) -> Result:
+    task = asyncio.create_task(work)
+    while True:
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if task.done():
+                raise

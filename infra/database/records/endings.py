@@ -1,0 +1,74 @@
+"""The transactions that every operation needs on its way and at an end that is no success."""
+
+from sqlalchemy import update
+from sqlmodel import col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from domain.errors import Reason
+from domain.operation import OperationState, OwnedOperation
+from infra.database.engine import Database
+from infra.database.records import cluster, rotation
+from infra.database.records.operation import end_operation, hold, notify
+from infra.database.tables import ClusterRow, OperationRow
+
+
+class OperationRecords:
+    """The transactions of one worker, in the workspace of the operation at hand."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def has_ended(self, workspace_id: str, operation_id: str) -> bool:
+        """Tell whether an operation has ended."""
+        async with self._database.workspace(workspace_id) as session:
+            operation = await _operation(session, operation_id)
+            return operation.state is not OperationState.RUNNING
+
+    async def pass_point_of_no_return(self, operation: OwnedOperation) -> bool:
+        """Make an operation uncancellable. False: a cancel was asked for before."""
+        async with self._database.workspace(operation.workspace_id) as session:
+            result = await session.execute(
+                update(OperationRow)
+                .where(
+                    col(OperationRow.id) == operation.operation_id,
+                    col(OperationRow.owner_id) == operation.owner_id,
+                    col(OperationRow.state) == OperationState.RUNNING,
+                    col(OperationRow.cancel_requested_at).is_(None)
+                    | col(OperationRow.cancellable).is_(False),
+                )
+                .values(cancellable=False)
+                .returning(col(OperationRow.id))
+            )
+            return result.first() is not None
+
+    async def note_waiting(self, operation: OwnedOperation, what: str) -> None:
+        """Say what a running operation waits for; its end takes that back."""
+        async with self._database.workspace(operation.workspace_id) as session:
+            row = await _operation(session, operation.operation_id, lock=True)
+            if row.state is OperationState.RUNNING and row.waiting_for != what:
+                row.waiting_for = what
+                row.version += 1
+                await notify(session, row.id)
+
+    async def end_undone(
+        self, operation: OwnedOperation, state: OperationState, reason: Reason, message: str
+    ) -> None:
+        """The operation did not succeed and everything it did is taken back."""
+        async with self._database.workspace(operation.workspace_id) as session:
+            row, owner = await hold(session, operation)
+            if row.state is not OperationState.RUNNING:
+                return
+            if owner is not None and owner.active_operation_id == operation.operation_id:
+                if isinstance(owner, ClusterRow):
+                    await cluster.return_to_before(session, row.type, owner)
+                else:
+                    rotation.return_to_before(owner)
+            row.error = {"message": message, "reason": reason}
+            await end_operation(session, operation, row, state)
+
+
+async def _operation(
+    session: AsyncSession, operation_id: str, *, lock: bool = False
+) -> OperationRow:
+    query = select(OperationRow).where(OperationRow.id == operation_id)
+    return (await session.exec(query.with_for_update() if lock else query)).one()

@@ -1,0 +1,322 @@
+"""The transactions with which a workflow carries a rotation out.
+
+What a rotation needs to know is written into its operation's `placement`: rotator and policy when
+it is planned, so that a change of the policy does not reach a rotation under way, and the versions
+when it begins. Each transaction takes the secret's row lock first and may be repeated.
+"""
+
+import math
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from sqlmodel import select
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from domain.errors import BulkheadError, Reason
+from domain.operation import OperationState, SecretOperation
+from domain.rotation import WaitingConsumers
+from domain.secret import (
+    CURRENT,
+    PREVIOUS,
+    Retirement,
+    SecretState,
+    VersionPlace,
+    VersionState,
+)
+from infra.database.engine import Database
+from infra.database.queries.secret import find_version_numbered
+from infra.database.records.audit import add_audit_event
+from infra.database.records.new_rows import NewRows
+from infra.database.records.operation import end_operation, hold, notify, taken_over
+from infra.database.records.rotation_facts import (
+    RotationFacts,
+    check_in_time,
+    check_unmoved,
+    facts_of,
+    pinned,
+    unacknowledged,
+)
+from infra.database.records.rotation_plan import not_active
+from infra.database.records.secret import (
+    abandon_version,
+    begin_destroying,
+    begin_version,
+    complete_destroying,
+    current_number,
+    read_version,
+    switch_version,
+)
+from infra.database.tables import (
+    OperationRow,
+    SecretRotationRow,
+    SecretRow,
+    SecretVersionRow,
+)
+
+
+class RotationRecords:
+    """The transactions of one worker, in the workspace of the operation at hand."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def begin(self, operation: SecretOperation) -> None:
+        """Note the current version and make the pending one, without a value yet.
+
+        Raises:
+            BulkheadError: ABORTED when the operation lost the lock; FAILED_PRECONDITION when the
+                secret is deleted or its current version is not enabled; DEADLINE_EXCEEDED.
+        """
+        async with self._database.workspace(operation.workspace_id) as session:
+            row, secret = await _hold(session, operation)
+            if facts_of(row) is not None:
+                return
+            check_in_time(row)
+            if secret.state is not SecretState.ACTIVE:
+                raise not_active()
+            current = await _enabled_current(session, secret)
+            pending = await begin_version(
+                session,
+                NewRows(),
+                operation.workspace_id,
+                secret.id,
+                state=VersionState.PENDING,
+                operation_id=row.id,
+            )
+            row.placement = {
+                **row.placement,
+                "current": {"id": current.id, "number": current.number},
+                "pending": {"id": pending.id, "number": pending.number},
+            }
+
+    async def find(self, operation: SecretOperation) -> RotationFacts | None:
+        """Return what the rotation works with, None when it has not begun.
+
+        Raises:
+            BulkheadError: ABORTED when the operation is not one of this secret.
+        """
+        async with self._database.workspace(operation.workspace_id) as session:
+            return facts_of(await _operation(session, operation))
+
+    async def finish(self, operation: SecretOperation) -> None:
+        """Pass the point of no return: the pending version is enabled and becomes `current`.
+
+        Raises:
+            BulkheadError: ABORTED when a cancel was asked for, or, with the metadata of a failure,
+                when `current` was moved or the secret deleted meanwhile; DEADLINE_EXCEEDED.
+        """
+        async with self._database.workspace(operation.workspace_id) as session:
+            row, secret = await _hold(session, operation)
+            facts = facts_of(row)
+            if facts is None:
+                raise taken_over()
+            if facts.is_finished:
+                return
+            if row.cancel_requested_at is not None:
+                raise BulkheadError(
+                    Reason.ABORTED, "The rotation was cancelled before it was finished."
+                )
+            check_in_time(row)
+            check_unmoved(secret, facts)
+            version = await read_version(session, facts.pending)
+            if version is None or version.state is not VersionState.PENDING:
+                raise taken_over()
+            secret.aliases = {
+                **secret.aliases,
+                CURRENT: facts.pending_number,
+                PREVIOUS: facts.current_number,
+            }
+            await switch_version(session, version, VersionState.ENABLED)
+            now = datetime.now(UTC)
+            row.placement = {**row.placement, "finished_at": now.timestamp()}
+            row.cancellable = False
+            row.version += 1
+            rotation = await session.get(SecretRotationRow, (secret.workspace_id, secret.id))
+            if rotation is not None:
+                rotation.last_rotated_at = now
+            _audit_finish(session, operation, facts)
+            await notify(session, row.id)
+
+    async def give_version_up(self, operation: SecretOperation, place: VersionPlace) -> None:
+        """End the pending version, whose value is proven to be gone."""
+        async with self._database.workspace(operation.workspace_id) as session:
+            await hold(session, operation)
+            await abandon_version(session, place)
+
+    async def note_left_behind(self, operation: SecretOperation, reason: Reason) -> None:
+        """Witness that the target could not be told to refuse a value that was given up."""
+        async with self._database.workspace(operation.workspace_id) as session:
+            add_audit_event(
+                session,
+                operation.caller,
+                "secret.rotate.undo",
+                "secret",
+                operation.secret_id,
+                outcome="failed",
+                details={"operation_id": operation.operation_id, "reason": reason},
+            )
+
+    async def waiting_consumers(self, operation: SecretOperation) -> WaitingConsumers:
+        """Return who has not acknowledged the new version, and say so on the operation."""
+        async with self._database.workspace(operation.workspace_id) as session:
+            row, _ = await _hold(session, operation)
+            facts = facts_of(row)
+            if facts is None or not facts.is_finished:
+                raise taken_over()
+            waiting = await unacknowledged(session, facts)
+            grace = int(row.placement["grace_seconds"])
+            remaining = row.placement["finished_at"] + grace - datetime.now(UTC).timestamp()
+            what = _what_is_waited_for(waiting, facts) if waiting and remaining > 0 else None
+            if row.waiting_for != what:
+                row.waiting_for = what
+                row.version += 1
+                await notify(session, row.id)
+            return WaitingConsumers(
+                consumers=waiting,
+                grace_seconds=grace,
+                remaining_seconds=math.ceil(max(0.0, remaining)),
+            )
+
+    async def pinned_consumers(self, operation: SecretOperation) -> list[str]:
+        """Return who is pinned to the version that was replaced."""
+        async with self._database.workspace(operation.workspace_id) as session:
+            facts = facts_of(await _operation(session, operation))
+            if facts is None:
+                return []
+            return await pinned(session, facts)
+
+    async def begin_retiring(self, operation: SecretOperation) -> list[str]:
+        """Disable the replaced version, or begin its destruction, as the policy says.
+
+        Returns:
+            Who is pinned to it; then nothing was changed.
+        """
+        async with self._database.workspace(operation.workspace_id) as session:
+            row, _ = await _hold(session, operation)
+            facts = facts_of(row)
+            if facts is None:
+                return []
+            consumers = await pinned(session, facts)
+            version = await read_version(session, facts.current)
+            if consumers or version is None:
+                return consumers
+            readable = {VersionState.ENABLED, VersionState.DISABLED}
+            if facts.retirement is Retirement.DESTROY and version.state in readable:
+                await begin_destroying(session, version)
+            elif facts.retirement is Retirement.DISABLE and version.state is VersionState.ENABLED:
+                await switch_version(session, version, VersionState.DISABLED)
+            else:
+                return []
+            _audit_retirement(session, operation, facts)
+            return []
+
+    async def complete_destroying(self, operation: SecretOperation, place: VersionPlace) -> None:
+        """Record that the replaced version's value is proven to be gone."""
+        async with self._database.workspace(operation.workspace_id) as session:
+            await hold(session, operation)
+            await complete_destroying(session, place)
+
+    async def succeed(
+        self, operation: SecretOperation, unacknowledged: Sequence[str], kept_because: str | None
+    ) -> None:
+        """The rotation is over; give the secret's lock back.
+
+        Raises:
+            BulkheadError: ABORTED when the operation does not hold the secret's lock.
+        """
+        async with self._database.workspace(operation.workspace_id) as session:
+            row, owner = await hold(session, operation)
+            if row.state is not OperationState.RUNNING:
+                return
+            facts = facts_of(row)
+            if owner is None or owner.active_operation_id != row.id or facts is None:
+                raise taken_over()
+            row.response = {
+                "type": row.type,
+                "secret_id": row.owner_id,
+                "version_id": facts.pending.version_id,
+                "version_number": facts.pending_number,
+                "replaced_version_id": facts.current.version_id,
+                "replaced_version_number": facts.current_number,
+                "retirement": Retirement.KEEP if kept_because else facts.retirement,
+                "kept_because": kept_because,
+                "unacknowledged_by": list(unacknowledged),
+            }
+            owner.active_operation_id = None
+            await end_operation(session, operation, row, OperationState.SUCCEEDED)
+
+
+def return_to_before(secret: SecretRow) -> None:
+    """Give a secret's lock back after a rotation that is undone."""
+    secret.active_operation_id = None
+
+
+async def _hold(
+    session: AsyncSession, operation: SecretOperation
+) -> tuple[OperationRow, SecretRow]:
+    row, secret = await hold(session, operation)
+    if (
+        row.state is not OperationState.RUNNING
+        or not isinstance(secret, SecretRow)
+        or secret.active_operation_id != row.id
+    ):
+        raise taken_over()
+    return row, secret
+
+
+async def _operation(session: AsyncSession, operation: SecretOperation) -> OperationRow:
+    query = select(OperationRow).where(
+        OperationRow.id == operation.operation_id, OperationRow.owner_id == operation.secret_id
+    )
+    row = (await session.exec(query)).one_or_none()
+    if row is None:
+        raise taken_over()
+    return row
+
+
+async def _enabled_current(session: AsyncSession, secret: SecretRow) -> SecretVersionRow:
+    number = current_number(secret)
+    version = None if number is None else await find_version_numbered(session, secret.id, number)
+    if version is None or version.state is not VersionState.ENABLED:
+        raise BulkheadError(
+            Reason.FAILED_PRECONDITION,
+            "The version that `current` points at is not enabled, so there is nothing to rotate "
+            "from. Enable it, or move `current`, then rotate again.",
+        )
+    return version
+
+
+def _what_is_waited_for(waiting: Sequence[str], facts: RotationFacts) -> str:
+    return f"{', '.join(waiting)} to acknowledge version {facts.pending_number}"
+
+
+def _audit_finish(session: AsyncSession, operation: SecretOperation, facts: RotationFacts) -> None:
+    add_audit_event(
+        session,
+        operation.caller,
+        "secret.rotate.finish",
+        "secret",
+        operation.secret_id,
+        details={
+            "operation_id": operation.operation_id,
+            "version_id": facts.pending.version_id,
+            "current": facts.pending_number,
+            "previous": facts.current_number,
+        },
+    )
+
+
+def _audit_retirement(
+    session: AsyncSession, operation: SecretOperation, facts: RotationFacts
+) -> None:
+    add_audit_event(
+        session,
+        operation.caller,
+        f"secret_version.{facts.retirement}",
+        "secret",
+        operation.secret_id,
+        details={
+            "operation_id": operation.operation_id,
+            "version_id": facts.current.version_id,
+        },
+    )
