@@ -5,7 +5,17 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from cli.commands import account, clusters, operations, quotas, regions, tokens, workspaces
+from cli.commands import (
+    account,
+    audit,
+    clusters,
+    operations,
+    quotas,
+    regions,
+    secrets,
+    tokens,
+    workspaces,
+)
 from cli.options import SHARED_OPTIONS
 
 _HELP = """Kubernetes clusters, isolated per customer.
@@ -63,15 +73,20 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for group, name in (
-    (workspaces.app, "workspaces"),
-    (regions.app, "regions"),
-    (clusters.app, "clusters"),
-    (operations.app, "operations"),
-    (tokens.app, "tokens"),
-    (quotas.app, "quotas"),
+for parent, group, name in (
+    (app, workspaces.app, "workspaces"),
+    (app, regions.app, "regions"),
+    (app, clusters.app, "clusters"),
+    (app, secrets.app, "secrets"),
+    (secrets.app, secrets.rotation_app, "rotation"),
+    (secrets.app, secrets.purge_app, "purge"),
+    (secrets.app, secrets.policy_app, "policy"),
+    (app, operations.app, "operations"),
+    (app, tokens.app, "tokens"),
+    (app, audit.app, "audit"),
+    (app, quotas.app, "quotas"),
 ):
-    app.add_typer(group, name=name, cls=_Group)
+    parent.add_typer(group, name=name, cls=_Group)
 account.add_commands(app)
 
 

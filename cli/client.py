@@ -168,12 +168,14 @@ class ApiClient:
         *,
         etag: str | None = None,
         body: JsonObject | None = None,
+        **params: object,
     ) -> JsonObject:
         """Change a resource that was read with this etag."""
         headers = {"Idempotency-Key": uuid.uuid4().hex}
         if etag is not None:
             headers["If-Match"] = etag
-        return self._json(_Request(method=method, path=path, body=body, headers=headers))
+        request = _Request(method=method, path=path, params=params, body=body, headers=headers)
+        return self._json(request)
 
     def wait(self, operation_id: str, timeout_seconds: int = LONG_POLL_SECONDS) -> JsonObject:
         """Return the operation when it ends, or as it is when the time is over."""

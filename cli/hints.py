@@ -1,7 +1,10 @@
 """The command to try next after an error answer."""
 
+import re
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
+
+_SECRET_ID = re.compile(r"sec_[0-9a-zA-Z]+")
 
 _LOGIN = "bulkhead login --url {url}"
 
@@ -12,6 +15,7 @@ _LISTS = {
     "operations": "bulkhead operations list",
     "quotas": "bulkhead quotas list",
     "regions": "bulkhead regions list",
+    "secrets": "bulkhead secrets list",
     "workspaces": "bulkhead workspaces list",
 }
 
@@ -45,6 +49,9 @@ def next_commands_for(
         return (f"bulkhead operations watch {running}", f"bulkhead operations cancel {running}")
     if "akua-context" in fault_path:
         return _CHOOSE_WORKSPACE
+    about_secret = _about_secret(request_path, metadata)
+    if about_secret is not None:
+        return (about_secret,)
     if not reason and status == HTTPStatus.UNAUTHORIZED:
         reason = "UNAUTHENTICATED"
     if reason in _BY_REASON:
@@ -54,3 +61,18 @@ def next_commands_for(
     if status in {HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT} and noun in _LISTS:
         lists.append(_LISTS[noun])
     return tuple(lists[:1])
+
+
+def _about_secret(request_path: str, metadata: Mapping[str, str]) -> str | None:
+    """Return what helps with a secret that is in use, or with a right that is missing."""
+    scope = metadata.get("required_scope")
+    if scope:
+        return f"bulkhead tokens create NAME --scope {scope}   (as an owner)"
+    if metadata.get("policy") == "force_allowed":
+        return "bulkhead secrets policy set --allow-force   (as an owner)"
+    secret = _SECRET_ID.search(request_path)
+    if secret and "consumers" in metadata:
+        return f"bulkhead secrets usage {secret[0]}"
+    if secret and metadata.get("alias") == "current":
+        return f"bulkhead secrets update {secret[0]} --alias current=VERSION"
+    return None

@@ -32,6 +32,14 @@ STATE_STYLES = {
     "skipped": "dim",
     "deleting": "magenta",
     "failed": "red",
+    "enabled": "green",
+    "allowed": "green",
+    "succeeded": "green",
+    "disabled": "yellow",
+    "soft_deleted": "magenta",
+    "destroyed": "dim",
+    "denied": "red",
+    "cancelled": "magenta",
     "FAILED": "red",
     "CANCELLED": "magenta",
 }
@@ -95,6 +103,17 @@ class Output:
     def raw(self, text: str) -> None:
         """Print a text exactly as it is, for a pipe."""
         self._out.write(text)
+
+    def raw_bytes(self, data: bytes) -> None:
+        """Print bytes exactly as they are, for a pipe."""
+        self._out.flush()
+        self._out.buffer.write(data)
+        self._out.buffer.flush()
+
+    @property
+    def prints_to_terminal(self) -> bool:
+        """Whether the result goes to a terminal, which what it is sent can control."""
+        return self._out.isatty()
 
     def say(self, *parts: str | tuple[str, str], copied: bool = False) -> None:
         """Print one line of the result for a person; each part may carry a style.

@@ -11,7 +11,7 @@ _OWNER_ONLY = 0o600
 _OTHERS = 0o077
 
 
-def write_private(path: Path, content: str, *, replace: bool = True) -> None:
+def write_private(path: Path, content: str | bytes, *, replace: bool = True) -> None:
     """Write a file that only its owner can read, in one step.
 
     The content goes to a new file beside the target that is created 0600, is flushed to the
@@ -19,7 +19,7 @@ def write_private(path: Path, content: str, *, replace: bool = True) -> None:
 
     Args:
         path: the target; its folder is created (0700) when missing.
-        content: the text.
+        content: the text, which is written as UTF-8, or the bytes.
         replace: whether a file that is there already may be replaced.
 
     Raises:
@@ -33,12 +33,12 @@ def write_private(path: Path, content: str, *, replace: bool = True) -> None:
         raise CliError(message) from error
 
 
-def _write(path: Path, content: str, *, replace: bool) -> None:
+def _write(path: Path, content: str | bytes, *, replace: bool) -> None:
     temporary = path.parent / f".{path.name}.{secrets.token_hex(8)}"
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _OWNER_ONLY)
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(content)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         if replace:

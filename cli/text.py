@@ -24,6 +24,11 @@ def clean(value: object) -> str:
     return " ".join(shown.split())
 
 
+def is_plain(text: str) -> bool:
+    """Whether a terminal shows the text and does nothing else; lines and tabs may be in it."""
+    return all(c in "\t\r\n" or unicodedata.category(c) not in _UNSAFE for c in text)
+
+
 def duration(seconds: float) -> str:
     """Return seconds as a person says them: `4.20 s`, `3 min 20 s`, `2 h 5 min`."""
     seconds = max(seconds, 0.0)

@@ -13,6 +13,7 @@ _TITLES = {
     "cluster.suspend": "Suspending cluster",
     "cluster.resume": "Resuming cluster",
     "cluster.certificates.renew": "Renewing the certificates of cluster",
+    "secret.rotate": "Rotating secret",
 }
 
 

@@ -2,7 +2,6 @@
 
 import re
 import shlex
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +9,7 @@ import typer
 
 from cli.client import JsonObject, segment
 from cli.completion import names_of
+from cli.confirmation import confirm_by_name
 from cli.errors import ApiError, CliError, ExitCode
 from cli.options import NoWaitOption, command
 from cli.output import Column
@@ -150,7 +150,8 @@ def delete_cluster(
     found = session.resource(CLUSTER, cluster)
     name = clean(found["name"])
     if not yes:
-        _confirm(session, name)
+        effect = f"This deletes cluster {name} and everything in it, for good."
+        confirm_by_name(session, name, doing="deleting", effect=effect, done="deleted")
     operation = _ask(session, found, "DELETE", "")
     ended = see_through(session, operation, subject=name, no_wait=no_wait)
     if ended is not None:
@@ -303,21 +304,6 @@ def _refuse_same_name(session: Session, name: str) -> None:
             f"bulkhead clusters create {shlex.quote(clean(name))} --allow-same-name",
         ),
     )
-
-
-def _confirm(session: Session, name: str) -> None:
-    if not sys.stdin.isatty() or not session.output.progress_console.is_terminal:
-        message = "Without a terminal, deleting needs --yes. Nothing was deleted."
-        raise CliError(message, ExitCode.USAGE)
-    session.output.note(
-        ("This deletes cluster ", ""), (name, "bold"), (" and everything in it, for good.", "")
-    )
-    typed = typer.prompt(
-        f"Type its name, {name}, to go on", default="", show_default=False, err=True
-    )
-    if typed != name:
-        message = "That is not its name. Nothing was deleted."
-        raise CliError(message)
 
 
 def _show(session: Session, cluster: JsonObject) -> None:

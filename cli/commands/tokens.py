@@ -1,17 +1,27 @@
 """API tokens: credentials of a workspace."""
 
-import re
 import time
+from enum import StrEnum
 from typing import Annotated
 
 import typer
 
-from cli.client import segment
-from cli.errors import CliError, ExitCode
+from cli.arguments import seconds_of
+from cli.client import JsonObject, segment
+from cli.errors import CliError
 from cli.options import command
 from cli.output import Column
 from cli.session import TOKEN, Session
 from cli.text import age, clean, moment
+
+
+class TokenScope(StrEnum):
+    """What a token may do with secrets."""
+
+    READ = "secrets:read"
+    WRITE = "secrets:write"
+    ACCESS = "secrets:access"
+
 
 app = typer.Typer(help="API tokens: credentials of a workspace.", no_args_is_help=True)
 
@@ -21,11 +31,9 @@ _COLUMNS = (
     Column("AGE", "age"),
     Column("LAST USED", "used"),
     Column("EXPIRES", "expires"),
+    Column("SCOPES", "may"),
     Column("ID", "id"),
 )
-
-_LIFETIME = re.compile(r"([1-9][0-9]{0,5})([smhd])")
-_UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 @command(
@@ -34,6 +42,7 @@ _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
     examples=(
         "bulkhead tokens create ci --expires-in 30d",
         "bulkhead tokens create backup --json | jq -r .token > token.txt",
+        "bulkhead tokens create deploy --scope secrets:read --scope secrets:access",
     ),
 )
 def create_token(
@@ -45,10 +54,21 @@ def create_token(
         str | None,
         typer.Option(metavar="TIME", help="For example 12h or 30d; without it, it never expires."),
     ] = None,
+    scope: Annotated[
+        list[TokenScope] | None,
+        typer.Option(
+            help="What it may do with secrets, given once for each; none implies another. Only "
+            "an owner gives them. Without: nothing.",
+        ),
+    ] = None,
 ) -> None:
     """Create an API token. Its value is shown once, now, and never again."""
-    expires_at = None if expires_in is None else int(time.time()) + lifetime_seconds(expires_in)
-    body = {"name": name} | ({"expires_at": expires_at} if expires_at is not None else {})
+    expires_at = None if expires_in is None else int(time.time()) + seconds_of(expires_in)
+    body: JsonObject = {"name": name}
+    if expires_at is not None:
+        body["expires_at"] = expires_at
+    if scope:
+        body["scopes"] = sorted({str(one) for one in scope})
     token = session.client.create("/api_tokens", body)
     output = session.output
     if output.as_json:
@@ -73,6 +93,7 @@ def list_tokens(session: Session) -> None:
                 "age": age(entry["created_at"]),
                 "used": age(entry["last_used_at"]),
                 "expires": moment(entry["expires_at"], missing="never"),
+                "may": " ".join(entry.get("scopes") or ()),
             }
             for entry in entries
         ]
@@ -93,16 +114,3 @@ def revoke_token(
         session.output.data({"id": token_id, "revoked": True})
     else:
         session.output.say(("✓ ", "green"), f"Token {clean(token)} is revoked.")
-
-
-def lifetime_seconds(text: str) -> int:
-    """Return the seconds that `45m`, `12h` or `30d` stand for.
-
-    Raises:
-        CliError: it is written in another way.
-    """
-    match = _LIFETIME.fullmatch(text)
-    if match is None:
-        message = f"{text!r} is no time: write a number and s, m, h or d, for example 30d."
-        raise CliError(message, ExitCode.USAGE)
-    return int(match[1]) * _UNIT_SECONDS[match[2]]

@@ -5,14 +5,12 @@ from typer.testing import CliRunner
 from cli.app import app
 from tests.cli.conftest import Bulkhead
 
-GROUPS = {group.name: group.typer_instance for group in app.registered_groups}
 
-
-def _commands() -> list[list[str]]:
-    found = [[str(command.name)] for command in app.registered_commands]
-    for name, group in GROUPS.items():
-        assert isinstance(group, typer.Typer)
-        found += [[str(name), str(command.name)] for command in group.registered_commands]
+def _commands(group: typer.Typer = app, words: tuple[str, ...] = ()) -> list[list[str]]:
+    found = [[*words, str(command.name)] for command in group.registered_commands]
+    for inner in group.registered_groups:
+        assert inner.typer_instance is not None
+        found += _commands(inner.typer_instance, (*words, str(inner.name)))
     return found
 
 

@@ -1,0 +1,46 @@
+"""What people write behind options: spans of time, and pairs."""
+
+import re
+from collections.abc import Sequence
+
+from cli.errors import CliError, ExitCode
+
+_SPAN = re.compile(r"([1-9][0-9]{0,5})([smhd])")
+_UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
+
+
+def seconds_of(text: str) -> int:
+    """Return the seconds that `45m`, `12h` or `30d` stand for.
+
+    Raises:
+        CliError: it is written in another way.
+    """
+    match = _SPAN.fullmatch(text)
+    if match is None:
+        message = f"{text!r} is no time: write a number and s, m, h or d, for example 30d."
+        raise CliError(message, ExitCode.USAGE)
+    return int(match[1]) * _UNITS[match[2]]
+
+
+def span_of(seconds: int) -> str:
+    """Return seconds as `seconds_of` reads them, in the largest unit that is exact."""
+    for unit, size in _UNITS.items():
+        if seconds and seconds % size == 0:
+            return f"{seconds // size}{unit}"
+    return f"{seconds}s"
+
+
+def pairs_of(texts: Sequence[str], option: str) -> dict[str, str]:
+    """Return what `KEY=VALUE` options say; of two with the same key the last one counts.
+
+    Raises:
+        CliError: one of them is written in another way.
+    """
+    pairs = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not key or not equals:
+            message = f"{option} takes KEY=VALUE, and {text!r} is none."
+            raise CliError(message, ExitCode.USAGE)
+        pairs[key] = value
+    return pairs

@@ -1,0 +1,257 @@
+"""Rotation: a new value at the target, proved there, before consumers get it."""
+
+import json
+import re
+import shlex
+from enum import StrEnum
+from http import HTTPStatus
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cli.arguments import pairs_of, seconds_of, span_of
+from cli.client import JsonObject
+from cli.commands.secrets.group import SecretArgument, active_secret, app, path_of
+from cli.errors import ApiError, CliError, ExitCode
+from cli.options import NoWaitOption, command
+from cli.session import Session
+from cli.text import clean, duration, moment
+from cli.waiting import see_through
+
+rotation_app = typer.Typer(help="How and when a secret rotates by itself.", no_args_is_help=True)
+
+_WINDOW = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]):([0-5]\d)")
+_MINUTES_A_DAY = 24 * 60
+_ALWAYS = "always"
+
+# What is sent back as it was read, where nothing else is said: the API replaces all of it.
+_KEPT = (
+    "rotator",
+    "settings",
+    "interval_seconds",
+    "jitter_seconds",
+    "window",
+    "catch_up_seconds",
+    "grace_seconds",
+    "retirement",
+    "enabled",
+)
+
+
+class Retirement(StrEnum):
+    """What becomes of the version that was replaced."""
+
+    KEEP = "keep"
+    DISABLE = "disable"
+    DESTROY = "destroy"
+
+
+@command(
+    app,
+    "rotate",
+    examples=("bulkhead secrets rotate db-login", "bulkhead secrets rotate db-login --no-wait"),
+)
+def rotate_secret(
+    session: Session,
+    secret: SecretArgument,
+    no_wait: NoWaitOption = False,  # noqa: FBT002 - Typer's flags are boolean parameters
+) -> None:
+    """Rotate a secret now, and show each step.
+
+    The new value is tried at the target before `current` names it; if that fails, the old value
+    stays. Ctrl-C stops the watching only.
+    """
+    found = active_secret(session, secret)
+    name = clean(found["name"])
+    operation = session.client.create(f"{path_of(found)}:rotate", {})
+    ended = see_through(session, operation, subject=name, no_wait=no_wait)
+    if ended is not None:
+        took = duration(ended.elapsed_seconds)
+        session.output.say(("✓ ", "green"), f"Secret {name} is rotated after {took}.")
+        session.output.next_commands(f"bulkhead secrets versions {shlex.quote(name)}")
+
+
+@command(rotation_app, "show", examples=("bulkhead secrets rotation show db-login",))
+def show_rotation(session: Session, secret: SecretArgument) -> None:
+    """Show how and when a secret rotates."""
+    found = active_secret(session, secret)
+    rotation = _read(session, found)
+    if rotation is None:
+        name = clean(found["name"])
+        message = f"Secret {name} does not rotate."
+        raise CliError(
+            message,
+            ExitCode.NOT_FOUND,
+            next_commands=(
+                f"bulkhead secrets rotation set {shlex.quote(name)} --rotator ROTATOR --every 30d",
+            ),
+        )
+    _show(session, rotation)
+
+
+@command(
+    rotation_app,
+    "set",
+    examples=(
+        "bulkhead secrets rotation set hooks --rotator webhook_signing_key --every 90d",
+        "bulkhead secrets rotation set db-login --window 02:00-04:00 --retire disable",
+        "bulkhead secrets rotation set db-login --disable",
+    ),
+)
+def set_rotation(
+    session: Session,
+    secret: SecretArgument,
+    rotator: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ROTATOR",
+            help="postgresql_login, workspace_api_token, webhook_signing_key, "
+            "kubernetes_service_account or https.",
+        ),
+    ] = None,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE",
+            help="Of the rotator: a JSON value or a text; KEY=@FILE takes a file's text. Other "
+            "secrets are named by id; a value of a secret does not belong here.",
+        ),
+    ] = None,
+    every: Annotated[
+        str | None, typer.Option(metavar="TIME", help="From one rotation to the next: 30d.")
+    ] = None,
+    jitter: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Up to so much later, by chance.")
+    ] = None,
+    window: Annotated[
+        str | None,
+        typer.Option(metavar="HH:MM-HH:MM", help="Begin only then, in UTC; or: always."),
+    ] = None,
+    catch_up: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME", help="How late a missed rotation still begins; unset: as --every."
+        ),
+    ] = None,
+    grace: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="How long a rotation waits for consumers that acknowledge; unset: 1d.",
+        ),
+    ] = None,
+    retire: Annotated[
+        Retirement | None, typer.Option(help="What becomes of the old version.")
+    ] = None,
+    enabled: Annotated[
+        bool | None, typer.Option("--enable/--disable", help="Whether it rotates by itself.")
+    ] = None,
+) -> None:
+    """Say how and when a secret rotates. What is not mentioned stays as it is."""
+    found = active_secret(session, secret)
+    before = _read(session, found)
+    wanted: JsonObject = {field: before[field] for field in _KEPT} if before else {}
+    if rotator not in {None, wanted.get("rotator")}:
+        # Settings of another rotator mean nothing to this one.
+        wanted.pop("settings", None)
+    plain = {"rotator": rotator, "retirement": retire, "enabled": enabled}
+    wanted |= {field: value for field, value in plain.items() if value is not None}
+    spans = {"interval": every, "jitter": jitter, "catch_up": catch_up, "grace": grace}
+    wanted |= {f"{field}_seconds": _span(text) for field, text in spans.items() if text is not None}
+    if setting:
+        wanted["settings"] = wanted.get("settings", {}) | _settings(setting)
+    if window is not None:
+        wanted["window"] = _window(window)
+    if "rotator" not in wanted or "interval_seconds" not in wanted:
+        message = f"{clean(found['name'])} does not rotate yet: give --rotator and --every."
+        raise CliError(message, ExitCode.USAGE)
+    etag = (before or {}).get("etag")
+    path = f"{path_of(found)}/rotation"
+    _show(session, session.client.change("PUT", path, etag=etag, body=wanted))
+
+
+@command(rotation_app, "remove", examples=("bulkhead secrets rotation remove db-login",))
+def remove_rotation(session: Session, secret: SecretArgument) -> None:
+    """Let a secret rotate no more. Its versions stay as they are."""
+    found = active_secret(session, secret)
+    etag = (_read(session, found) or {}).get("etag")
+    session.client.change("DELETE", f"{path_of(found)}/rotation", etag=etag)
+    if session.output.as_json:
+        session.output.data({"secret_id": found["id"], "removed": True})
+    else:
+        session.output.say(("✓ ", "green"), f"Secret {clean(found['name'])} rotates no more.")
+
+
+def _read(session: Session, secret: JsonObject) -> JsonObject | None:
+    try:
+        return session.client.get(f"{path_of(secret)}/rotation")
+    except ApiError as error:
+        if error.status == HTTPStatus.NOT_FOUND:
+            return None
+        raise
+
+
+def _span(text: str) -> int:
+    return 0 if text == "0" else seconds_of(text)
+
+
+def _settings(texts: list[str]) -> dict[str, Any]:
+    return {key: _setting(text) for key, text in pairs_of(texts, "--setting").items()}
+
+
+def _setting(text: str) -> object:
+    if text.startswith("@"):
+        try:
+            return Path(text[1:]).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            message = f"Cannot read {text[1:]}: {error}."
+            raise CliError(message, ExitCode.USAGE) from error
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _window(text: str) -> JsonObject | None:
+    if text == _ALWAYS:
+        return None
+    match = _WINDOW.fullmatch(text)
+    if match is None:
+        message = f"{text!r} is no window: write it like 22:00-04:30, in UTC, or: always."
+        raise CliError(message, ExitCode.USAGE)
+    hours_from, from_, hours_to, to = (int(part) for part in match.groups())
+    start = hours_from * 60 + from_
+    # A window may reach over midnight; one that ends when it begins is a whole day.
+    length = (hours_to * 60 + to - start) % _MINUTES_A_DAY or _MINUTES_A_DAY
+    return {"start_minute": start, "minutes": length}
+
+
+def _window_text(window: JsonObject | None) -> str:
+    if window is None:
+        return _ALWAYS
+    start = window["start_minute"]
+    end = (start + window["minutes"]) % _MINUTES_A_DAY
+    return f"{start // 60:02}:{start % 60:02}-{end // 60:02}:{end % 60:02} UTC"
+
+
+def _show(session: Session, rotation: JsonObject) -> None:
+    settings = ", ".join(
+        f"{key}={json.dumps(value)}" for key, value in sorted(rotation["settings"].items())
+    )
+    session.output.fields(
+        rotation,
+        (
+            ("Rotator", rotation["rotator"]),
+            ("Settings", settings or None),
+            ("Every", span_of(rotation["interval_seconds"])),
+            ("Jitter", span_of(rotation["jitter_seconds"])),
+            ("Window", _window_text(rotation.get("window"))),
+            ("Catch-up", span_of(rotation["catch_up_seconds"])),
+            ("Grace", span_of(rotation["grace_seconds"])),
+            ("Old version", rotation["retirement"]),
+            ("Enabled", "yes" if rotation["enabled"] else "no"),
+            ("Next", moment(rotation.get("next_rotation_at"))),
+            ("Last", moment(rotation.get("last_rotated_at"), missing="never")),
+        ),
+    )

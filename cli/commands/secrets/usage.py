@@ -1,0 +1,105 @@
+"""Who uses a secret, and what breaks without a version of it."""
+
+from collections.abc import Sequence
+
+from cli.client import JsonObject
+from cli.commands.secrets.group import SecretArgument, active_secret, app, current_number, path_of
+from cli.options import command
+from cli.output import Column
+from cli.session import Session
+from cli.text import age, clean, plural
+
+_COLUMNS = (
+    Column("CONSUMER", "consumer_type"),
+    Column("ID", "consumer_id"),
+    Column("READS", "reads"),
+    Column("LAST USED", "used"),
+    Column("VERSION", "last_used_number", right=True),
+    Column("ACKNOWLEDGED", "acknowledged"),
+)
+_MOST_NAMED = 10
+
+
+@command(app, "usage", examples=("bulkhead secrets usage stripe",))
+def show_usage(session: Session, secret: SecretArgument) -> None:
+    """List what uses a secret, with the version that it used last and when."""
+    found = active_secret(session, secret)
+    entries = consumers_of(session, found)
+    if not session.output.as_json:
+        entries = [
+            {
+                **entry,
+                "reads": "current" if _follows_current(entry) else entry.get("version_number"),
+                "used": age(entry.get("last_used_at")),
+                "acknowledged": _acknowledged(entry),
+            }
+            for entry in entries
+        ]
+    session.output.listing(entries, _COLUMNS, (f"Nothing uses {clean(found['name'])}.",))
+
+
+def consumers_of(session: Session, secret: JsonObject) -> list[JsonObject]:
+    """Return the references to a secret."""
+    # They are few: the API answers with all of them and takes no page size.
+    references: list[JsonObject] = session.client.get(f"{path_of(secret)}/references")["data"]
+    return references
+
+
+def tell_what_breaks(
+    session: Session, secret: JsonObject, version: JsonObject | None = None
+) -> None:
+    """Say which consumers lose what they read, before it is taken from them.
+
+    Args:
+        session: the command's.
+        secret: what they use.
+        version: what is about to be taken; None is the whole secret.
+    """
+    references = consumers_of(session, secret)
+    what = clean(secret["name"])
+    if version is not None:
+        number = version["version_number"]
+        what = f"version {number} of {what}"
+        is_current = number == current_number(secret)
+        references = [entry for entry in references if _needs(entry, number, current=is_current)]
+        if is_current:
+            session.output.note(
+                (f"This is the current version of {clean(secret['name'])}.", "bold")
+            )
+    if not references:
+        session.output.note(f"Nothing is known to use {what}.")
+        return
+    users = plural(len(references), "consumer")
+    session.output.note((f"{users} would miss {what}:", "yellow"))
+    _name(session, references)
+
+
+def _name(session: Session, references: Sequence[JsonObject]) -> None:
+    for entry in references[:_MOST_NAMED]:
+        used = entry.get("last_used_at")
+        when = "never used it yet" if used is None else f"used it {age(used)} ago"
+        session.output.note(
+            f"  {clean(entry['consumer_type'])} {clean(entry['consumer_id'])}, {when}"
+        )
+    if len(references) > _MOST_NAMED:
+        session.output.note(f"  and {len(references) - _MOST_NAMED} more")
+
+
+def _follows_current(entry: JsonObject) -> bool:
+    return entry.get("version_number") is None
+
+
+def _needs(entry: JsonObject, number: int, *, current: bool) -> bool:
+    """Whether a consumer reads the version, or used it last and may still hold it."""
+    if _follows_current(entry) and current:
+        return True
+    acknowledged = entry.get("acknowledged_number") or number
+    still_used = entry.get("last_used_number") == number and acknowledged <= number
+    return still_used or entry.get("version_number") == number
+
+
+def _acknowledged(entry: JsonObject) -> str:
+    if not entry["acknowledges"]:
+        return "not asked to"
+    number = entry.get("acknowledged_number")
+    return "none yet" if number is None else f"version {number}"

@@ -1,0 +1,33 @@
+import pytest
+
+from cli.arguments import pairs_of, seconds_of, span_of
+from cli.errors import CliError, ExitCode
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("45s", 45), ("12h", 43200), ("30d", 2592000)])
+def test_a_span_is_read_and_shown_alike(text: str, seconds: int) -> None:
+    assert (seconds_of(text), span_of(seconds)) == (seconds, text)
+
+
+def test_a_span_is_shown_in_the_largest_unit_that_is_exact() -> None:
+    assert [span_of(seconds) for seconds in (0, 59, 60, 90, 7200)] == [
+        "0s",
+        "59s",
+        "1m",
+        "90s",
+        "2h",
+    ]
+
+
+@pytest.mark.parametrize("text", ["", "30", "d", "0d", "-1d", "1w", "1 d", "1d\n"])
+def test_another_span_is_refused_with_an_example(text: str) -> None:
+    with pytest.raises(CliError, match="30d") as caught:
+        seconds_of(text)
+    assert caught.value.exit_code is ExitCode.USAGE
+
+
+def test_a_pair_ends_its_key_at_the_first_equals_sign() -> None:
+    assert pairs_of(["a=b=c", "d="], "--label") == {"a": "b=c", "d": ""}
+    for text in ("a", "=b"):
+        with pytest.raises(CliError, match="--label takes KEY=VALUE"):
+            pairs_of([text], "--label")
