@@ -24,17 +24,33 @@ from activities.control_planes import ControlPlaneActivities
 from activities.interceptor import ActivityInterceptor
 from activities.openbao import OpenBaoActivities
 from activities.records import RecordActivities
+from activities.secret_rotation import SecretRotationActivities
+from activities.secret_upkeep import SecretUpkeepActivities
 from activities.sweeps import SweepActivities
 from domain.errors import BulkheadError
 from domain.names import CONTROL_TASK_QUEUE, task_queue_of_host
 from infra.control_planes.backend import ControlPlaneBackend
 from infra.control_planes.processes import ProcessBackend
+from infra.core_dumps import forbid_core_dumps
 from infra.database.engine import Database, DatabaseRole
 from infra.database.records.cluster import ClusterRecords
+from infra.database.records.endings import OperationRecords
 from infra.database.records.placement import register_host
+from infra.database.records.rotation import RotationRecords
 from infra.database.records.steps import StepRecords
 from infra.database.records.sweeps import Sweeps
 from infra.openbao.client import OpenBao
+from infra.openbao.policies import WORKER
+from infra.rotators.registry import rotators
+from infra.secret_store.cross_check import CrossCheck
+from infra.secret_store.ledger import Ledger
+from infra.secret_store.purges import SecretPurges
+from infra.secret_store.quarantine import Quarantine
+from infra.secret_store.reader import SecretReader
+from infra.secret_store.restore_guard import RestoreGuard
+from infra.secret_store.rotation_values import RotationValues
+from infra.secret_store.serving import ServingGate
+from infra.secret_store.settlement import Settlement
 from infra.settings import WorkerSettings
 from infra.telemetry import configure_logging
 from infra.temporal.client import TemporalConnection
@@ -48,15 +64,31 @@ from workflows.cluster.suspend import SuspendCluster
 from workflows.operation.abandon import AbandonOperation
 from workflows.operation.reconcile import ReconcileOperations
 from workflows.schedules import SCHEDULES
+from workflows.secret.purge import PurgeSecret, PurgeSecrets
+from workflows.secret.rotate import RotateSecret, RotateSecrets
+from workflows.secret.upkeep import (
+    CrossCheckSecretReads,
+    QuarantineSecretOrphans,
+    SettleSecretVersions,
+)
+from workflows.workspace.prepare_secret_space import PrepareSecretSpace
 
 WORKFLOWS = (
     AbandonOperation,
     CreateCluster,
+    CrossCheckSecretReads,
     DeleteCluster,
+    PrepareSecretSpace,
+    PurgeSecret,
+    PurgeSecrets,
+    QuarantineSecretOrphans,
     ReconcileOperations,
     RenewCertificates,
     RenewClusterCertificates,
     ResumeCluster,
+    RotateSecret,
+    RotateSecrets,
+    SettleSecretVersions,
     SuspendCluster,
 )
 
@@ -80,6 +112,9 @@ _CONTROL_PLACES = 500
 _PLACES_BESIDE_THE_SLOTS = 4
 _RETRY_SECONDS = 1.0
 
+# How often the secret store is compared with what a restored backup could not know.
+_GUARD_SECONDS = 60.0
+
 Found = TypeVar("Found")
 
 log = structlog.get_logger(__name__)
@@ -99,13 +134,16 @@ class WorkerProcess:
         self._database = Database(settings.database, DatabaseRole.WORKER)
         self._sweeper = Database(settings.database, DatabaseRole.SWEEPER)
         self._steps = StepRecords(settings.database)
-        self._temporal = TemporalConnection(settings.temporal)
+        self._temporal = TemporalConnection(settings.temporal, settings.openbao, WORKER)
         self._openbao = OpenBao(settings.openbao)
         self._outbox = Outbox(self._database, self._sweeper, self._temporal)
+        ledger_file = settings.secret_store.ledger_file
+        self._ledger = None if ledger_file is None else Ledger(ledger_file)
         self._threads: list[ThreadPoolExecutor] = []
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop` is set; waits for what is not up yet."""
+        guarding = asyncio.create_task(self._keep_guarding())
         client = await _unless_set(stop, _when_available(self._temporal.client))
         if client is not None:
             async with AsyncExitStack() as running:
@@ -116,6 +154,7 @@ class WorkerProcess:
                 await _unless_set(stop, self._keep_announcing(client))
                 # Side by side: one after the other each would take its full time to drain.
                 await asyncio.gather(*(worker.shutdown() for worker in workers))
+        guarding.cancel()
         await self.close()
 
     async def close(self) -> None:
@@ -123,14 +162,17 @@ class WorkerProcess:
         for threads in self._threads:
             threads.shutdown(wait=False)
         self._openbao.close()
+        self._temporal.close()
         await self._steps.close()
         await self._database.close()
         await self._sweeper.close()
 
     def workers(self, client: Client) -> list[Worker]:
         """Build the workers of the control queue and of this host's queue."""
-        control = OpenBaoActivities(self._openbao)
-        records = RecordActivities(ClusterRecords(self._database), self._outbox)
+        openbao = OpenBaoActivities(self._openbao)
+        records = RecordActivities(
+            OperationRecords(self._database), ClusterRecords(self._database), self._outbox
+        )
         sweeps = SweepActivities(self._outbox, Sweeps(self._database, self._sweeper))
         workers = [
             self._worker(
@@ -138,7 +180,13 @@ class WorkerProcess:
                 CONTROL_TASK_QUEUE,
                 _CONTROL_PLACES,
                 workflows=WORKFLOWS,
-                activities=[*_activities(control), *_activities(records), *_activities(sweeps)],
+                activities=[
+                    *_activities(openbao),
+                    *_activities(records),
+                    *_activities(self._secret_rotation()),
+                    *_activities(self._secret_upkeep()),
+                    *_activities(sweeps),
+                ],
             )
         ]
         if self._settings.control_planes is not None:
@@ -155,6 +203,38 @@ class WorkerProcess:
                 )
             )
         return workers
+
+    def _secret_rotation(self) -> SecretRotationActivities:
+        values = self._openbao.values
+        gate = ServingGate(self._openbao.marker, self._settings.openbao.restored_at_file)
+        reader = SecretReader(self._database, values, gate)
+        targets = rotators(
+            self._database, self._openbao, RotationValues(reader), self._settings.outbound
+        )
+        return SecretRotationActivities(RotationRecords(self._database), reader, values, targets)
+
+    def _secret_upkeep(self) -> SecretUpkeepActivities:
+        devices = self._settings.secret_store.audit_log_dirs
+        return SecretUpkeepActivities(
+            Settlement(self._database, self._sweeper, self._openbao),
+            Quarantine(self._database, self._sweeper, self._openbao),
+            SecretPurges(self._database, self._sweeper, self._openbao.values, self._ledger),
+            CrossCheck(self._database, self._sweeper, devices),
+            self._outbox,
+        )
+
+    async def _keep_guarding(self) -> None:
+        """Look for restored backups at the start and then every minute, where the ledger is."""
+        if self._ledger is None:
+            log.warning("no ledger of purges is kept here: SECRET_STORE__LEDGER_FILE is not set")
+            return
+        restored_at_file = self._settings.openbao.restored_at_file
+        guard = RestoreGuard(
+            self._database, self._sweeper, self._openbao, self._ledger, restored_at_file
+        )
+        while True:
+            await _when_available(guard.check)
+            await asyncio.sleep(_GUARD_SECONDS)
 
     async def _keep_announcing(self, client: Client) -> None:
         while True:
@@ -243,6 +323,7 @@ async def _unless_set(stop: asyncio.Event, work: Coroutine[Any, Any, Found]) -> 
 
 
 async def _main() -> None:
+    forbid_core_dumps()
     settings = WorkerSettings()
     configure_logging(settings.log.level)
     stop = asyncio.Event()

@@ -27,6 +27,11 @@ class OpenBaoActivities:
         """Make the namespace of the cluster's workspace, where its secrets and authorities are."""
         self._openbao.ensure_secret_space(cluster.workspace_id)
 
+    @activity.defn(name="prepare_secret_space", no_thread_cancel_exception=True)
+    def prepare_secret_space(self, workspace_id: str) -> None:
+        """Make the workspace's namespace before anything asks for a cluster there."""
+        self._openbao.ensure_secret_space(workspace_id)
+
     @activity.defn(name="ensure_authorities", no_thread_cancel_exception=True)
     def ensure_authorities(self, cluster: HostedControlPlane) -> None:
         """Make the cluster's roots, which never leave OpenBao, and the cluster's own keys."""

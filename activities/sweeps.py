@@ -17,6 +17,7 @@ class Swept:
     """What one pass did."""
 
     renewals_started: int = 0
+    rotations_started: int = 0
     keys_forgotten: int = 0
 
 
@@ -44,3 +45,11 @@ class SweepActivities:
         for operation in due:
             await self._outbox.start(operation)
         return Swept(renewals_started=len(due))
+
+    @activity.defn
+    async def start_due_rotations(self) -> Swept:
+        """Plan and start a rotation of each secret whose turn has come."""
+        due = await self._sweeps.plan_due_rotations()
+        for operation in due:
+            await self._outbox.start(operation)
+        return Swept(rotations_started=len(due))

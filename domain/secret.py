@@ -128,10 +128,19 @@ class SecretValue:
         """Read a value as it travels in JSON.
 
         Raises:
-            BulkheadError: INVALID_ARGUMENT when it is not base64, empty or too long.
+            BulkheadError: INVALID_ARGUMENT when it is not base64, no text, empty or too long.
         """
         if encoding is ValueEncoding.UTF8:
-            return cls(text.encode(), encoding)
+            try:
+                return cls(text.encode(), encoding)
+            except UnicodeEncodeError:
+                # The error holds the whole text.
+                raise BulkheadError(
+                    Reason.INVALID_ARGUMENT,
+                    "This holds half of a surrogate pair, which is no text; send bytes as base64.",
+                    path=("body", "value"),
+                    status=400,
+                ) from None
         try:
             return cls(base64.b64decode(text, validate=True), encoding)
         except (binascii.Error, ValueError):
@@ -141,6 +150,14 @@ class SecretValue:
                 path=("body", "value"),
                 status=400,
             ) from None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SecretPlace:
+    """Which secret is meant: what workflows of a secret that are no operations are given."""
+
+    workspace_id: str
+    secret_id: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,6 +6,13 @@ from typing import Any
 
 from workflows.cluster.renew_certificates import RenewClusterCertificates
 from workflows.operation.reconcile import ReconcileOperations
+from workflows.secret.purge import PurgeSecrets
+from workflows.secret.rotate import RotateSecrets
+from workflows.secret.upkeep import (
+    CrossCheckSecretReads,
+    QuarantineSecretOrphans,
+    SettleSecretVersions,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,5 +46,40 @@ SCHEDULES = (
         RenewClusterCertificates,
         every=timedelta(minutes=15),
         jitter=timedelta(minutes=1),
+    ),
+    # Rotations have windows of minutes at the least.
+    ScheduledWorkflow(
+        "rotate-secrets",
+        RotateSecrets,
+        every=timedelta(minutes=1),
+        jitter=timedelta(seconds=10),
+    ),
+    # Who begins to write a version finishes within seconds; this is for those who died.
+    ScheduledWorkflow(
+        "settle-secret-versions",
+        SettleSecretVersions,
+        every=timedelta(minutes=1),
+        jitter=timedelta(seconds=10),
+    ),
+    # A read past our audit log is known within this time.
+    ScheduledWorkflow(
+        "cross-check-secret-reads",
+        CrossCheckSecretReads,
+        every=timedelta(minutes=5),
+        jitter=timedelta(seconds=30),
+    ),
+    # A deleted secret can be restored for 30 days; what comes after may take an hour more.
+    ScheduledWorkflow(
+        "purge-secrets",
+        PurgeSecrets,
+        every=timedelta(hours=1),
+        jitter=timedelta(minutes=1),
+    ),
+    # Orphans are kept for a month, so that an hour does not matter.
+    ScheduledWorkflow(
+        "quarantine-secret-orphans",
+        QuarantineSecretOrphans,
+        every=timedelta(hours=1),
+        jitter=timedelta(minutes=5),
     ),
 )

@@ -7,14 +7,16 @@ from sqlalchemy import func, update
 from sqlmodel import col
 
 from domain.caller import Caller
+from domain.errors import BulkheadError, Reason
 from domain.identifiers import Prefix, new_id
-from domain.secret import CURRENT, SecretValue
+from domain.secret import CURRENT, SecretValue, VersionPlace
 from infra.database.engine import Database
 from infra.database.queries.secret import select_readable
 from infra.database.records.audit import add_audit_event
 from infra.database.records.secret import place_of
 from infra.database.tables import SecretReferenceRow, SecretVersionRow
 from infra.openbao.values import ValueStore
+from infra.secret_store.serving import ServingGate
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,9 +39,10 @@ class ReadValue:
 class SecretReader:
     """Reads values for activities."""
 
-    def __init__(self, database: Database, values: ValueStore) -> None:
+    def __init__(self, database: Database, values: ValueStore, gate: ServingGate) -> None:
         self._database = database
         self._values = values
+        self._gate = gate
 
     async def read(
         self,
@@ -65,6 +68,7 @@ class SecretReader:
         """
         audit_id = new_id(Prefix.AUDIT_EVENT)
         async with self._database.workspace(caller.workspace_id) as session:
+            await self._gate.require_serving(session)
             _, version = await select_readable(session, secret_id, selector)
             add_audit_event(
                 session,
@@ -92,3 +96,32 @@ class SecretReader:
                 )
         value = await asyncio.to_thread(self._values.read, place_of(version), audit_id)
         return ReadValue(version.id, version.number, value)
+
+    async def read_in_any_state(
+        self, caller: Caller, place: VersionPlace, *, operation_id: str
+    ) -> SecretValue | None:
+        """Return a value that a running operation works on, also of a version that is not shown.
+
+        The audit line with the operation's id is committed before. None: there is no value.
+
+        Raises:
+            BulkheadError: DEPENDENCY_UNAVAILABLE when it cannot be audited or read.
+        """
+        audit_id = new_id(Prefix.AUDIT_EVENT)
+        async with self._database.workspace(caller.workspace_id) as session:
+            await self._gate.require_serving(session)
+            add_audit_event(
+                session,
+                caller,
+                "secret_version.access",
+                "secret",
+                place.secret_id,
+                event_id=audit_id,
+                details={"version_id": place.version_id, "operation_id": operation_id},
+            )
+        try:
+            return await asyncio.to_thread(self._values.read, place, audit_id)
+        except BulkheadError as error:
+            if error.reason is Reason.NOT_FOUND:
+                return None
+            raise

@@ -7,14 +7,21 @@ delete nothing; run this with another PREFIX.
 """
 
 import asyncio
+import json
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
-from domain.names import workflow_id_of
-from domain.operation import OperationType
+from temporalio.client import WorkflowHandle
+
+from domain.names import purge_workflow_id_of, workflow_id_of
+from domain.operation import SecretOperation
+from infra.database.records.secret import begin_purging
+from infra.temporal.purge import start_purge
 from tests.durability import Fault, FaultInjector, Moment
-from tests.platform import Requested, running_platform
+from tests.histories import opened
+from tests.platform import Platform, Requested, running_platform
 from tests.servers import running_servers
 from tests.workflows.cluster.scenarios import (
     ClusterScenario,
@@ -24,7 +31,9 @@ from tests.workflows.cluster.scenarios import (
     Resuming,
     Suspending,
 )
+from tests.workflows.secret.scenarios import Draining
 
+KINDS = (Creating, Deleting, Suspending, Resuming, Renewing, Draining)
 HISTORIES = Path(__file__).parent / "histories"
 
 
@@ -33,17 +42,18 @@ async def record(prefix: str) -> None:
     with running_servers() as servers:
         injector = FaultInjector()
         async with running_platform(servers, injector) as platform:
-            for kind in (Creating, Deleting, Suspending, Resuming, Renewing):
-                scenario: ClusterScenario = kind(platform)
+            await _record_purge(platform, f"{prefix}-purge-succeeded")
+            for kind in KINDS:
+                scenario: ClusterScenario | Draining = kind(platform)
                 await _record(scenario, f"{prefix}-{scenario.facts.verb}-succeeded")
                 if not scenario.forward_only:
                     await _record_cancelled(scenario, injector, prefix)
 
 
 async def _record_cancelled(
-    scenario: ClusterScenario, injector: FaultInjector, prefix: str
+    scenario: ClusterScenario | Draining, injector: FaultInjector, prefix: str
 ) -> None:
-    asked: asyncio.Future[Requested] = asyncio.get_running_loop().create_future()
+    asked: asyncio.Future[Requested | SecretOperation] = asyncio.get_running_loop().create_future()
 
     async def cancel() -> None:
         await scenario.platform.cancel(await asked)
@@ -54,29 +64,48 @@ async def _record_cancelled(
 
 
 async def _record(
-    scenario: ClusterScenario, name: str, asked: asyncio.Future[Requested] | None = None
+    scenario: ClusterScenario | Draining,
+    name: str,
+    asked: asyncio.Future[Requested | SecretOperation] | None = None,
 ) -> None:
     operation_id = await scenario.request()
     assert scenario.requested is not None
     if asked is not None:
         asked.set_result(scenario.requested)
     await scenario.end_of(operation_id, 120)
-    operation_type: OperationType = scenario.operation_type
     handle = scenario.platform.client.get_workflow_handle(
-        workflow_id_of(operation_type, scenario.cluster.cluster_id, operation_id)
+        workflow_id_of(scenario.operation_type, scenario.owner_id, operation_id)
     )
     # The rows are written before the workflow closes.
     try:
         await handle.result()
     except Exception as error:  # noqa: BLE001 - a cancelled workflow raises, and that is its end
         sys.stderr.write(f"{name}: {error}\n")
+    await _keep(scenario.platform, handle, name)
+    await scenario.clean_up()
+
+
+async def _record_purge(platform: Platform, name: str) -> None:
+    scenario = Draining(platform)
+    secret_id, caller = await scenario.make(), await scenario.caller()
+    async with platform.api.workspace(caller.workspace_id) as session:
+        await begin_purging(session, secret_id)
+    await start_purge(platform.client, caller.workspace_id, secret_id)
+    handle = platform.client.get_workflow_handle(purge_workflow_id_of(secret_id))
+    await handle.result()
+    await _keep(platform, handle, name)
+    scenario.close()
+
+
+async def _keep(platform: Platform, handle: WorkflowHandle[Any, Any], name: str) -> None:
     path = HISTORIES / f"{name}.json"
     if not path.exists():
-        history = (await handle.fetch_history()).to_json()
+        # The key that opens it is gone with the servers of this run.
+        found = await opened(await handle.fetch_history(), platform.connection.codec)
+        history = json.dumps(found, indent=2)
         # Which machine recorded it is nobody's business.
         path.write_text(re.sub(r'"identity": *"\d+@[^"]*"', '"identity": "worker"', history))
         sys.stderr.write(f"{path.name}\n")
-    await scenario.clean_up()
 
 
 if __name__ == "__main__":

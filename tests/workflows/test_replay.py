@@ -17,9 +17,17 @@ HISTORIES = {
 MOST_EVENTS = 150
 
 
-def test_there_are_histories_of_every_operation() -> None:
+def test_there_are_histories_of_every_operation_and_of_purges() -> None:
     verbs = {path.stem.split("-", 1)[1].rsplit("-", 1)[0] for path in HISTORIES}
-    assert verbs == {"create", "delete", "suspend", "resume", "renew-certificates"}
+    assert verbs == {
+        "create",
+        "delete",
+        "suspend",
+        "resume",
+        "renew-certificates",
+        "rotate",
+        "purge",
+    }
 
 
 @pytest.mark.parametrize("path", HISTORIES, ids=lambda path: path.stem)

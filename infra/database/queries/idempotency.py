@@ -1,4 +1,8 @@
-"""Idempotency keys: reserved before the effect, answered after it, in one transaction."""
+"""Idempotency keys: reserved before the effect, answered after it.
+
+In one transaction; but for what is stored elsewhere too, where the key is bound to what it stands
+for in the first transaction, and answered in the last.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -18,11 +22,22 @@ _UNANSWERED = 0
 
 @dataclass(frozen=True, slots=True)
 class StoredAnswer:
-    """What a key was answered with, and for which request."""
+    """What a key was answered with, and for which request.
+
+    Attributes:
+        fingerprint: of the request.
+        status: of the answer; 0 while there is none.
+        answer: its body; while there is none, what `bind_key` stored.
+    """
 
     fingerprint: bytes
     status: int
     answer: dict[str, Any]
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether the request was done to its end."""
+        return self.status != _UNANSWERED
 
 
 async def reserve_key(
@@ -66,3 +81,17 @@ async def answer_key(session: AsyncSession, key: str, status: int, answer: dict[
         .where(col(IdempotencyKeyRow.key) == key)
         .values(status=status, answer=answer)
     )
+
+
+async def bind_key(session: AsyncSession, key: str, subject: dict[str, Any]) -> None:
+    """Store what a key stands for that is not answered in this transaction: ids, nothing else."""
+    await answer_key(session, key, _UNANSWERED, subject)
+
+
+async def find_answer(session: AsyncSession, key: str) -> StoredAnswer | None:
+    """Read what a key was answered with, and keep others from answering it meanwhile."""
+    query = select(IdempotencyKeyRow).where(IdempotencyKeyRow.key == key).with_for_update()
+    row = (await session.exec(query)).one_or_none()
+    if row is None or row.status == _UNANSWERED:
+        return None
+    return StoredAnswer(row.fingerprint, row.status, row.answer)

@@ -1,9 +1,20 @@
 """Secrets, their versions, and who uses them, as the caller's workspace sees them."""
 
 from dataclasses import dataclass
-from typing import Final
+from enum import Enum, auto
+from typing import Final, TypeVarTuple
 
-from sqlalchemy import ColumnElement, Integer, and_, false, func, select
+from sqlalchemy import (
+    ColumnElement,
+    Integer,
+    Select,
+    Text,
+    and_,
+    bindparam,
+    false,
+    func,
+    select,
+)
 from sqlalchemy import case as sql_case
 from sqlmodel import col
 from sqlmodel import select as select_rows
@@ -18,7 +29,13 @@ from domain.secret import (
     VersionState,
     is_alias,
 )
-from infra.database.tables import SecretReferenceRow, SecretRow, SecretVersionRow
+from infra.database.tables import (
+    SecretReferenceRow,
+    SecretRow,
+    SecretVersionRow,
+)
+
+_Columns = TypeVarTuple("_Columns")
 
 # What the contract shows; the others exist for the platform only.
 _SHOWN: Final = (SecretState.ACTIVE, SecretState.SOFT_DELETED)
@@ -32,6 +49,24 @@ def is_shown() -> ColumnElement[bool]:
 def is_visible_version() -> ColumnElement[bool]:
     """Return the condition that a version can be seen through the API."""
     return col(SecretVersionRow.state).in_(VISIBLE_VERSION_STATES)
+
+
+class VersionSelection(Enum):
+    """In which way a version is named."""
+
+    ID = auto()
+    LATEST = auto()
+    ALIAS = auto()
+    NONE = auto()
+
+    @classmethod
+    def of(cls, selector: str) -> "VersionSelection":
+        """Return how a selector names a version."""
+        if is_id(Prefix.SECRET_VERSION, selector):
+            return cls.ID
+        if selector == LATEST:
+            return cls.LATEST
+        return cls.ALIAS if is_alias(selector) else cls.NONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +125,7 @@ async def count_versions(session: AsyncSession, secret_ids: list[str]) -> dict[s
     )
     return {
         secret_id: VersionCounts(total, active)
-        for secret_id, total, active in (await session.execute(query)).tuples()
+        for secret_id, total, active in (await session.execute(query))
     }
 
 
@@ -106,35 +141,13 @@ async def select_readable(
         BulkheadError: NOT_FOUND; FAILED_PRECONDITION, 409 for a disabled version and 410 for a
             destroyed one.
     """
-    query = (
-        select(SecretRow, SecretVersionRow)
-        .outerjoin(
-            SecretVersionRow,
-            and_(
-                col(SecretVersionRow.workspace_id) == col(SecretRow.workspace_id),
-                col(SecretVersionRow.secret_id) == col(SecretRow.id),
-                is_visible_version(),
-                _is_selected(selector),
-            ),
-        )
-        .where(
-            col(SecretRow.id) == secret_id,
-            col(SecretRow.state) == SecretState.ACTIVE,
-            func.coalesce(col(SecretRow.expires_at) > func.now(), True),
-        )
-        .order_by(col(SecretVersionRow.number).desc())
-        .limit(1)
-    )
-    found = (await session.execute(query)).tuples().first()
+    query = readable_versions(select(SecretRow, SecretVersionRow), VersionSelection.of(selector))
+    found = (await session.execute(query, _named(secret_id, selector))).first()
     if found is None:
-        raise BulkheadError(
-            Reason.NOT_FOUND,
-            "There is no such secret in this workspace, or it was deleted or has expired.",
-            path=("path", "id"),
-        )
+        raise no_readable_secret()
     secret, version = found
     # An outer join finds no version where the types say there is one.
-    _check_readable(version)
+    check_readable(*((None, None) if version is None else (version.number, version.state)))
     return secret, version
 
 
@@ -151,36 +164,83 @@ async def references_of(session: AsyncSession, secret_id: str) -> list[SecretRef
     return list(await session.exec(query))
 
 
-def _is_selected(selector: str) -> ColumnElement[bool]:
-    if is_id(Prefix.SECRET_VERSION, selector):
-        return col(SecretVersionRow.id) == selector
-    if selector == LATEST:
-        # The highest comes first, and one row is taken.
-        return col(SecretVersionRow.number) > 0
-    if not is_alias(selector):
-        return false()
-    number = func.jsonb_extract_path_text(col(SecretRow.aliases), selector).cast(Integer)
-    return col(SecretVersionRow.number) == number
+def _named(secret_id: str, selector: str) -> dict[str, str]:
+    return {"secret": secret_id, "selector": selector}
 
 
-def _check_readable(version: SecretVersionRow | None) -> None:
-    if version is None:
+def readable_versions(query: Select[*_Columns], selection: VersionSelection) -> Select[*_Columns]:
+    """Return the query for one row: a secret that may be read, and the version that is named.
+
+    Its parameters are `secret` and `selector`. Without such a version its columns are NULL.
+    """
+    return (
+        query.select_from(SecretRow)
+        .outerjoin(
+            SecretVersionRow,
+            and_(
+                col(SecretVersionRow.workspace_id) == col(SecretRow.workspace_id),
+                col(SecretVersionRow.secret_id) == col(SecretRow.id),
+                is_visible_version(),
+                _is_selected(selection),
+            ),
+        )
+        .where(
+            col(SecretRow.id) == bindparam("secret"),
+            col(SecretRow.state) == SecretState.ACTIVE,
+            func.coalesce(col(SecretRow.expires_at) > func.now(), True),
+        )
+        .order_by(col(SecretVersionRow.number).desc())
+        .limit(1)
+    )
+
+
+def no_readable_secret() -> BulkheadError:
+    """Return the failure for a secret that is unknown, deleted or expired."""
+    return BulkheadError(
+        Reason.NOT_FOUND,
+        "There is no such secret in this workspace, or it was deleted or has expired.",
+        path=("path", "id"),
+    )
+
+
+def _is_selected(selection: VersionSelection) -> ColumnElement[bool]:
+    selector = bindparam("selector", type_=Text)
+    match selection:
+        case VersionSelection.ID:
+            return col(SecretVersionRow.id) == selector
+        case VersionSelection.LATEST:
+            # The highest comes first, and one row is taken.
+            return col(SecretVersionRow.number) > 0
+        case VersionSelection.ALIAS:
+            number = func.jsonb_extract_path_text(col(SecretRow.aliases), selector)
+            return col(SecretVersionRow.number) == number.cast(Integer)
+        case VersionSelection.NONE:
+            return false()
+
+
+def check_readable(number: int | None, state: VersionState | None) -> None:
+    """Return when the value of a version may be read.
+
+    Raises:
+        BulkheadError: as `select_readable`.
+    """
+    if number is None:
         raise BulkheadError(
             Reason.NOT_FOUND,
             "The secret has no such version and no such alias.",
             path=("path", "vid"),
         )
-    if version.state is VersionState.DISABLED:
+    if state is VersionState.DISABLED:
         raise BulkheadError(
             Reason.FAILED_PRECONDITION,
-            f"Version {version.number} is disabled; enable it, or read another one.",
+            f"Version {number} is disabled; enable it, or read another one.",
             path=("path", "vid"),
             metadata={"state": "disabled"},
         )
-    if version.state is not VersionState.ENABLED:
+    if state is not VersionState.ENABLED:
         raise BulkheadError(
             Reason.FAILED_PRECONDITION,
-            f"Version {version.number} was destroyed; its value is gone for good.",
+            f"Version {number} was destroyed; its value is gone for good.",
             path=("path", "vid"),
             metadata={"state": "destroyed"},
             status=410,

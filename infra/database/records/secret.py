@@ -4,6 +4,7 @@ Whoever changes a version holds the row lock of its secret, so that aliases and 
 change is conditional on the state it leaves: repeated, it finds nothing to do.
 """
 
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 
@@ -32,16 +33,19 @@ SETTLED_AFTER: Final = timedelta(minutes=2)
 
 _ALLOCATE = text(
     "UPDATE secrets SET last_version_number = last_version_number + 1, updated_at = now()"
-    " WHERE id = :secret RETURNING last_version_number"
+    " WHERE id = :secret RETURNING last_version_number, kind, state"
 )
-# One statement: the version, and with the first one the secret and its alias.
+# One statement: the version, and with the first one the secret and its alias. The secret's lock
+# comes first, as everywhere; what a purge has counted, or will count, is not shown any more.
 _COMPLETE = text("""
-WITH done AS (
-    UPDATE secret_versions SET state = 'enabled', version = version + 1, updated_at = now()
-    WHERE id = :version AND state = 'writing'
-        -- What a purge has counted by now, or will count, must not be shown by then.
-        AND EXISTS (SELECT FROM secrets s WHERE s.id = secret_id AND s.state <> 'purging')
-    RETURNING secret_id, number
+WITH held AS (
+    SELECT s.id FROM secrets s
+    JOIN secret_versions v ON v.workspace_id = s.workspace_id AND v.secret_id = s.id
+    WHERE v.id = :version AND s.state <> 'purging' FOR NO KEY UPDATE OF s
+), done AS (
+    UPDATE secret_versions v SET state = 'enabled', version = v.version + 1, updated_at = now()
+    FROM held WHERE v.id = :version AND v.secret_id = held.id AND v.state = 'writing'
+    RETURNING v.*
 ), changed AS (
     UPDATE secrets s SET version = s.version + 1, updated_at = now(),
         state = CASE s.state WHEN 'creating' THEN 'active' ELSE s.state END,
@@ -49,7 +53,7 @@ WITH done AS (
             THEN jsonb_set(s.aliases, '{current}', to_jsonb(done.number)) ELSE s.aliases END
     FROM done WHERE s.id = done.secret_id RETURNING s.id
 )
-SELECT count(*) FROM changed
+SELECT * FROM done
 """)
 
 
@@ -110,18 +114,42 @@ def name_is_taken() -> BulkheadError:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Allocated:
+    """The number of the next version, and what the secret that has it is like."""
+
+    number: int
+    kind: SecretKind
+    state: SecretState
+
+
+async def allocate_number(session: AsyncSession, secret_id: str) -> Allocated | None:
+    """Take the number of the next version, and the secret's row lock; None: there is no secret."""
+    found = (await session.execute(_ALLOCATE, {"secret": secret_id})).first()
+    if found is None:
+        return None
+    return Allocated(found.last_version_number, SecretKind(found.kind), SecretState(found.state))
+
+
 async def begin_version(
     session: AsyncSession,
     rows: NewRows,
     workspace_id: str,
     secret_id: str,
     *,
+    number: int | None = None,
     state: VersionState = VersionState.WRITING,
     comment: str | None = None,
     operation_id: str | None = None,
 ) -> SecretVersionRow:
-    """Write the intent of one more version, with the next number; unseen until it is completed."""
-    number = (await session.execute(_ALLOCATE, {"secret": secret_id})).scalar_one()
+    """Write the intent of one more version; unseen until it is completed.
+
+    Without a `number`, that `allocate_number` gave in this transaction, it gets the next one.
+    """
+    if number is None:
+        allocated = await allocate_number(session, secret_id)
+        assert allocated is not None  # noqa: S101 - the caller has seen the secret
+        number = allocated.number
     version = _new_version(workspace_id, secret_id, number, state)
     version.comment = comment
     version.operation_id = operation_id
@@ -136,8 +164,13 @@ async def complete_version(session: AsyncSession, place: VersionPlace) -> Secret
     Raises:
         BulkheadError: ABORTED when it was given up, or went with its secret, in the meantime.
     """
-    await session.execute(_COMPLETE, {"version": place.version_id})
-    version = await read_version(session, place)
+    completed = select(SecretVersionRow).from_statement(_COMPLETE)
+    parameters = {"version": place.version_id}
+    version: SecretVersionRow | None = (
+        await session.execute(completed, parameters, execution_options={"populate_existing": True})
+    ).scalar_one_or_none()
+    if version is None:
+        version = await read_version(session, place)
     if version is None or version.state in {VersionState.WRITING, VersionState.ABANDONED}:
         raise BulkheadError(
             Reason.ABORTED,

@@ -46,6 +46,10 @@ class ClusterScenario(ABC):
         assert self.requested is not None
         return self.requested.cluster
 
+    @property
+    def owner_id(self) -> str:
+        return self.cluster.cluster_id
+
     async def cancel(self, operation_id: str) -> None:
         assert self.requested is not None
         assert self.requested.operation_id == operation_id

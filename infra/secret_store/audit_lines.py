@@ -1,0 +1,105 @@
+"""Reads of values as OpenBao's own audit logs have them, a batch at a time."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+from domain.identifiers import Prefix, is_id
+from domain.secret import VersionPlace
+from infra.openbao.policies import AUDIT_ID_HEADER, SECRETS_MOUNT
+
+_BATCH_BYTES: Final = 8 * 1024 * 1024
+_VALUES: Final = f"{SECRETS_MOUNT}/data/"
+_NAMESPACE: Final = "ws-"
+
+# Most lines are of other requests, and are not worth parsing.
+_NEEDLES: Final = (f'"path":"{_VALUES}'.encode(), b'"type":"response"')
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ValueRead:
+    """One answer that held a value, or a token that stands for one.
+
+    Attributes:
+        request_id: OpenBao's own.
+        place: the version.
+        audit_id: what the request carried; None when that was nothing, or more than one.
+        read_at: on OpenBao's clock.
+    """
+
+    request_id: str
+    place: VersionPlace
+    audit_id: str | None
+    read_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A part of a log: what was read, and where the next part begins."""
+
+    reads: list[ValueRead]
+    next_bytes: int
+    is_last: bool
+
+
+def log_id_of(log: Path) -> str | None:
+    """Return what a log is known by whatever its name becomes; None while it has no line."""
+    with log.open("rb") as file:
+        first = file.readline()
+    if not first.endswith(b"\n"):
+        return None
+    # The first line has a time to the nanosecond. A copy in the same folder is the same log.
+    return hashlib.sha256(log.parent.name.encode() + b"\0" + first).hexdigest()
+
+
+def read_batch(log: Path, from_bytes: int) -> Batch:
+    """Return the reads of values in the whole lines that follow a position."""
+    with log.open("rb") as file:
+        file.seek(from_bytes)
+        data = file.read(_BATCH_BYTES)
+    whole = data[: data.rfind(b"\n") + 1]
+    reads = [
+        read
+        for line in whole.splitlines()
+        if all(needle in line for needle in _NEEDLES)
+        and (read := _value_read(json.loads(line))) is not None
+    ]
+    return Batch(reads, from_bytes + len(whole), is_last=len(data) < _BATCH_BYTES or not whole)
+
+
+def _value_read(line: dict[str, Any]) -> ValueRead | None:
+    request, response = line["request"], line.get("response") or {}
+    namespace = str(request.get("namespace", {}).get("path", "")).rstrip("/")
+    shows = (response.get("data") or {}).get("data") or response.get("wrap_info")
+    if request.get("operation") != "read" or "error" in line or not shows:
+        return None
+    place = _place(namespace, str(request["path"]))
+    if place is None:
+        return None
+    carried = (request.get("headers") or {}).get(AUDIT_ID_HEADER.lower()) or []
+    return ValueRead(
+        request_id=str(request["id"]),
+        place=place,
+        audit_id=str(carried[0]) if len(carried) == 1 else None,
+        read_at=datetime.fromisoformat(str(line["time"])),
+    )
+
+
+def _place(namespace: str, path: str) -> VersionPlace | None:
+    if not namespace.startswith(_NAMESPACE):
+        return None
+    secret, _, version = path.removeprefix(_VALUES).partition("/")
+    place = VersionPlace(
+        workspace_id=f"{Prefix.WORKSPACE}_{namespace.removeprefix(_NAMESPACE)}",
+        secret_id=f"{Prefix.SECRET}_{secret}",
+        version_id=f"{Prefix.SECRET_VERSION}_{version}",
+    )
+    is_ours = (
+        is_id(Prefix.WORKSPACE, place.workspace_id)
+        and is_id(Prefix.SECRET, place.secret_id)
+        and is_id(Prefix.SECRET_VERSION, place.version_id)
+    )
+    return place if is_ours else None

@@ -1,0 +1,148 @@
+"""A purge removes everything and proves it; a restore that comes first leaves nothing to do."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from domain.caller import Caller
+from domain.errors import BulkheadError, Reason
+from domain.secret import SecretState, VersionState
+from infra.database.records.new_rows import NewRows
+from infra.database.records.secret import begin_purging, begin_version, restore
+from infra.openbao.values import Presence
+from infra.secret_store.purges import SecretPurges
+from tests.infra.secret_store.world import Secret, World
+
+RACES = 25
+
+
+def fall_due(world: World, secret: Secret) -> None:
+    world.overwrite_states(
+        "UPDATE secrets SET purge_at = now() - interval '1 second' WHERE id = %s",
+        secret.place.secret_id,
+    )
+
+
+async def test_a_purged_secret_leaves_a_tombstone_with_evidence_and_nothing_else(
+    world: World, caller: Caller
+) -> None:
+    secret = await world.new_secret(caller, versions=3)
+    await world.destroy(secret, list(secret.values)[1])
+    await world.purge(secret)
+    assert await world.row(secret) is None
+    assert await world.versions(secret) == []
+    for version_id in secret.values:
+        assert await world.look(secret, version_id) is Presence.ABSENT
+    ((version_ids, evidence),) = world.administrator.execute(
+        "SELECT version_ids, evidence FROM secret_tombstones WHERE secret_id = %s",
+        (secret.place.secret_id,),
+    ).fetchall()
+    assert version_ids == list(secret.values)
+    assert {proof["read_back"] for proof in evidence["versions"].values()} == {404}
+    assert len(await world.events(caller.workspace_id, "secret.purge")) == 1
+    await world.purges.purge_values(secret.place)
+    await world.purges.record(secret.place)
+    assert len(await world.events(caller.workspace_id, "secret.purge")) == 1
+
+
+async def test_a_secret_that_is_not_being_purged_is_not_touched_whoever_asks(
+    world: World, caller: Caller
+) -> None:
+    secret = await world.new_secret(caller)
+    for attempt in (world.purges.purge_values, world.purges.record):
+        with pytest.raises(BulkheadError) as refused:
+            await attempt(secret.place)
+        assert refused.value.reason is Reason.FAILED_PRECONDITION
+    assert await world.violations(secret) == []
+
+
+async def test_what_has_expired_is_deleted_and_what_is_due_is_purged(
+    world: World, caller: Caller
+) -> None:
+    expired, due, kept = [await world.new_secret(caller) for _ in range(3)]
+    world.overwrite_states(
+        "UPDATE secrets SET expires_at = now() - interval '1 second' WHERE id = %s",
+        expired.place.secret_id,
+    )
+    await world.soft_delete(due)
+    fall_due(world, due)
+    purging = await world.purges.begin_due()
+    states = []
+    for secret in (expired, due, kept):
+        row = await world.row(secret)
+        assert row is not None
+        states.append(row.state)
+    assert states == [SecretState.SOFT_DELETED, SecretState.PURGING, SecretState.ACTIVE]
+    assert due.place in purging
+    await world.purges.purge_values(due.place)
+    await world.purges.record(due.place)
+    assert await world.purges.overdue() == 0
+
+
+async def test_a_purge_that_is_a_day_late_is_counted(world: World, caller: Caller) -> None:
+    secret = await world.new_secret(caller)
+    await world.soft_delete(secret)
+    world.overwrite_states(
+        "UPDATE secrets SET purge_at = now() - interval '25 hours' WHERE id = %s",
+        secret.place.secret_id,
+    )
+    assert await world.purges.overdue() == 1
+    await world.purge(secret)
+    assert await world.purges.overdue() == 0
+
+
+async def test_a_restore_and_a_purge_that_race_leave_one_winner(
+    world: World, caller: Caller
+) -> None:
+    async def take_back(secret: Secret) -> bool:
+        async with world.api.workspace(secret.place.workspace_id) as session:
+            return await restore(session, secret.place.secret_id)
+
+    async def purge_now(secret: Secret) -> bool:
+        async with world.api.workspace(secret.place.workspace_id) as session:
+            row = await world.hold(session, secret)
+            if row.state is not SecretState.SOFT_DELETED:
+                return False
+            return await begin_purging(session, secret.place.secret_id)
+
+    winners = set()
+    for race in range(RACES):
+        secret = await world.new_secret(caller)
+        await world.soft_delete(secret)
+        order = [take_back(secret), purge_now(secret)]
+        results = await asyncio.gather(*(order if race % 2 else reversed(order)))
+        restored, purged = results if race % 2 else reversed(results)
+        assert restored is not purged
+        winners.add(restored)
+        if purged:
+            await world.purges.purge_values(secret.place)
+            await world.purges.record(secret.place)
+            assert await world.row(secret) is None
+        else:
+            assert secret.place not in await world.purges.begin_due()
+        assert await world.violations(secret) == []
+    assert winners == {True, False}
+
+
+async def test_a_purge_waits_for_who_may_still_be_writing(world: World, caller: Caller) -> None:
+    secret = await world.new_secret(caller)
+    async with world.database.workspace(caller.workspace_id) as session:
+        await begin_version(session, NewRows(), caller.workspace_id, secret.place.secret_id)
+        await begin_purging(session, secret.place.secret_id)
+    patient = SecretPurges(
+        world.database,
+        world.sweeper,
+        world.values,
+        world.ledger,
+        settled_after=timedelta(minutes=2),
+    )
+    for attempt in (patient.purge_values, patient.record):
+        with pytest.raises(BulkheadError) as waits:
+            await attempt(secret.place)
+        assert waits.value.reason is Reason.DEPENDENCY_UNAVAILABLE
+    versions = await world.versions(secret)
+    assert versions[-1].state is VersionState.WRITING
+    await world.purges.purge_values(secret.place)
+    await world.purges.record(secret.place)
+    assert await world.row(secret) is None

@@ -1,0 +1,324 @@
+"""After a restore nothing is served until what was purged is gone again."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from domain.caller import system_caller
+from domain.errors import BulkheadError, Reason
+from domain.secret import VersionState
+from infra.database.bootstrap import bootstrap
+from infra.openbao.operator import Operator
+from infra.openbao.policies import OPERATOR
+from infra.openbao.restore_marker import RestoreMarker
+from infra.openbao.signing import ApiOpenBao
+from infra.openbao.values import Presence
+from infra.secret_store.reader import SecretReader
+from infra.secret_store.serving import ServingGate
+from tests.infra.openbao.own_server import OpenBaoServer, own_server
+from tests.infra.secret_store.faults import Crash
+from tests.infra.secret_store.world import Secret, World
+from tests.servers import Servers
+
+DATABASE = "bulkhead_restore_tests"
+BACKUP = "bulkhead_restore_tests_backup"
+PORT = 18420
+RESTORED_WITHIN_SECONDS = 30.0
+MOVES = 20
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenBaoServer]:
+    with own_server(tmp_path_factory.mktemp("openbao"), PORT) as found:
+        found.start()
+        yield found
+
+
+class Restorable:
+    """A world of its own that can be saved and put back, and the API's gate to it."""
+
+    def __init__(self, servers: Servers, server: OpenBaoServer, directory: Path) -> None:
+        self._servers, self._server, self._directory = servers, server, directory
+        self._settings = servers.database.model_copy(update={"name": DATABASE})
+        self._operator = Operator(server.settings(OPERATOR))
+        self._api = ApiOpenBao(server.settings("api"))
+        self._open = contextlib.ExitStack()
+        self.world = self._new_world()
+
+    def _new_world(self) -> World:
+        administrator = self._open.enter_context(self._servers.administrator(DATABASE))
+        return World(
+            self._settings, self._server.settings("worker"), self._directory, administrator
+        )
+
+    async def is_served(self) -> bool:
+        """Ask as an API process does that has just started."""
+        gate = ServingGate(self._api.marker, self.world.restored_at_file)
+        try:
+            async with self.world.api.transaction() as session:
+                await gate.require_serving(session)
+        except BulkheadError as error:
+            return error.reason is not Reason.DEPENDENCY_UNAVAILABLE
+        return True
+
+    def save_openbao(self) -> Callable[[], None]:
+        file = self._directory / "snapshot"
+        file.touch()
+        self._operator.save_snapshot(file)
+
+        def put_back() -> None:
+            self._operator.restore_snapshot(file)
+            deadline = time.monotonic() + RESTORED_WITHIN_SECONDS
+            while not self._answers():
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+
+        return put_back
+
+    def _answers(self) -> bool:
+        try:
+            self.world.openbao.marker.read()
+        except BulkheadError:
+            return False
+        return True
+
+    async def save_database(self) -> None:
+        await self._copy(DATABASE, BACKUP)
+
+    async def put_database_back(self) -> None:
+        await self._copy(BACKUP, DATABASE)
+
+    async def _copy(self, source: str, target: str) -> None:
+        await self.close()
+        with self._servers.administrator("postgres") as administrator:
+            administrator.execute(f"DROP DATABASE IF EXISTS {target} WITH (FORCE)")
+            administrator.execute(f"CREATE DATABASE {target} TEMPLATE {source}")
+        self.world = self._new_world()
+
+    async def close(self) -> None:
+        await self.world.close()
+        self._open.close()
+
+
+@pytest_asyncio.fixture
+async def restorable(
+    servers: Servers, server: OpenBaoServer, tmp_path: Path
+) -> AsyncIterator[Restorable]:
+    with servers.administrator("postgres") as administrator:
+        administrator.execute(f"DROP DATABASE IF EXISTS {DATABASE} WITH (FORCE)")
+        bootstrap(administrator, servers.database.model_copy(update={"name": DATABASE}))
+    found = Restorable(servers, server, tmp_path)
+    # The server may remember an earlier test's database, which is what a restore looks like.
+    await found.world.guard.check()
+    yield found
+    await found.close()
+
+
+async def prepare(restorable: Restorable) -> tuple[Secret, Secret]:
+    world = restorable.world
+    caller = await world.new_workspace()
+    kept = await world.new_secret(caller, versions=2)
+    purged = await world.new_secret(caller, versions=2)
+    assert await world.guard.check() is None
+    assert await restorable.is_served()
+    return kept, purged
+
+
+async def end(restorable: Restorable, kept: Secret, purged: Secret) -> None:
+    """Do what the backup does not know of."""
+    world = restorable.world
+    await world.destroy(kept, list(kept.values)[1])
+    await world.purge(purged)
+    assert await world.guard.check() is None
+    assert await restorable.is_served()
+
+
+async def verify_made_good(restorable: Restorable, kept: Secret, purged: Secret) -> None:
+    world = restorable.world
+    assert not await restorable.is_served()
+    assert await world.guard.check() is not None
+    assert await restorable.is_served()
+    assert await world.row(purged) is None
+    for version_id in purged.values:
+        assert await world.look(purged, version_id) is Presence.ABSENT
+    states = [version.state for version in await world.versions(kept)]
+    assert states == [VersionState.ENABLED, VersionState.DESTROYED]
+    assert await world.violations(kept) == []
+    assert await world.guard.check() is None
+
+
+async def test_values_that_a_restored_openbao_has_again_are_purged_before_any_is_served(
+    restorable: Restorable,
+) -> None:
+    kept, purged = await prepare(restorable)
+    put_back = restorable.save_openbao()
+    await end(restorable, kept, purged)
+    put_back()
+    first = next(iter(purged.values))
+    assert await restorable.world.look(purged, first) is Presence.VALUE
+    await verify_made_good(restorable, kept, purged)
+
+
+async def test_secrets_that_a_restored_database_has_again_are_removed_before_any_is_served(
+    restorable: Restorable,
+) -> None:
+    kept, purged = await prepare(restorable)
+    await restorable.save_database()
+    await end(restorable, kept, purged)
+    await restorable.put_database_back()
+    assert await restorable.world.row(purged) is not None
+    await verify_made_good(restorable, kept, purged)
+    events = await restorable.world.events(purged.place.workspace_id, "secret.purge_again")
+    assert len(events) == 1
+
+
+async def test_a_restore_of_both_is_noticed_by_what_is_written_down_of_it(
+    restorable: Restorable,
+) -> None:
+    kept, purged = await prepare(restorable)
+    put_back = restorable.save_openbao()
+    await restorable.save_database()
+    await end(restorable, kept, purged)
+    put_back()
+    await restorable.put_database_back()
+    RestoreMarker(snapshot_sha256="0" * 64).write(restorable.world.restored_at_file)
+    world = restorable.world
+    assert not await restorable.is_served()
+    assert await world.guard.check() is not None
+    assert await restorable.is_served()
+    assert await world.row(purged) is None
+    for version_id in purged.values:
+        assert await world.look(purged, version_id) is Presence.ABSENT
+    assert await world.guard.check() is None
+
+
+async def test_a_restore_of_both_is_noticed_by_the_ledger_alone(restorable: Restorable) -> None:
+    kept, purged = await prepare(restorable)
+    put_back = restorable.save_openbao()
+    await restorable.save_database()
+    await end(restorable, kept, purged)
+    put_back()
+    await restorable.put_database_back()
+    world = restorable.world
+    assert await world.guard.check() is not None
+    assert await world.row(purged) is None
+    assert await world.guard.check() is None
+
+
+async def test_a_ledger_that_lost_lines_gets_them_from_the_database(
+    restorable: Restorable,
+) -> None:
+    kept, purged = await prepare(restorable)
+    await end(restorable, kept, purged)
+    world = restorable.world
+    world.ledger_file.unlink()
+    assert await world.guard.check() is None
+    assert purged.place.secret_id in world.ledger.entries()
+
+
+async def test_a_guard_that_dies_at_any_moment_is_no_restore(restorable: Restorable) -> None:
+    world = restorable.world
+    for moment in range(40):
+        world.faults.arm(moment)
+        try:
+            await world.guard.check()
+        except Crash:
+            pass
+        else:
+            break
+        finally:
+            world.faults.arm(None)
+        assert await restorable.is_served()
+        assert await world.guard.check() is None
+    assert moment > 5
+
+
+async def test_a_replay_that_dies_at_any_moment_serves_nothing_until_it_is_done(
+    restorable: Restorable,
+) -> None:
+    kept, purged = await prepare(restorable)
+    await restorable.save_database()
+    await end(restorable, kept, purged)
+    await restorable.put_database_back()
+    world = restorable.world
+    died = 0
+    for moment in range(200):
+        world.faults.arm(moment)
+        try:
+            await world.guard.check()
+        except Crash:
+            died += 1
+            world.faults.arm(None)
+            row = await world.row(purged)
+            assert row is None or not await restorable.is_served()
+        else:
+            break
+        finally:
+            world.faults.arm(None)
+    assert died > 20
+    assert await restorable.is_served()
+    assert await world.violations(kept) == []
+
+
+async def test_reads_pass_while_the_generation_moves(restorable: Restorable) -> None:
+    world = restorable.world
+    await prepare(restorable)
+    gate = ServingGate(world.openbao.marker, None)
+    is_done = False
+
+    async def move() -> None:
+        nonlocal is_done
+        for _ in range(MOVES):
+            assert await world.guard.check() is None
+        is_done = True
+
+    passed = 0
+
+    async def read() -> None:
+        nonlocal passed
+        while not is_done:
+            async with world.api.transaction() as session:
+                await gate.require_serving(session)
+            passed += 1
+
+    await asyncio.gather(move(), read(), read(), read())
+    assert passed > MOVES
+
+
+async def test_no_activity_reads_a_value_while_a_restore_is_not_dealt_with(
+    restorable: Restorable,
+) -> None:
+    kept, _ = await prepare(restorable)
+    world = restorable.world
+    reader = SecretReader(
+        world.database, world.values, ServingGate(world.openbao.marker, world.restored_at_file)
+    )
+    caller = system_caller(kept.place.workspace_id, "test")
+    assert await reader.read(caller, kept.place.secret_id, operation_id="op_x")
+    RestoreMarker(snapshot_sha256="0" * 64).write(world.restored_at_file)
+    with pytest.raises(BulkheadError) as refused:
+        await reader.read(caller, kept.place.secret_id, operation_id="op_x")
+    assert refused.value.reason is Reason.DEPENDENCY_UNAVAILABLE
+    assert await world.guard.check() is not None
+    assert await reader.read(caller, kept.place.secret_id, operation_id="op_x")
+
+
+async def test_a_damaged_ledger_stops_everything_until_it_is_mended(
+    restorable: Restorable,
+) -> None:
+    kept, purged = await prepare(restorable)
+    await end(restorable, kept, purged)
+    world = restorable.world
+    whole = world.ledger_file.read_text()
+    world.ledger_file.write_text("{}\n" + whole)
+    with pytest.raises(BulkheadError):
+        await world.guard.check()
+    assert not await restorable.is_served()
+    world.ledger_file.write_text(whole)
+    assert await world.guard.check() is not None
+    assert await restorable.is_served()

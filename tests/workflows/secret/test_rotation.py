@@ -1,0 +1,268 @@
+"""What a rotation does when something happens beside it."""
+
+import asyncio
+import contextlib
+from uuid import uuid4
+
+import pytest
+from temporalio.client import WorkflowFailureError
+
+from domain.errors import BulkheadError, Reason
+from domain.names import CONTROL_TASK_QUEUE
+from domain.operation import OperationState, OperationType, Step, TypedOperation
+from domain.secret import CURRENT, Retirement, SecretValue, VersionState
+from infra.database.records.new_rows import NewRows
+from infra.database.records.secret import begin_version, complete_version, place_of
+from infra.temporal.start import wake_rotation
+from tests.durability import Moment
+from tests.workflows.conftest import Injected
+from tests.workflows.secret.scenarios import Rotating, RotatingToken
+from tests.workflows.secret.steering import (
+    at,
+    end,
+    execute,
+    is_waiting,
+    until,
+    workflow_of,
+)
+
+
+async def add_version(scenario: Rotating) -> int:
+    """Add a version as the API does, and return its number."""
+    operation = scenario.operation
+    async with scenario.platform.api.workspace(operation.workspace_id) as session:
+        version = await begin_version(
+            session, NewRows(), operation.workspace_id, operation.secret_id
+        )
+    await asyncio.to_thread(scenario.values.write, place_of(version), SecretValue(b"by hand"))
+    async with scenario.platform.api.workspace(operation.workspace_id) as session:
+        await complete_version(session, place_of(version))
+    return version.number
+
+
+async def test_a_version_that_is_added_meanwhile_does_not_disturb(
+    injected: Injected, rotating: Rotating
+) -> None:
+    await rotating.plan(await rotating.make())
+
+    async def add() -> None:
+        assert await add_version(rotating) == 3
+
+    async with at(injected, Step.SET_VALUE, Moment.BEFORE, add):
+        await rotating.start()
+        assert await end(rotating) is OperationState.SUCCEEDED
+    assert (await rotating.secret()).aliases == {CURRENT: 2, "previous": 1}
+    assert [version.state for version in await rotating.versions()] == [VersionState.ENABLED] * 3
+
+
+async def test_a_rotation_gives_way_to_whoever_moved_current_meanwhile(
+    injected: Injected, token: RotatingToken
+) -> None:
+    await token.plan(await token.make())
+
+    async def move() -> None:
+        number = await add_version(token)
+        execute(
+            token,
+            "UPDATE secrets SET aliases = jsonb_build_object('current', %s) WHERE id = %s",
+            number,
+            token.operation.secret_id,
+        )
+
+    async with at(injected, Step.TEST_VALUE, Moment.AFTER, move):
+        await token.start()
+        assert await end(token) is OperationState.FAILED
+    operation = await token.platform.operation(token.operation)
+    assert operation.error is not None
+    assert operation.error["reason"] == Reason.ABORTED
+    assert (await token.secret()).aliases == {CURRENT: 3}
+    assert [version.state for version in await token.versions()] == [
+        VersionState.ENABLED,
+        VersionState.ABANDONED,
+        VersionState.ENABLED,
+    ]
+    assert token.first is not None
+    assert await token.accepts(token.first)
+    assert len(await token.accepted()) == 1
+
+
+async def test_a_rotation_of_a_secret_that_is_deleted_meanwhile_is_undone(
+    injected: Injected, token: RotatingToken
+) -> None:
+    await token.plan(await token.make())
+
+    async def delete() -> None:
+        execute(
+            token,
+            "UPDATE secrets SET state = 'soft_deleted' WHERE id = %s",
+            token.operation.secret_id,
+        )
+
+    async with at(injected, Step.SET_VALUE, Moment.AFTER, delete):
+        await token.start()
+        assert await end(token) is OperationState.FAILED
+    await token.verify_undone()
+
+
+async def test_a_rotation_that_was_not_finished_within_a_day_is_undone(
+    injected: Injected, token: RotatingToken
+) -> None:
+    await token.plan(await token.make())
+
+    async def let_a_day_pass() -> None:
+        execute(
+            token,
+            "UPDATE operations SET started_at = started_at - interval '25 h' WHERE id = %s",
+            token.operation.operation_id,
+        )
+
+    async with at(injected, Step.TEST_VALUE, Moment.AFTER, let_a_day_pass):
+        await token.start()
+        assert await end(token) is OperationState.FAILED
+    operation = await token.platform.operation(token.operation)
+    assert operation.error is not None
+    assert operation.error["reason"] == Reason.DEADLINE_EXCEEDED
+    await token.verify_undone()
+
+
+async def test_a_target_that_rejects_the_current_value_fails_the_rotation(
+    injected: Injected, token: RotatingToken
+) -> None:
+    await token.plan(await token.make())
+
+    async def revoke() -> None:
+        execute(
+            token, "DELETE FROM api_tokens WHERE workspace_id = %s", token.operation.workspace_id
+        )
+
+    async with at(injected, Step.SET_VALUE, Moment.BEFORE, revoke):
+        await token.start()
+        assert await end(token) is OperationState.FAILED
+    operation = await token.platform.operation(token.operation)
+    assert operation.error is not None
+    assert operation.error["reason"] == Reason.CREDENTIAL_REJECTED
+    assert await token.accepted() == []
+
+
+async def test_a_cancel_after_the_finish_is_refused_and_the_rotation_goes_on(
+    injected: Injected, token: RotatingToken
+) -> None:
+    await token.plan(await token.make())
+    answers: list[bool] = []
+
+    async def cancel() -> None:
+        answers.append(await token.platform.cancel(token.operation))
+        # Whoever reaches Temporal is not heeded either.
+        await workflow_of(token).cancel()
+
+    async with at(injected, Step.FINISH_ROTATION, Moment.AFTER, cancel):
+        await token.start()
+        assert await end(token) is OperationState.SUCCEEDED
+    assert answers == [False]
+    await token.verify_done()
+
+
+async def test_a_rotation_waits_for_consumers_and_is_woken_by_them(rotating: Rotating) -> None:
+    rotating.grace_seconds = 3600
+    await rotating.plan(await rotating.make())
+    await rotating.add_consumer(acknowledges=True)
+    await rotating.start()
+    await until(lambda: is_waiting(rotating))
+    operation = await rotating.platform.operation(rotating.operation)
+    assert operation.waiting_for == "install one to acknowledge version 2"
+    assert (await rotating.secret()).aliases[CURRENT] == 2
+    execute(
+        rotating,
+        "UPDATE secret_references SET acknowledged_number = 2 WHERE secret_id = %s",
+        rotating.operation.secret_id,
+    )
+    await wake_rotation(
+        rotating.platform.client, rotating.operation.secret_id, rotating.operation.operation_id
+    )
+    assert await end(rotating) is OperationState.SUCCEEDED
+    operation = await rotating.platform.operation(rotating.operation)
+    assert operation.response is not None
+    assert operation.response["unacknowledged_by"] == []
+    assert operation.waiting_for is None
+
+
+async def test_consumers_are_not_waited_for_longer_than_the_grace(rotating: Rotating) -> None:
+    rotating.grace_seconds = 2
+    await rotating.plan(await rotating.make())
+    await rotating.add_consumer(acknowledges=True)
+    await rotating.start()
+    assert await end(rotating) is OperationState.SUCCEEDED
+    operation = await rotating.platform.operation(rotating.operation)
+    assert operation.response is not None
+    assert operation.response["unacknowledged_by"] == ["install one"]
+
+
+@pytest.mark.parametrize("retirement", [Retirement.DISABLE, Retirement.DESTROY])
+async def test_a_version_that_somebody_is_pinned_to_is_kept(
+    token: RotatingToken, retirement: Retirement
+) -> None:
+    token.retirement = retirement
+    await token.plan(await token.make())
+    await token.add_consumer(pinned_to=1)
+    await token.start()
+    assert await end(token) is OperationState.SUCCEEDED
+    operation = await token.platform.operation(token.operation)
+    assert operation.response is not None
+    assert operation.response["retirement"] == Retirement.KEEP
+    assert operation.response["kept_because"] == "Version 1 is used by install one."
+    assert {version.state for version in await token.versions()} == {VersionState.ENABLED}
+    assert len(await token.accepted()) == 2
+
+
+async def test_every_read_of_a_rotation_is_audited_with_its_operation(
+    token: RotatingToken,
+) -> None:
+    await token.request()
+    assert await end(token) is OperationState.SUCCEEDED
+    with token.platform.servers.administrator() as administrator:
+        lines = administrator.execute(
+            "SELECT action FROM audit_events WHERE workspace_id = %s"
+            " AND details ->> 'operation_id' = %s",
+            (token.operation.workspace_id, token.operation.operation_id),
+        ).fetchall()
+    actions = [action for (action,) in lines]
+    assert set(actions) == {
+        "secret_version.access",
+        "api_token.create",
+        "secret.rotate.finish",
+        "api_token.delete",
+        "secret_version.destroy",
+        "secret.rotate",
+    }
+    # Create looks for an earlier attempt and takes the current one, set reads both, test the new
+    # one, retire the old one.
+    assert actions.count("secret_version.access") == 6
+
+
+async def test_two_rotations_of_a_secret_never_run_at_once(rotating: Rotating) -> None:
+    secret_id = await rotating.make()
+    plans = await asyncio.gather(
+        *(rotating.plan(secret_id) for _ in range(8)), return_exceptions=True
+    )
+    refused = [plan for plan in plans if isinstance(plan, BulkheadError)]
+    assert [error.reason for error in refused] == [Reason.CONFLICT] * 7
+
+
+@pytest.mark.parametrize("workflow_id", ["forged-{}", "secret/any/rotate/{}"])
+async def test_a_forged_workflow_touches_no_secret(token: RotatingToken, workflow_id: str) -> None:
+    await token.request()
+    assert await end(token) is OperationState.SUCCEEDED
+    ended = token.operation
+    lost = TypedOperation(type=OperationType.SECRET_ROTATE, operation=ended)
+    for workflow, argument in (("RotateSecret", ended), ("AbandonOperation", lost)):
+        handle = await token.platform.client.start_workflow(
+            workflow,
+            argument,
+            id=workflow_id.format(f"{uuid4().hex}/{ended.operation_id}"),
+            task_queue=CONTROL_TASK_QUEUE,
+        )
+        with contextlib.suppress(WorkflowFailureError, TimeoutError):
+            await asyncio.wait_for(handle.result(), 3)
+        with contextlib.suppress(Exception):
+            await handle.terminate("the test is over")
+    await token.verify_done()
