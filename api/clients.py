@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from infra.database.engine import Database
 from infra.database.operation_changes import OperationChanges
 from infra.openbao.signing import ApiOpenBao
+from infra.providers.validation import ProviderValidation
+from infra.secret_store.serving import ServingGate
 from infra.temporal.client import TemporalConnection
 
 
@@ -16,3 +18,5 @@ class Clients:
     changes: OperationChanges
     temporal: TemporalConnection
     openbao: ApiOpenBao
+    providers: ProviderValidation
+    serving: ServingGate

@@ -24,7 +24,7 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-def _check_visible(value: str) -> str:
+def check_visible(value: str) -> str:
     """Refuse a name of blanks and of characters without a shape, which nobody could point at."""
     if all(
         character in _FILLERS or unicodedata.category(character) in {"Zs", "Cf"}
@@ -38,7 +38,7 @@ def _check_visible(value: str) -> str:
 Name = Annotated[
     str,
     StringConstraints(min_length=1, max_length=100, pattern=PRINTABLE),
-    AfterValidator(_check_visible),
+    AfterValidator(check_visible),
 ]
 
 RegionId = Annotated[str, StringConstraints(max_length=54, pattern=r"^reg_[0-9a-f]{32}$")]

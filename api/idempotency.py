@@ -13,7 +13,7 @@ from domain.errors import BulkheadError, Reason
 from infra.database.queries.access import act_in
 from infra.database.queries.idempotency import answer_key, reserve_key
 
-_REPLAYED = {"idempotency-replayed": "true"}
+REPLAYED = {"idempotency-replayed": "true"}
 
 
 async def answer_once(
@@ -54,12 +54,8 @@ async def answer_once(
     stored = await reserve_key(scope.session, workspace_id, key, fingerprint)
     if stored is not None:
         if stored.fingerprint != fingerprint:
-            raise BulkheadError(
-                Reason.CONFLICT,
-                "This Idempotency-Key was used for another request; take a new one.",
-                path=("header", "idempotency-key"),
-            )
-        return JSONResponse(stored.answer, stored.status, _REPLAYED)
+            raise used_for_another_request()
+        return JSONResponse(stored.answer, stored.status, REPLAYED)
     body = await effect()
     await act_in(scope.session, workspace_id)
     lasting = {name: value for name, value in body.items() if name not in one_time}
@@ -67,8 +63,21 @@ async def answer_once(
     return JSONResponse(body, status)
 
 
-def _fingerprint_of(request: Request, principal_id: str, intent: Mapping[str, Any]) -> bytes:
+def canonical_intent(request: Request, principal_id: str, intent: Mapping[str, Any]) -> bytes:
+    """Return what a request wants and who wants it: the same bytes for the same intent."""
     # Of the principal too: what one may see of an answer, another may not.
     canonical = json.dumps(intent, sort_keys=True, separators=(",", ":"))
-    wanted = f"{principal_id} {request.method} {request.url.path}\n{canonical}"
-    return hashlib.sha256(wanted.encode()).digest()
+    return f"{principal_id} {request.method} {request.url.path}\n{canonical}".encode()
+
+
+def used_for_another_request() -> BulkheadError:
+    """Return the failure of a key that stands for another request."""
+    return BulkheadError(
+        Reason.CONFLICT,
+        "This Idempotency-Key was used for another request; take a new one.",
+        path=("header", "idempotency-key"),
+    )
+
+
+def _fingerprint_of(request: Request, principal_id: str, intent: Mapping[str, Any]) -> bytes:
+    return hashlib.sha256(canonical_intent(request, principal_id, intent)).digest()

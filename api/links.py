@@ -28,3 +28,7 @@ class Links:
     def cluster(self, cluster_id: str) -> str:
         """Return where a cluster can be looked at."""
         return f"{self.public_url}/v1/clusters/{cluster_id}"
+
+    def secret(self, secret_id: str) -> str:
+        """Return where a secret can be looked at."""
+        return f"{self.public_url}/v1/secrets/{secret_id}"

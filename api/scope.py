@@ -105,8 +105,12 @@ class RequestScope:
         )
 
     def deny(self, action: str, resource_type: str, resource_id: str = "") -> None:
-        """Have the attempt audited as denied when the request now fails."""
-        self._denial = _Denial(action, resource_type, resource_id or self.caller.workspace_id)
+        """Have the attempt audited as denied when the request now fails.
+
+        What is no id of ours is left out: a path can hold any text, and the log takes none of it.
+        """
+        known = _checked_resource(resource_id)
+        self._denial = _Denial(action, resource_type, known or self.caller.workspace_id)
 
     def audit(
         self, action: str, resource_type: str, resource_id: str, **details: str | int | None

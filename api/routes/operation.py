@@ -55,15 +55,21 @@ router = APIRouter(prefix="/operations", tags=["operations"])
 # connection may be the one that is down.
 _REREAD_SECONDS: Final = 5.0
 
-_OWNER_PREFIXES: Final = {"cluster": Prefix.CLUSTER, "workspace": Prefix.WORKSPACE}
+_OWNER_PREFIXES: Final = {
+    "cluster": Prefix.CLUSTER,
+    "secret": Prefix.SECRET,
+    "workspace": Prefix.WORKSPACE,
+}
 
-# The published kinds of owner. Those that this platform does not have yet own nothing.
+# The published kinds of owner, and ours (`secret`). Those that this platform does not have yet own
+# nothing.
 OwnerKind = Literal[
     "install",
     "repository_change_request",
     "repository",
     "workspace",
     "machine",
+    "secret",
     "cluster",
     "package",
 ]
@@ -254,6 +260,8 @@ def _metadata(row: OperationRow) -> dict[str, Any]:
             "region_id": row.request["region_id"],
             "name": row.request["name"],
         }
+    if row.owner_type is OwnerType.SECRET:
+        return {"workspace_id": row.workspace_id, "secret_id": row.owner_id}
     return {"cluster_id": row.owner_id}
 
 

@@ -189,3 +189,50 @@ QUOTA: Shape = {
     "usage": count,
     "remaining": count,
 }
+SECRET: Shape = {
+    "id": identifier("sec"),
+    "html_url": uri,
+    "workspace_id": identifier("ws"),
+    "name": text(1, 200),
+    "kind": text(1),
+    "description": text(0, 500),
+    "labels": lambda value: all(text(0, 200)(item) for item in value.values()),
+    "state": one_of("active", "soft_deleted"),
+    "validation": shape(
+        {
+            "state": one_of("unspecified", "valid", "invalid"),
+            "validated_at": count,
+            "error": text(1),
+        },
+        "error",
+    ),
+    "mime_type": text(0, 100),
+    "version_aliases": lambda value: all(count(number) for number in value.values()),
+    "version_count": count,
+    "enabled_version_count": count,
+    "created_at": count,
+    "updated_at": count,
+    "deleted_at": count,
+    "purge_at": count,
+    "expire_time": count,
+    "etag": text(1),
+}
+SECRET_OPTIONAL = (
+    "description",
+    "labels",
+    "mime_type",
+    "version_aliases",
+    "deleted_at",
+    "purge_at",
+    "expire_time",
+)
+SECRET_VERSION: Shape = {
+    "id": identifier("secv"),
+    "secret_id": identifier("sec"),
+    "version_number": count,
+    "state": one_of("enabled", "disabled", "destroyed"),
+    "comment": text(0, 200),
+    "created_at": count,
+    "destroyed_at": count,
+    "etag": text(1),
+}

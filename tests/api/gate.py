@@ -33,7 +33,13 @@ from infra.database.engine import Database, DatabaseRole
 from infra.database.records.cluster import ClusterRecords
 from infra.database.records.operation import cluster_operation_of
 from infra.database.tables import OperationRow
-from infra.settings import ApiProcessSettings, ApiSettings, DatabaseSettings, TemporalSettings
+from infra.settings import (
+    ApiProcessSettings,
+    ApiSettings,
+    DatabaseSettings,
+    ProviderSettings,
+    TemporalSettings,
+)
 from infra.temporal.start import SEARCH_ATTRIBUTES
 from tests.servers import Servers
 
@@ -43,6 +49,15 @@ HOST = "api-tests"
 GIBIBYTE = 1024**3
 
 JSON = dict[str, Any]
+
+# Nothing listens there: tests ask no cloud whether it knows a token.
+_NOWHERE = "http://127.0.0.1:9"
+UNREACHABLE_PROVIDERS = ProviderSettings(
+    hcloud_url=_NOWHERE,
+    aws_sts_url=_NOWHERE,
+    gcp_token_url=_NOWHERE,
+    azure_login_url=_NOWHERE,
+)
 
 
 @dataclass(frozen=True)
@@ -213,6 +228,7 @@ async def running_gate(servers: Servers) -> AsyncIterator[Gate]:
         database=database,
         temporal=temporal,
         openbao=servers.openbao("api"),
+        providers=UNREACHABLE_PROVIDERS,
         api=ApiSettings(http_address="127.0.0.1:0", temporal_ui_url=servers.temporal_ui),
     )
     async with open_clients(settings) as clients, clients.changes.listening():

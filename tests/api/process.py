@@ -64,7 +64,11 @@ def running_process(
             process = subprocess.Popen(
                 [sys.executable, "-m", "api"],
                 cwd=source_root(),
-                env={"PATH": os.environ["PATH"], **environment},
+                env={
+                    "PATH": os.environ["PATH"],
+                    "PROVIDERS": gate.settings.providers.model_dump_json(),
+                    **environment,
+                },
                 stderr=output,
             )
         try:

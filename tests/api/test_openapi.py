@@ -16,6 +16,7 @@ from schemathesis.specs.openapi.checks import (
 from api.openapi import openapi_of
 from tests.api import contract
 from tests.api.gate import Gate, Person
+from tests.api.keeper import Keeper, new_keeper
 from tests.api.process import Process, answers, running_process
 from tests.api.test_contract import PUBLISHED
 
@@ -41,12 +42,17 @@ async def process(gate: Gate) -> Any:  # noqa: ANN401 - a generator
 
 
 @pytest.fixture(scope="module")
-async def person(gate: Gate) -> Person:
-    return gate.new_person()
+async def keeper(gate: Gate) -> Keeper:
+    return await new_keeper(gate)
 
 
 @pytest.fixture(scope="module")
-async def identifiers(gate: Gate, person: Person) -> dict[str, str]:
+async def person(keeper: Keeper) -> Person:
+    return keeper.person
+
+
+@pytest.fixture(scope="module")
+async def identifiers(gate: Gate, person: Person, keeper: Keeper) -> dict[str, str]:
     """Make one thing of each kind whose routes take an id."""
     cluster = await gate.new_active_cluster(person)
     operations = (await person.get("/v1/operations")).json()["data"]
@@ -56,6 +62,7 @@ async def identifiers(gate: Gate, person: Person) -> dict[str, str]:
         "clusters": cluster["id"],
         "operations": operations[0]["id"],
         "api_tokens": token["id"],
+        "secrets": (await keeper.create())["id"],
     }
 
 

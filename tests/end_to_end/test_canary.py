@@ -1,15 +1,20 @@
 """Secrets are in OpenBao, in their own files, and nowhere else."""
 
 import asyncio
+import base64
 import json
 import re
+import subprocess
+import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
-from temporalio.client import Client
-
+from infra.openbao.policies import WORKER
+from infra.temporal.client import TemporalConnection
 from tests.end_to_end.stack import Bulkhead
+from tests.histories import opened, texts_of
+from tests.processes import core_limits, processes_told
 
 # Where a secret belongs: a cluster's own directory, the files whose paths are settings, and what
 # the owner was told. OpenBao's store is encrypted, so it is searched like everything else.
@@ -51,17 +56,20 @@ def _other_files(home: Path) -> Iterator[Path]:
             yield path
 
 
-def _histories(bulkhead: Bulkhead) -> bytes:
-    async def fetch() -> list[str]:
-        client = await Client.connect(bulkhead.stack.temporal.address)
-        return [
-            (
-                await client.get_workflow_handle(found.id, run_id=found.run_id).fetch_history()
-            ).to_json()
-            async for found in client.list_workflows()
-        ]
-
-    return json.dumps(asyncio.run(fetch())).encode()
+async def _histories(bulkhead: Bulkhead) -> tuple[bytes, bytes]:
+    """Return all histories as Temporal keeps them, and what is in their payloads."""
+    stack = bulkhead.stack
+    connection = TemporalConnection(stack.temporal, stack.openbao(WORKER), WORKER)
+    client = await connection.client()
+    kept: list[bytes] = []
+    inside: list[bytes] = []
+    async for found in client.list_workflows():
+        handle = client.get_workflow_handle(found.id, run_id=found.run_id)
+        history = await handle.fetch_history()
+        kept += [history.to_json().encode(), *texts_of(history.to_json_dict())]
+        inside += texts_of(await opened(history, connection.codec))
+    connection.close()
+    return b"\n".join(kept), b"\n".join(inside)
 
 
 def _processes() -> bytes:
@@ -75,39 +83,146 @@ def _processes() -> bytes:
     return seen
 
 
+class Canaries(dict[str, bytes]):
+    """What is looked for, by the name of what it is."""
+
+    def new(self, name: str) -> str:
+        """Return a fresh value to plant somewhere; from now on it is looked for everywhere else."""
+        value = f"canary-{uuid4().hex}"
+        self[name] = value.encode()
+        return value
+
+    def found_in(self, places: dict[str, bytes]) -> list[tuple[str, str]]:
+        """Return which of them stand where, as they are or in base64."""
+        return [
+            (name, place)
+            for place, content in places.items()
+            for name, value in self.items()
+            if value in content or base64.b64encode(value).rstrip(b"=")[:-1] in content
+        ]
+
+
+def _use_secrets(bulkhead: Bulkhead, canaries: Canaries) -> bytes:
+    """Do with secrets what people and their mistakes do; return all answers but the plaintext."""
+    created = bulkhead.persist(
+        "POST",
+        "/secrets",
+        json={
+            "name": "planted",
+            "kind": "webhook_signing",
+            "value": canaries.new("the first version"),
+        },
+        headers={"idempotency-key": uuid4().hex},
+    )
+    path = f"/secrets/{created['id']}"
+    added = {"value": canaries.new("another version"), "comment": "planted"}
+    told = [created, bulkhead.persist("POST", f"{path}/versions", json=added)]
+    read = bulkhead.persist("POST", f"{path}/versions/latest:access")
+    assert read["value"].encode() == canaries["another version"]
+    wrapped = bulkhead.persist(
+        "POST", f"{path}/versions/current:access", json={"wrap_ttl_seconds": 60}
+    )
+    canaries["a wrapping token"] = wrapped["wrapping_token"].encode()
+    rotation = {"rotator": "webhook_signing_key", "settings": {}, "interval_seconds": 86_400}
+    told.append(bulkhead.persist("PUT", f"{path}/rotation", json=rotation))
+    rotated = bulkhead.end_of(bulkhead.persist("POST", f"{path}:rotate"))
+    assert rotated["state"] == "SUCCEEDED", rotated["error"]
+    made = bulkhead.persist("POST", f"{path}/versions/current:access")["value"]
+    canaries["what a rotation made"] = made.encode()
+    wrong: list[tuple[str, object]] = [
+        ("/secrets", {"name": "x", "kind": "generic", "value": [canaries.new("a list")]}),
+        ("/secrets", {"name": "x", "kind": canaries.new("a kind"), "value": "x"}),
+        ("/secrets", {"kind": "generic", "value": canaries.new("without a name")}),
+        (f"{path}/versions", {"value": canaries.new("too long") * 5000}),
+        (f"{path}/versions", {"value": canaries.new("no base64"), "value_encoding": "base64"}),
+        (f"{path}/versions", canaries.new("no object")),
+        ("/secrets/unwrap", {"token": canaries.new("no token")}),
+    ]
+    refused = [bulkhead.http.post(where, json=body) for where, body in wrong]
+    assert all(answer.is_client_error for answer in refused), refused
+    history = [bulkhead.get(path), bulkhead.get(f"{path}/versions"), bulkhead.get("/audit_events")]
+    told += [rotated, *history]
+    return b"\n".join([json.dumps(told).encode(), *(answer.content for answer in refused)])
+
+
 def test_no_secret_is_found_outside_its_place(bulkhead: Bulkhead, tmp_path: Path) -> None:
+    canaries = Canaries()
     created = bulkhead.end_of(bulkhead.create_cluster())
     cluster_id = created["owner_id"]
     kubeconfig = bulkhead.kubeconfig(cluster_id, tmp_path / "kubeconfig")
-    canary = f"canary-{uuid4().hex}"
-    made = bulkhead.kubectl(
-        kubeconfig, "create", "secret", "generic", "planted", f"--from-literal=value={canary}"
-    )
+    value = f"--from-literal=value={canaries.new('a Secret of the cluster')}"
+    made = bulkhead.kubectl(kubeconfig, "create", "secret", "generic", "planted", value)
     assert made.returncode == 0, made.stderr
     token = bulkhead.persist("POST", "/api_tokens", json={"name": "planted"})["token"]
     assert bulkhead.http.get("/clusters", headers={"Authorization": f"Bearer {token}x"}).is_error
     bulkhead.http.get(f"/clusters/{cluster_id}", headers={"Authorization": f"Bearer {token}"})
 
+    answers = _use_secrets(bulkhead, canaries)
     home = bulkhead.stack.home.directory
-    planted = _planted_in_files(home)
-    kinds = {name.rsplit("/", 1)[-1] for name in planted}
+    canaries.update(_planted_in_files(home))
+    kinds = {name.rsplit("/", 1)[-1] for name in canaries}
     assert {"service-account.key", "node-signer.key", "encryption.yaml", "owner.env"} <= kinds
-    key = next(
+    canaries["api token"] = token.encode()
+    canaries["kubeconfig"] = next(
         line.split(b": ")[1].strip()
         for line in kubeconfig.read_bytes().splitlines()
         if b"client-key-data" in line
     )
-    planted |= {"api token": token.encode(), "Secret": canary.encode(), "kubeconfig": key}
 
-    places = {"histories": _histories(bulkhead), "processes": _processes()}
+    # Sealed or not, a payload holds no secret.
+    kept, inside = asyncio.run(_histories(bulkhead))
+    assert cluster_id.encode() in inside
+    places = {"histories": kept, "payloads": inside, "processes": _processes(), "errors": answers}
     places |= {str(path.relative_to(home)): path.read_bytes() for path in _other_files(home)}
     assert len(places) > 50
-    found = [
-        (secret, place)
-        for place, content in places.items()
-        for secret, value in planted.items()
-        if value in content
-    ]
     # kubectl is ours here and got the canary as an argument; it has ended, so nothing is excused.
-    assert found == []
+    assert canaries.found_in(places) == []
     bulkhead.delete_cluster(cluster_id)
+
+
+def test_what_temporal_keeps_tells_no_more_than_ids(bulkhead: Bulkhead) -> None:
+    told = Canaries()
+    created = bulkhead.end_of(bulkhead.create_cluster(name=told.new("the cluster's name")))
+    with bulkhead.stack.administrator("bulkhead") as administrator:
+        told["who asked"] = administrator.execute("SELECT id FROM users").fetchall()[0][0].encode()
+    told["an input's field"] = b'"principal_id"'
+    kept, inside = asyncio.run(_histories(bulkhead))
+    assert told["who asked"] in inside
+    files = [path for path in bulkhead.stack.home.temporal.rglob("*") if path.is_file()]
+    places = {"histories": kept, **{path.name: path.read_bytes() for path in files}}
+    assert any(created["id"].encode() in content for content in places.values())
+    assert told.found_in(places) == []
+    # Temporal's own CLI reads them through the codec server, with a token of ours.
+    workflow_id = f"cluster/{created['owner_id']}/create/{created['id']}"
+    shown = json.loads(_shown_by_cli(bulkhead, workflow_id))
+    assert any(told["who asked"] in text for text in texts_of(shown))
+    bulkhead.delete_cluster(created["owner_id"])
+
+
+def _shown_by_cli(bulkhead: Bulkhead, workflow_id: str) -> bytes:
+    environment = {
+        "TEMPORAL_ADDRESS": bulkhead.stack.temporal.address,
+        "TEMPORAL_CODEC_ENDPOINT": f"{bulkhead.stack.api.address}/codec",
+        "TEMPORAL_CODEC_AUTH": bulkhead.http.headers["authorization"],
+    }
+    return subprocess.run(
+        [
+            Path(sysconfig.get_path("scripts"), "temporal"),
+            *("workflow", "show", "--output=json", f"--workflow-id={workflow_id}"),
+        ],
+        env=environment,
+        check=True,
+        capture_output=True,
+        timeout=30,
+    ).stdout
+
+
+def test_nothing_of_a_stack_dumps_core(bulkhead: Bulkhead) -> None:
+    created = bulkhead.end_of(bulkhead.create_cluster())
+    limits = {
+        Path(f"/proc/{pid}/comm").read_text().strip(): core_limits(pid)
+        for pid in processes_told(str(bulkhead.stack.home.directory))
+    }
+    assert {"postgres", "temporal", "bao", "kube-apiserver", "etcd"} <= set(limits)
+    assert set(limits.values()) == {("0", "0")}
+    bulkhead.delete_cluster(created["owner_id"])

@@ -1,0 +1,220 @@
+"""Who uses a secret, which version, and who has taken a new one over.
+
+What the platform makes (compute configs, registry connections, installs) registers itself; these
+routes are for consumers outside.
+"""
+
+# ruff: noqa: FAST003 - the parameter is there, under its alias
+
+from functools import partial
+from typing import Annotated, NotRequired
+
+from fastapi import APIRouter, Path
+from pydantic import Field
+from starlette.responses import JSONResponse, Response
+from typing_extensions import TypedDict
+
+from api import secret_changes
+from api.errors import documented
+from api.fields import Body, Identifier, check_id, not_found
+from api.scope import RequestScope, Scope
+from domain.caller import Scope as SecretScope
+from domain.errors import BulkheadError, Reason
+from domain.identifiers import Prefix
+from domain.secret import SecretState
+from infra.database.queries.secret import find_secret, references_of
+from infra.database.records.reference import (
+    Reference,
+    acknowledge,
+    register_reference,
+    remove_reference,
+)
+from infra.database.tables import SecretReferenceRow, SecretRow
+from infra.database.tables.columns import unix
+from infra.temporal.start import wake_rotation
+
+router = APIRouter(prefix="/secrets", tags=["secrets"])
+
+_ADDRESS = "/{id}/references/{consumer_type}/{consumer_id}"
+
+ConsumerType = Annotated[str, Path(max_length=63, pattern=r"^[a-z][a-z0-9_]*$")]
+ConsumerId = Annotated[str, Path(max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+Number = Annotated[int, Field(ge=1, le=2**31 - 1)]
+
+
+class PutReferenceRequest(Body):
+    """How the consumer uses the secret; without a number it follows `current`."""
+
+    version_number: Number | None = None
+    acknowledges: bool = False
+
+
+class AcknowledgeRequest(Body):
+    """The version that the consumer works with by now."""
+
+    version_number: Number
+
+
+class SecretReferenceBody(TypedDict):
+    """One consumer. Without `version_number` it follows `current`."""
+
+    secret_id: str
+    consumer_type: str
+    consumer_id: str
+    version_number: NotRequired[int]
+    acknowledges: bool
+    last_used_number: NotRequired[int]
+    last_used_at: NotRequired[int]
+    acknowledged_number: NotRequired[int]
+    acknowledged_at: NotRequired[int]
+    created_at: int
+
+
+class SecretReferenceList(TypedDict):
+    """All of them: a secret has few."""
+
+    data: list[SecretReferenceBody]
+    has_more: bool
+    next_cursor: str | None
+
+
+@router.get("/{id}/references", response_model=SecretReferenceList, responses=documented(403, 404))
+async def list_secret_references(scope: Scope, secret_id: Identifier) -> Response:
+    """List who uses a secret, with the version that each used last."""
+    scope.require_scope(
+        SecretScope.SECRETS_READ,
+        "secret_reference.list",
+        resource_type="secret",
+        resource_id=secret_id,
+    )
+    secret = await find_secret(scope.session, check_id(Prefix.SECRET, secret_id))
+    if secret is None or secret.state is not SecretState.ACTIVE:
+        raise not_found(Prefix.SECRET)
+    rows = await references_of(scope.session, secret.id)
+    page = SecretReferenceList(
+        data=[reference_body(row) for row in rows], has_more=False, next_cursor=None
+    )
+    return JSONResponse(page)
+
+
+@router.put(_ADDRESS, response_model=SecretReferenceBody, responses=documented(403, 404, 409))
+async def put_secret_reference(
+    scope: Scope,
+    secret_id: Identifier,
+    consumer_type: ConsumerType,
+    consumer_id: ConsumerId,
+    body: PutReferenceRequest,
+) -> Response:
+    """Say that something uses the secret, and how."""
+    _require(scope, SecretScope.SECRETS_WRITE, "secret_reference.put", secret_id)
+    secret = await secret_changes.hold(scope, secret_id)
+    row = await register_reference(
+        scope.session,
+        Reference(
+            workspace_id=secret.workspace_id,
+            secret_id=secret.id,
+            consumer_type=consumer_type,
+            consumer_id=consumer_id,
+            version_number=body.version_number,
+            acknowledges=body.acknowledges,
+        ),
+    )
+    _audit(scope, "secret_reference.put", row)
+    return JSONResponse(reference_body(row))
+
+
+@router.delete(_ADDRESS, status_code=204, responses=documented(403, 404))
+async def delete_secret_reference(
+    scope: Scope,
+    secret_id: Identifier,
+    consumer_type: ConsumerType,
+    consumer_id: ConsumerId,
+) -> Response:
+    """Say that something does not use the secret any more."""
+    _require(scope, SecretScope.SECRETS_WRITE, "secret_reference.delete", secret_id)
+    secret = await secret_changes.hold(scope, secret_id)
+    if not await remove_reference(scope.session, secret.id, consumer_type, consumer_id):
+        raise _no_such_reference()
+    consumer = f"{consumer_type}/{consumer_id}"
+    scope.audit("secret_reference.delete", "secret", secret.id, consumer=consumer)
+    _wake_rotation_of(scope, secret)
+    return Response(status_code=204)
+
+
+@router.post(
+    f"{_ADDRESS}:acknowledge",
+    response_model=SecretReferenceBody,
+    responses=documented(403, 404, 409),
+)
+async def acknowledge_secret_version(
+    scope: Scope,
+    secret_id: Identifier,
+    consumer_type: ConsumerType,
+    consumer_id: ConsumerId,
+    body: AcknowledgeRequest,
+) -> Response:
+    """Say that a consumer works with a version by now; who reads values says so."""
+    _require(scope, SecretScope.SECRETS_ACCESS, "secret_reference.acknowledge", secret_id)
+    secret = await secret_changes.hold(scope, secret_id)
+    row = await acknowledge(
+        scope.session, secret.id, consumer_type, consumer_id, body.version_number
+    )
+    if row is None:
+        raise _no_such_reference()
+    _audit(scope, "secret_reference.acknowledge", row)
+    _wake_rotation_of(scope, secret)
+    return JSONResponse(reference_body(row))
+
+
+def _wake_rotation_of(scope: RequestScope, secret: SecretRow) -> None:
+    """Have the rotation that may wait for this consumer look again."""
+    if secret.active_operation_id is not None:
+        scope.after_commit.append(partial(_wake, scope, secret.id, secret.active_operation_id))
+
+
+async def _wake(scope: RequestScope, secret_id: str, operation_id: str) -> None:
+    await wake_rotation(await scope.clients.temporal.client(), secret_id, operation_id)
+
+
+def reference_body(row: SecretReferenceRow) -> SecretReferenceBody:
+    """Render a consumer."""
+    body = SecretReferenceBody(
+        secret_id=row.secret_id,
+        consumer_type=row.consumer_type,
+        consumer_id=row.consumer_id,
+        acknowledges=row.acknowledges,
+        created_at=unix(row.created_at),
+    )
+    if row.version_number is not None:
+        body["version_number"] = row.version_number
+    if row.last_used_number is not None:
+        body["last_used_number"] = row.last_used_number
+    if row.last_used_at is not None:
+        body["last_used_at"] = unix(row.last_used_at)
+    if row.acknowledged_number is not None:
+        body["acknowledged_number"] = row.acknowledged_number
+    if row.acknowledged_at is not None:
+        body["acknowledged_at"] = unix(row.acknowledged_at)
+    return body
+
+
+def _require(scope: RequestScope, needed: SecretScope, action: str, secret_id: str) -> None:
+    scope.require_scope(needed, action, resource_type="secret", resource_id=secret_id)
+
+
+def _audit(scope: RequestScope, action: str, row: SecretReferenceRow) -> None:
+    scope.audit(
+        action,
+        "secret",
+        row.secret_id,
+        consumer=f"{row.consumer_type}/{row.consumer_id}",
+        version_number=row.acknowledged_number if "ack" in action else row.version_number,
+    )
+
+
+def _no_such_reference() -> BulkheadError:
+    return BulkheadError(
+        Reason.NOT_FOUND,
+        "Nothing is known of this consumer of the secret.",
+        path=("path", "consumer_id"),
+    )

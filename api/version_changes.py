@@ -1,0 +1,182 @@
+"""What requests change about versions: enabled, disabled, destroyed, and who would miss them."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from api import secret_changes
+from api.fields import check_etag
+from api.scope import RequestScope
+from domain.errors import BulkheadError, Reason
+from domain.identifiers import Prefix, is_id
+from domain.secret import VersionPlace, VersionState
+from infra.database.queries.secret import find_version, references_of
+from infra.database.records.secret import (
+    begin_destroying,
+    current_number,
+    place_of,
+    switch_version,
+)
+from infra.database.tables import SecretReferenceRow, SecretRow, SecretVersionRow
+
+# How many consumers an error names; the others are counted.
+_NAMED: Final = 20
+
+_ENDED: Final = frozenset({VersionState.DESTROYING, VersionState.DESTROYED})
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which version a request is about, and what it is based on."""
+
+    secret_id: str
+    version_id: str
+    if_match: str
+    force: bool = False
+
+
+async def enable(scope: RequestScope, wanted: Wanted) -> SecretVersionRow:
+    """Make a version readable again; one that is enabled stays as it is.
+
+    Raises:
+        BulkheadError: NOT_FOUND, ABORTED, or FAILED_PRECONDITION for a destroyed one.
+    """
+    _, version = await _hold(scope, wanted)
+    _refuse_ended(version)
+    return await _switch(scope, version, VersionState.ENABLED, "secret_version.enable")
+
+
+async def disable(scope: RequestScope, wanted: Wanted) -> SecretVersionRow:
+    """Make a version unreadable until it is enabled; also `current`, when nobody uses it.
+
+    Raises:
+        BulkheadError: as `enable`; FAILED_PRECONDITION while somebody uses it; PERMISSION_DENIED
+            for a force that the workspace's policy does not allow.
+    """
+    action = "secret_version.disable"
+    secret, version = await _hold(scope, wanted)
+    _refuse_ended(version)
+    if version.state is VersionState.ENABLED:
+        await _refuse_used(scope, secret, version, action, force=wanted.force)
+    return await _switch(scope, version, VersionState.DISABLED, action, forced=wanted.force)
+
+
+async def begin_to_destroy(scope: RequestScope, wanted: Wanted) -> VersionPlace | None:
+    """Make a version unreadable for good; its value is to be destroyed after the commit.
+
+    Returns:
+        Where the value is; None: it was destroyed before.
+
+    Raises:
+        BulkheadError: as `disable`; FAILED_PRECONDITION for `current`.
+    """
+    action = "secret_version.destroy"
+    secret, version = await _hold(scope, wanted)
+    if version.state is VersionState.DESTROYED:
+        return None
+    if version.state is not VersionState.DESTROYING:
+        if version.number == current_number(secret):
+            raise BulkheadError(
+                Reason.FAILED_PRECONDITION,
+                "This version is `current`; make another one current first, or disable this one.",
+                path=("path", "vid"),
+                metadata={"alias": "current"},
+            )
+        await _refuse_used(scope, secret, version, action, force=wanted.force)
+        await begin_destroying(scope.session, version)
+        _audit(scope, version, action, forced=wanted.force)
+    return place_of(version)
+
+
+async def _hold(scope: RequestScope, wanted: Wanted) -> tuple[SecretRow, SecretVersionRow]:
+    secret = await secret_changes.hold(scope, wanted.secret_id)
+    version = None
+    if is_id(Prefix.SECRET_VERSION, wanted.version_id):
+        version = await find_version(scope.session, secret.id, wanted.version_id)
+    if version is None:
+        raise no_such_version()
+    check_etag(wanted.if_match, version.version)
+    return secret, version
+
+
+async def _switch(
+    scope: RequestScope,
+    version: SecretVersionRow,
+    state: VersionState,
+    action: str,
+    *,
+    forced: bool = False,
+) -> SecretVersionRow:
+    if version.state is not state:
+        await switch_version(scope.session, version, state)
+        _audit(scope, version, action, forced=forced)
+    return version
+
+
+def no_such_version() -> BulkheadError:
+    """Return the failure for an id of a version that is unknown."""
+    return BulkheadError(Reason.NOT_FOUND, "The secret has no such version.", path=("path", "vid"))
+
+
+def users_of(
+    version: int, current: int | None, references: list[SecretReferenceRow]
+) -> list[SecretReferenceRow]:
+    """Return the consumers that would miss the version of this number.
+
+    They are pinned to it, follow `current` which it is, or used it last and did not acknowledge a
+    newer one.
+    """
+    return [
+        reference
+        for reference in references
+        if reference.version_number == version
+        or (reference.version_number is None and current == version)
+        or (
+            reference.last_used_number == version
+            and (reference.acknowledged_number or version) <= version
+        )
+    ]
+
+
+async def _refuse_used(
+    scope: RequestScope,
+    secret: SecretRow,
+    version: SecretVersionRow,
+    action: str,
+    *,
+    force: bool,
+) -> None:
+    if force:
+        await secret_changes.check_force_allowed(scope, action, secret.id)
+        return
+    references = await references_of(scope.session, secret.id)
+    users = users_of(version.number, current_number(secret), references)
+    if users:
+        named = ", ".join(f"{user.consumer_type}/{user.consumer_id}" for user in users[:_NAMED])
+        raise BulkheadError(
+            Reason.FAILED_PRECONDITION,
+            f"Version {version.number} is used by {len(users)} consumers, which metadata.consumers "
+            "names. Move them to another version first, or use force if the workspace's secret "
+            "policy allows it.",
+            path=("path", "vid"),
+            metadata={"consumers": named, "consumer_count": str(len(users))},
+        )
+
+
+def _refuse_ended(version: SecretVersionRow) -> None:
+    if version.state in _ENDED:
+        raise BulkheadError(
+            Reason.FAILED_PRECONDITION,
+            f"Version {version.number} was destroyed; its value is gone for good.",
+            path=("path", "vid"),
+            metadata={"state": "destroyed"},
+        )
+
+
+def _audit(scope: RequestScope, version: SecretVersionRow, action: str, *, forced: bool) -> None:
+    details: dict[str, str | int | None] = {
+        "version_id": version.id,
+        "version_number": version.number,
+    }
+    if forced:
+        details["force"] = "true"
+    scope.audit(action, "secret", version.secret_id, **details)
