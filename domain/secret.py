@@ -179,6 +179,13 @@ class RotatorKind(StrEnum):
     HTTPS = "https"
 
 
+# Rotators that give values to a target which the settings name.
+SENDING_ROTATORS: Final = frozenset({RotatorKind.POSTGRESQL_LOGIN, RotatorKind.HTTPS})
+
+# As what a rotation is named where it uses another secret, such as an administrator's login.
+ROTATION_CONSUMER: Final = "secret_rotation"
+
+
 class Retirement(StrEnum):
     """What becomes of the version that a rotation replaces; `keep` unless the policy says so."""
 

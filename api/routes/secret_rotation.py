@@ -23,13 +23,24 @@ from domain.errors import BulkheadError, Reason
 from domain.identifiers import Prefix
 from domain.operation import OperationType
 from domain.rotation import next_turn
-from domain.secret import Retirement, RotatorKind, SecretState
+from domain.secret import (
+    ROTATION_CONSUMER,
+    SENDING_ROTATORS,
+    Retirement,
+    RotatorKind,
+    SecretState,
+)
 from infra.database.queries.secret import find_secret
 from infra.database.records.operation import secret_operation_of
+from infra.database.records.reference import (
+    Reference,
+    register_reference,
+    remove_reference,
+)
 from infra.database.records.rotation_plan import plan_rotation, schedule_of
 from infra.database.tables import OperationRow, SecretRotationRow, SecretRow
 from infra.database.tables.columns import unix, unix_or_none
-from infra.rotators.registry import check_settings
+from infra.rotators.registry import check_settings, credentials_in
 from infra.temporal.start import start_operation
 
 router = APIRouter(prefix="/secrets", tags=["secrets"])
@@ -120,6 +131,9 @@ async def put_secret_rotation(
 ) -> Response:
     """Set how a secret rotates; a rotation that runs goes on as it began."""
     _require(scope, SecretScope.SECRETS_WRITE, "secret_rotation.put", secret_id)
+    if body.rotator in SENDING_ROTATORS:
+        # Whoever chooses where values are sent can read them there.
+        _require(scope, SecretScope.SECRETS_ACCESS, "secret_rotation.put", secret_id)
     secret = await secret_changes.hold(scope, secret_id)
     row = await _find_or_none(scope, secret)
     if row is None and if_match is not None:
@@ -127,6 +141,12 @@ async def put_secret_rotation(
     if row is not None and if_match is not None:
         check_etag(if_match, row.version)
     columns = _columns_of(secret, body)
+    await _register_credentials(
+        scope,
+        secret,
+        before=frozenset() if row is None else credentials_in(row.settings),
+        after=credentials_in(columns["settings"]),
+    )
     if row is None:
         row = SecretRotationRow(
             workspace_id=secret.workspace_id,
@@ -156,6 +176,9 @@ async def delete_secret_rotation(
     row = await _find(scope, secret)
     if if_match is not None:
         check_etag(if_match, row.version)
+    await _register_credentials(
+        scope, secret, before=credentials_in(row.settings), after=frozenset()
+    )
     await scope.session.delete(row)
     scope.audit("secret_rotation.delete", "secret", secret.id)
     return Response(status_code=204)
@@ -220,6 +243,32 @@ async def _rotate(scope: RequestScope, secret_id: str) -> OperationRow:
 
     scope.after_commit.append(start)
     return operation
+
+
+async def _register_credentials(
+    scope: RequestScope, secret: SecretRow, *, before: frozenset[str], after: frozenset[str]
+) -> None:
+    """Record that the rotation uses these secrets, so that nobody ends them unawares."""
+    for credential in sorted(before - after):
+        await remove_reference(scope.session, credential, ROTATION_CONSUMER, secret.id)
+    for credential in sorted(after - before):
+        found = await find_secret(scope.session, credential, lock=True)
+        if found is None or found.state is not SecretState.ACTIVE:
+            raise BulkheadError(
+                Reason.INVALID_ARGUMENT,
+                "A secret that the settings name does not exist in this workspace.",
+                path=("body", "settings"),
+                status=400,
+            )
+        await register_reference(
+            scope.session,
+            Reference(
+                workspace_id=secret.workspace_id,
+                secret_id=credential,
+                consumer_type=ROTATION_CONSUMER,
+                consumer_id=secret.id,
+            ),
+        )
 
 
 def _columns_of(secret: SecretRow, body: PutRotationRequest) -> dict[str, Any]:

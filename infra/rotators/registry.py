@@ -49,6 +49,13 @@ _CHECKS = {
 }
 
 
+def credentials_in(settings: Mapping[str, Any]) -> frozenset[str]:
+    """Return the other secrets that a rotator's checked settings name."""
+    return frozenset(
+        value for name, value in settings.items() if name.endswith("_secret_id") and value
+    )
+
+
 def check_settings(
     kind: RotatorKind, secret_id: str, settings: Mapping[str, Any]
 ) -> dict[str, Any]:

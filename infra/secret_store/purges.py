@@ -20,7 +20,13 @@ from domain.caller import PrincipalKind, system_caller
 from domain.errors import BulkheadError, Reason
 from domain.identifiers import Prefix, is_id
 from domain.operation import OperationState, TypedOperation
-from domain.secret import SecretPlace, SecretState, VersionPlace, VersionState
+from domain.secret import (
+    ROTATION_CONSUMER,
+    SecretPlace,
+    SecretState,
+    VersionPlace,
+    VersionState,
+)
 from infra.database.engine import Database
 from infra.database.records.audit import add_audit_event
 from infra.database.records.operation import (
@@ -311,8 +317,13 @@ async def remove_rows(session: AsyncSession, secret_id: str) -> bool:
 
 
 async def _remove_references(session: AsyncSession, secret_id: str) -> None:
+    own_uses = (col(SecretReferenceRow.consumer_type) == ROTATION_CONSUMER) & (
+        col(SecretReferenceRow.consumer_id) == secret_id
+    )
     await session.execute(
-        delete(SecretReferenceRow).where(col(SecretReferenceRow.secret_id) == secret_id)
+        delete(SecretReferenceRow).where(
+            (col(SecretReferenceRow.secret_id) == secret_id) | own_uses
+        )
     )
 
 

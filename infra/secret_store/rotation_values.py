@@ -3,15 +3,11 @@
 from typing import Final
 
 from domain.caller import system_caller
-from domain.secret import SecretValue
+from domain.secret import ROTATION_CONSUMER, SecretValue
 from infra.rotators.rotator import Rotation
 from infra.secret_store.reader import Consumer, SecretReader
 
 _ACTOR: Final = "secret-rotation"
-
-# How the reference of a rotation to such a secret names its consumer; the id is the secret that
-# rotates.
-ROTATION_CONSUMER: Final = "secret_rotation"
 
 
 class RotationValues:

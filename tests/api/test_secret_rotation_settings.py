@@ -1,0 +1,76 @@
+"""Who may say how a secret rotates, and what its rotation uses."""
+
+import pytest
+
+from tests.api.gate import JSON, Gate, Person
+from tests.api.keeper import error_of, new_keeper, ok
+
+_HTTPS: JSON = {
+    "rotator": "https",
+    "settings": {"url": "https://rotate.example.com/"},
+    "interval_seconds": 86_400,
+}
+
+
+def _postgresql(admin_secret_id: str) -> JSON:
+    return {
+        "rotator": "postgresql_login",
+        "settings": {
+            "host": "db.example.com",
+            "database": "app",
+            "user_a": "app_a",
+            "user_b": "app_b",
+            "admin_secret_id": admin_secret_id,
+        },
+        "interval_seconds": 86_400,
+    }
+
+
+async def test_values_are_sent_elsewhere_only_by_who_may_read_them(gate: Gate) -> None:
+    keeper = await new_keeper(gate)
+    secret = await keeper.create()
+    path = f"/v1/secrets/{secret['id']}/rotation"
+    scopes = ["secrets:write", "secrets:access"]
+    made = [
+        ok(await keeper.person.post("/v1/api_tokens", {"name": "t", "scopes": given}), 201)
+        for given in (scopes[:1], scopes)
+    ]
+    writer, reader = (
+        Person("", keeper.person.workspace, each["token"], keeper.person.client) for each in made
+    )
+    refused = error_of(await writer.call("PUT", path, json=_HTTPS), 403, "PERMISSION_DENIED")
+    assert refused["metadata"]["required_scope"] == "secrets:access"
+    ok(await reader.call("PUT", path, json=_HTTPS))
+
+
+async def test_what_a_rotation_uses_is_seen_and_not_destroyed_unawares(gate: Gate) -> None:
+    keeper = await new_keeper(gate)
+    secret, admin = await keeper.create(), await keeper.create("administrator")
+    path = f"/v1/secrets/{secret['id']}/rotation"
+    ok(await keeper.person.call("PUT", path, json=_postgresql(admin["id"])))
+    uses = f"/v1/secrets/{admin['id']}/references"
+    (used,) = ok(await keeper.person.get(uses))["data"]
+    assert (used["consumer_type"], used["consumer_id"]) == ("secret_rotation", secret["id"])
+    (version,) = await keeper.versions(admin)
+    error_of(await keeper.switch(version, "disable"), 409, "FAILED_PRECONDITION")
+    ok(await keeper.person.call("PUT", path, json=_HTTPS))
+    assert ok(await keeper.person.get(uses))["data"] == []
+    ok(await keeper.switch(version, "disable"))
+
+
+@pytest.mark.parametrize("whose", ["nobody's", "another workspace's", "its own"])
+async def test_a_rotation_uses_no_secret_but_another_one_of_its_workspace(
+    gate: Gate, whose: str
+) -> None:
+    keeper, stranger = await new_keeper(gate), await new_keeper(gate)
+    secret = await keeper.create()
+    foreign = await stranger.create()
+    named = {
+        "nobody's": "sec_" + "0" * 32,
+        "another workspace's": foreign["id"],
+        "its own": secret["id"],
+    }[whose]
+    path = f"/v1/secrets/{secret['id']}/rotation"
+    answer = await keeper.person.call("PUT", path, json=_postgresql(named))
+    error_of(answer, 400, "INVALID_ARGUMENT")
+    error_of(await keeper.person.get(path), 404)
