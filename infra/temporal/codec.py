@@ -40,8 +40,9 @@ _NONCE_BYTES: Final = 12
 _KEY_SECONDS: Final = 5.0
 
 # What the scheduler appends to the workflow id of a schedule's action. The action's payloads are
-# sealed before it does, under the id without.
-_SCHEDULED_AT = re.compile(r"-\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z")
+# sealed before it does, under the id without; and what one run returned, or failed with, is handed
+# to the next run.
+_SCHEDULED_AT = re.compile(r"-\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z$")
 
 _Found = TypeVar("_Found")
 
@@ -53,7 +54,8 @@ class SealingCodec(PayloadCodec, WithSerializationContext):
     whose payload it is; with a context it must also be the workflow's own. Which id the SDK gives
     (measured with 1.35; tests/infra/temporal/test_codec.py holds it): inputs, results, failures,
     memos, heartbeats, signals, queries and updates carry the workflow they are of, at both ends. A
-    schedule's action carries the id without the time of its start. A child's `static_summary`
+    schedule's action carries the id without the time of its start, and the result of the run before
+    that run's id. A child's `static_summary`
     carries its parent's, so only the codec server opens that one.
     """
 
@@ -162,9 +164,8 @@ def workflow_of(payload: Payload) -> str | None:
 def _serves(sealed_for: str, workflow_id: str) -> bool:
     if sealed_for == workflow_id:
         return True
-    return workflow_id.startswith(sealed_for) and bool(
-        _SCHEDULED_AT.fullmatch(workflow_id, len(sealed_for))
-    )
+    schedule, is_scheduled = _SCHEDULED_AT.subn("", workflow_id)
+    return bool(is_scheduled) and schedule == _SCHEDULED_AT.sub("", sealed_for)
 
 
 def _decrypt(cipher: AESGCM, nonce: bytes, sealed: bytes, bound: bytes) -> bytes:

@@ -94,11 +94,15 @@ async def test_a_sealed_history_replays(engine: Engine) -> None:
     await replayer.replay_workflow(await handle.fetch_history())
 
 
-async def started_by(engine: Engine, schedule: ScheduleHandle) -> WorkflowHandle[Any, Any]:
+async def started_by(
+    engine: Engine, schedule: ScheduleHandle, number: int
+) -> WorkflowHandle[Any, Any]:
     while True:
-        for result in (await schedule.describe()).info.recent_actions:
-            assert isinstance(result.action, ScheduleActionExecutionStartWorkflow)
-            return engine.client.get_workflow_handle(result.action.workflow_id)
+        actions = (await schedule.describe()).info.recent_actions
+        if len(actions) >= number:
+            action = actions[number - 1].action
+            assert isinstance(action, ScheduleActionExecutionStartWorkflow)
+            return engine.client.get_workflow_handle(action.workflow_id)
         await asyncio.sleep(0.1)
 
 
@@ -111,11 +115,15 @@ async def test_a_schedules_workflow_opens_what_was_sealed_for_the_schedule(engin
         schedule_id, Schedule(action=action, spec=ScheduleSpec())
     )
     try:
-        await schedule.trigger()
-        async with asyncio.timeout(20):
-            handle = await started_by(engine, schedule)
-        assert await handle.result() == "a word"
-        assert await (await handle.describe()).memo() == {"a": "b"}
+        # The second run is given what the first one returned.
+        for number in (1, 2):
+            await schedule.trigger()
+            async with asyncio.timeout(20):
+                handle = await started_by(engine, schedule, number)
+                assert await handle.result() == "a word"
+            assert await (await handle.describe()).memo() == {"a": "b"}
+            # Runs are named by the second in which they start.
+            await asyncio.sleep(1.1)
     finally:
         await schedule.delete()
 
