@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 # version is kept, and the operation says so: nothing depends on it any more.
 _RETIRE_FOR: Final = timedelta(hours=1)
 
+# How old a rotation gets while its target refuses to take the new value back. Nobody has seen that
+# value, and what it was asked for does not change any more: only the target's side can be mended.
+_TAKE_BACK_FOR: Final = timedelta(minutes=15)
+
 # An overdue rotation gives a target up that still does not answer after this many attempts.
 _LAST_ATTEMPTS: Final = 5
 
@@ -138,7 +142,11 @@ class SecretRotationActivities:
         if await self._read(operation, facts.pending) is not None:
             return
         current = await self._current(operation, facts)
-        value = await self._rotator(facts).create(facts.rotation, current)
+        rotator = self._rotator(facts)
+        if not facts.is_reached:
+            await rotator.reach(facts.rotation, current)
+            await self._records.note_reached(operation)
+        value = await rotator.create(facts.rotation, current)
         await asyncio.to_thread(self._values.write, facts.pending, value)
 
     async def _set(self, operation: SecretOperation) -> None:
@@ -154,7 +162,7 @@ class SecretRotationActivities:
 
     async def _take_back(self, operation: SecretOperation) -> None:
         facts = await self._records.find(operation)
-        if facts is None or facts.is_finished:
+        if facts is None or facts.is_finished or not facts.is_reached:
             return
         pending = await self._read(operation, facts.pending)
         current = await self._read(operation, facts.current)
@@ -165,7 +173,8 @@ class SecretRotationActivities:
         try:
             await self._rotator(facts).unset(facts.rotation, pending, current)
         except BulkheadError as error:
-            if not (facts.is_overdue and (not error.retryable or _is_last_attempt())):
+            refuses = not error.retryable and facts.age > _TAKE_BACK_FOR
+            if not (refuses or (facts.is_overdue and _is_last_attempt())):
                 raise
             await self._records.note_left_behind(operation, error.reason)
 
@@ -181,17 +190,17 @@ class SecretRotationActivities:
         facts = await self._facts(operation)
         if facts.retirement is Retirement.KEEP:
             return Retired()
-        pinned = await self._records.pinned_consumers(operation)
-        if not pinned:
-            kept_because = await self._refuse_at_target(operation, facts)
+        kept_because = await self._records.begin_retiring(operation)
+        if kept_because is not None:
+            return Retired(kept_because=kept_because)
+        kept_because = await self._refuse_at_target(operation, facts)
+        if kept_because is not None:
+            await self._records.keep_after_all(operation)
+            return Retired(kept_because=kept_because)
+        if facts.retirement is Retirement.DESTROY:
+            kept_because = await self._records.begin_destroying(operation)
             if kept_because is not None:
                 return Retired(kept_because=kept_because)
-            pinned = await self._records.begin_retiring(operation)
-        if pinned:
-            return Retired(
-                kept_because=f"Version {facts.current_number} is used by {', '.join(pinned)}."
-            )
-        if facts.retirement is Retirement.DESTROY:
             await asyncio.to_thread(self._values.destroy, facts.current)
             await self._records.complete_destroying(operation, facts.current)
         return Retired()

@@ -115,7 +115,7 @@ async def _on_validation_error(request: Request, error: Exception) -> Response:
             BulkheadError(
                 Reason.INVALID_ARGUMENT,
                 _message(failure),
-                path=_path(failure),
+                path=_path(failure, hide_names=is_about_secrets),
             )
         )
         for failure in failures[:_MAXIMUM_ITEMS]
@@ -142,9 +142,13 @@ def _message(failure: dict[str, Any]) -> str:
             return _MESSAGES.get(kind) or f"{failure['msg']}."
 
 
-def _path(failure: dict[str, Any]) -> tuple[str, ...]:
+def _path(failure: dict[str, Any], *, hide_names: bool) -> tuple[str, ...]:
     if failure["type"] == "json_invalid":
         return ("body",)
+    if hide_names:
+        # A value may have been sent where a name belongs: as a field, a label or an alias.
+        known = 1 if failure["type"] == "extra_forbidden" else 2
+        return tuple(str(part) for part in failure["loc"][:known])
     # A JSON key may hold half of a surrogate pair, which no answer can carry.
     return tuple(
         str(part).encode(errors="replace").decode()[:_PATH_PART_LENGTH] for part in failure["loc"]

@@ -179,8 +179,15 @@ class RotatorKind(StrEnum):
     HTTPS = "https"
 
 
-# Rotators that give values to a target which the settings name.
-SENDING_ROTATORS: Final = frozenset({RotatorKind.POSTGRESQL_LOGIN, RotatorKind.HTTPS})
+# Rotators that give values to a target which the settings name. A hosted cluster is one too: its
+# administrators can see what its API server is asked.
+SENDING_ROTATORS: Final = frozenset(
+    {
+        RotatorKind.POSTGRESQL_LOGIN,
+        RotatorKind.KUBERNETES_SERVICE_ACCOUNT,
+        RotatorKind.HTTPS,
+    }
+)
 
 # As what a rotation is named where it uses another secret, such as an administrator's login.
 ROTATION_CONSUMER: Final = "secret_rotation"

@@ -114,6 +114,8 @@ async def _open(codec: SealingCodec, payload: Payload) -> Payload:
 def _payloads_in(body: bytes) -> Payloads:
     with contextlib.suppress(json_format.ParseError, ValueError, RecursionError):
         fields = json.loads(body)
+        # Half of a surrogate pair is JSON, and no text: protobuf breaks at it.
+        json.dumps(fields, ensure_ascii=False).encode()
         # Of a list or a text the parser would make a message without fields.
         if isinstance(fields, dict):
             return json_format.ParseDict(fields, Payloads(), ignore_unknown_fields=True)
@@ -152,6 +154,8 @@ def _owner_of(workflow_id: str) -> tuple[str, str]:
 
 async def _is_own(scope: RequestScope, workflow_id: str) -> bool:
     """Tell whether a workflow works for the caller's workspace; the platform's own never do."""
+    if not workflow_id.isprintable():
+        return False
     kind, owner = _owner_of(workflow_id)
     operation_id = operation_id_of(workflow_id)
     if kind == OwnerType.WORKSPACE:

@@ -29,6 +29,7 @@ from api.links import Links
 from api.pages import DEFAULT_LIMIT, page_body, position_of
 from api.scope import Context, RequestScope, Scope, open_scope
 from domain.caller import Role
+from domain.caller import Scope as SecretScope
 from domain.errors import BulkheadError, Reason
 from domain.identifiers import Prefix, is_id
 from domain.names import workflow_id_of
@@ -201,6 +202,13 @@ async def cancel(
 
     async def effect() -> OperationBody:
         operation = await _lock_cancellable(scope, operation_id, if_match)
+        if operation.owner_type is OwnerType.SECRET:
+            scope.require_scope(
+                SecretScope.SECRETS_WRITE,
+                "operation.cancel",
+                resource_type="operation",
+                resource_id=operation_id,
+            )
         await request_cancellation(scope.session, operation.id)
         await scope.session.refresh(operation)
         scope.audit(

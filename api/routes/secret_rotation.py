@@ -28,6 +28,7 @@ from domain.secret import (
     SENDING_ROTATORS,
     Retirement,
     RotatorKind,
+    SecretKind,
     SecretState,
 )
 from infra.database.queries.secret import find_secret
@@ -134,6 +135,9 @@ async def put_secret_rotation(
     if body.rotator in SENDING_ROTATORS:
         # Whoever chooses where values are sent can read them there.
         _require(scope, SecretScope.SECRETS_ACCESS, "secret_rotation.put", secret_id)
+    # In one order, for two rotations may each use the other's secret.
+    for each in sorted({check_id(Prefix.SECRET, secret_id), *credentials_in(body.settings)}):
+        await find_secret(scope.session, each, lock=True)
     secret = await secret_changes.hold(scope, secret_id)
     row = await _find_or_none(scope, secret)
     if row is None and if_match is not None:
@@ -252,7 +256,7 @@ async def _register_credentials(
     for credential in sorted(before - after):
         await remove_reference(scope.session, credential, ROTATION_CONSUMER, secret.id)
     for credential in sorted(after - before):
-        found = await find_secret(scope.session, credential, lock=True)
+        found = await find_secret(scope.session, credential)
         if found is None or found.state is not SecretState.ACTIVE:
             raise BulkheadError(
                 Reason.INVALID_ARGUMENT,
@@ -273,6 +277,15 @@ async def _register_credentials(
 
 def _columns_of(secret: SecretRow, body: PutRotationRequest) -> dict[str, Any]:
     window = body.window
+    if body.rotator is RotatorKind.WEBHOOK_SIGNING_KEY and (
+        secret.kind is not SecretKind.WEBHOOK_SIGNING
+    ):
+        raise BulkheadError(
+            Reason.INVALID_ARGUMENT,
+            "This rotator makes keys that sign webhooks; the secret is of another kind.",
+            path=("body", "rotator"),
+            status=400,
+        )
     return {
         "rotator": body.rotator,
         "settings": check_settings(body.rotator, secret.id, body.settings),

@@ -8,6 +8,7 @@ import asyncio
 import json
 import ssl
 from collections.abc import Mapping
+from contextlib import suppress
 from enum import StrEnum
 from typing import Annotated, Any, Final
 from urllib.parse import SplitResult, urlsplit
@@ -99,6 +100,23 @@ class Https:
         checked = read_settings(HttpsSettings, settings)
         refuse_own_credential(secret_id, checked.auth_secret_id, "auth_secret_id")
         return checked.model_dump(mode="json")
+
+    async def reach(self, rotation: Rotation, current: SecretValue) -> None:
+        """See a checked address prove that it is the endpoint's; nothing is sent to it."""
+        del current
+        settings = read_settings(HttpsSettings, rotation.settings)
+        parts = urlsplit(settings.url)
+        host, port = parts.hostname or "", parts.port or _HTTPS_PORT
+        context = await asyncio.to_thread(_trust, settings.ca)
+        for address in await self._outbound.addresses_of(host, port):
+            with suppress(OSError, TimeoutError):
+                async with asyncio.timeout(settings.timeout_seconds):
+                    _, writer = await asyncio.open_connection(
+                        address, port, ssl=context, server_hostname=host
+                    )
+                    writer.close()
+                return
+        raise _unavailable()
 
     async def create(self, rotation: Rotation, current: SecretValue) -> SecretValue:
         """Have the endpoint make the new value."""

@@ -100,13 +100,19 @@ class KubernetesServiceAccount:
         del secret_id
         return read_settings(ServiceAccountSettings, settings).model_dump(mode="json")
 
+    async def reach(self, rotation: Rotation, current: SecretValue) -> None:
+        """Look the ServiceAccount up."""
+        del current
+        settings = _settings_of(rotation)
+        async with self._clusters.api_of(rotation.workspace_id, settings.cluster_id) as api:
+            await _find_account(api, settings)
+
     async def create(self, rotation: Rotation, current: SecretValue) -> SecretValue:
         """Have the cluster make a token. A repetition makes another, with the same off switch."""
         del current
         settings = _settings_of(rotation)
         async with self._clusters.api_of(rotation.workspace_id, settings.cluster_id) as api:
-            if (await api.ask("GET", settings.account_path)).status != _OK:
-                raise _no_such_account()
+            await _find_account(api, settings)
             bound = await _ensure_secret(api, settings, rotation)
             answer = await api.ask(
                 "POST", f"{settings.account_path}/token", _token_request(settings, bound)
@@ -259,6 +265,10 @@ async def _user_of(
 async def _review(
     api: ClusterApi, settings: ServiceAccountSettings, token: SecretValue
 ) -> str | None:
+    # The cluster's administrators can see what is reviewed, so it is shown nothing but a token that
+    # it made itself.
+    if _claims_of(token).get("sub") != settings.user:
+        return None
     answer = await api.ask(
         "POST",
         f"/apis/{_AUTHENTICATION}/tokenreviews",
@@ -325,6 +335,11 @@ def _claims_of(token: SecretValue) -> dict[str, Any]:
     except (IndexError, binascii.Error, ValueError, RecursionError):
         return {}
     return claims if isinstance(claims, dict) else {}
+
+
+async def _find_account(api: ClusterApi, settings: ServiceAccountSettings) -> None:
+    if (await api.ask("GET", settings.account_path)).status != _OK:
+        raise _no_such_account()
 
 
 def _no_such_account() -> BulkheadError:

@@ -28,6 +28,7 @@ from infra.rotators.rotator import Rotation, Values
 _PASSWORD_BYTES: Final = 32
 _CURRENT: Final = "The current value"
 _NEW: Final = "The new value"
+_ADMINISTRATOR: Final = "The administrator's login"
 
 # A member of a role can become it, and every role is a member of itself.
 _POWERS: Final = """\
@@ -99,6 +100,16 @@ class PostgresqlLogin:
             )
         return checked.model_dump(mode="json")
 
+    async def reach(self, rotation: Rotation, current: SecretValue) -> None:
+        """Log in with the current value, and as the administrator."""
+        settings = _settings_of(rotation)
+        used = _user_of(settings, current, _CURRENT)
+        async with connect(self._outbound, settings.server, used, _CURRENT) as session:
+            await _check_powers(session, settings)
+        administrator = await self._administrator(rotation, settings)
+        async with connect(self._outbound, settings.server, administrator, _ADMINISTRATOR):
+            pass
+
     async def create(self, rotation: Rotation, current: SecretValue) -> SecretValue:
         """Take the other user and a random password. Nothing is changed at the server."""
         settings = _settings_of(rotation)
@@ -130,7 +141,7 @@ class PostgresqlLogin:
             self._outbound,
             settings.server,
             await self._administrator(rotation, settings),
-            "The administrator's login",
+            _ADMINISTRATOR,
         ) as session:
             await session.set_password(new.username, new.password)
 
@@ -181,7 +192,7 @@ class PostgresqlLogin:
             self._outbound,
             settings.server,
             await self._administrator(rotation, settings),
-            "The administrator's login",
+            _ADMINISTRATOR,
         ) as session:
             await session.remove_password(credential.username)
 
@@ -192,7 +203,7 @@ class PostgresqlLogin:
             self._outbound,
             settings.server,
             await self._administrator(rotation, settings),
-            "The administrator's login",
+            _ADMINISTRATOR,
         ) as session:
             await session.row(
                 "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from domain.identifiers import Prefix, is_id
 from domain.secret import RotatorKind
 from infra.database.engine import Database
 from infra.openbao.client import OpenBao
@@ -50,9 +51,11 @@ _CHECKS = {
 
 
 def credentials_in(settings: Mapping[str, Any]) -> frozenset[str]:
-    """Return the other secrets that a rotator's checked settings name."""
+    """Return the other secrets that a rotator's settings name."""
     return frozenset(
-        value for name, value in settings.items() if name.endswith("_secret_id") and value
+        value
+        for name, value in settings.items()
+        if name.endswith("_secret_id") and isinstance(value, str) and is_id(Prefix.SECRET, value)
     )
 
 

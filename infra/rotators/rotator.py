@@ -50,6 +50,12 @@ class Rotator(Protocol):
                 rotator's own credential: a secret that would be rotated with itself.
         """
 
+    async def reach(self, rotation: Rotation, current: SecretValue) -> None:
+        """Find the target and be let in, without telling it anything of this rotation.
+
+        A rotation that fails before this has succeeded once left nothing to be taken back.
+        """
+
     async def create(self, rotation: Rotation, current: SecretValue) -> SecretValue:
         """Make the new value. Without an effect on the target where the target allows that."""
 

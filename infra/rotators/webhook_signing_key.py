@@ -33,6 +33,10 @@ class WebhookSigningKey:
         del secret_id
         return read_settings(RotatorSettings, settings).model_dump(mode="json")
 
+    async def reach(self, rotation: Rotation, current: SecretValue) -> None:
+        """There is no target."""
+        del rotation, current
+
     async def create(self, rotation: Rotation, current: SecretValue) -> SecretValue:
         """Make a key."""
         del rotation, current

@@ -8,6 +8,7 @@ when it begins. Each transaction takes the secret's row lock first and may be re
 import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Final
 
 from sqlmodel import select
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -53,6 +54,8 @@ from infra.database.tables import (
     SecretVersionRow,
 )
 
+_READABLE: Final = frozenset({VersionState.ENABLED, VersionState.DISABLED})
+
 
 class RotationRecords:
     """The transactions of one worker, in the workspace of the operation at hand."""
@@ -97,6 +100,12 @@ class RotationRecords:
         """
         async with self._database.workspace(operation.workspace_id) as session:
             return facts_of(await _operation(session, operation))
+
+    async def note_reached(self, operation: SecretOperation) -> None:
+        """Witness that the target was reached: from now on a failure is taken back there."""
+        async with self._database.workspace(operation.workspace_id) as session:
+            row, _ = await _hold(session, operation)
+            row.placement = {"reached_at": int(datetime.now(UTC).timestamp()), **row.placement}
 
     async def finish(self, operation: SecretOperation) -> None:
         """Pass the point of no return: the pending version is enabled and becomes `current`.
@@ -177,38 +186,54 @@ class RotationRecords:
                 remaining_seconds=math.ceil(max(0.0, remaining)),
             )
 
-    async def pinned_consumers(self, operation: SecretOperation) -> list[str]:
-        """Return who is pinned to the version that was replaced."""
-        async with self._database.workspace(operation.workspace_id) as session:
-            facts = facts_of(await _operation(session, operation))
-            if facts is None:
-                return []
-            return await pinned(session, facts)
-
-    async def begin_retiring(self, operation: SecretOperation) -> list[str]:
-        """Disable the replaced version, or begin its destruction, as the policy says.
+    async def begin_retiring(self, operation: SecretOperation) -> str | None:
+        """Disable the replaced version, so that nobody takes it up while its target is told.
 
         Returns:
-            Who is pinned to it; then nothing was changed.
+            Why it is kept; then nothing was changed.
         """
+        async with self._database.workspace(operation.workspace_id) as session:
+            row, secret = await _hold(session, operation)
+            facts = facts_of(row)
+            if facts is None:
+                return None
+            version = await read_version(session, facts.current)
+            if version is None or version.state not in _READABLE:
+                return None
+            kept_because = await _why_kept(session, secret, facts)
+            if kept_because is None and version.state is VersionState.ENABLED:
+                await switch_version(session, version, VersionState.DISABLED)
+                row.placement = {**row.placement, "disabled": version.id}
+                _audit_retirement(session, operation, facts)
+            return kept_because
+
+    async def keep_after_all(self, operation: SecretOperation) -> None:
+        """Enable the replaced version again: its target could not be told to refuse it."""
         async with self._database.workspace(operation.workspace_id) as session:
             row, _ = await _hold(session, operation)
             facts = facts_of(row)
-            if facts is None:
-                return []
-            consumers = await pinned(session, facts)
-            version = await read_version(session, facts.current)
-            if consumers or version is None:
-                return consumers
-            readable = {VersionState.ENABLED, VersionState.DISABLED}
-            if facts.retirement is Retirement.DESTROY and version.state in readable:
+            version = None if facts is None else await read_version(session, facts.current)
+            # One that a person has disabled stays so.
+            is_ours = version is not None and row.placement.get("disabled") == version.id
+            if version is not None and is_ours and version.state is VersionState.DISABLED:
+                await switch_version(session, version, VersionState.ENABLED)
+
+    async def begin_destroying(self, operation: SecretOperation) -> str | None:
+        """Begin the destruction of the replaced version, which its target refuses by now.
+
+        Returns:
+            Why it is kept; then nothing was changed.
+        """
+        async with self._database.workspace(operation.workspace_id) as session:
+            row, secret = await _hold(session, operation)
+            facts = facts_of(row)
+            version = None if facts is None else await read_version(session, facts.current)
+            if facts is None or version is None or version.state not in _READABLE:
+                return None
+            kept_because = await _why_kept(session, secret, facts)
+            if kept_because is None:
                 await begin_destroying(session, version)
-            elif facts.retirement is Retirement.DISABLE and version.state is VersionState.ENABLED:
-                await switch_version(session, version, VersionState.DISABLED)
-            else:
-                return []
-            _audit_retirement(session, operation, facts)
-            return []
+            return kept_because
 
     async def complete_destroying(self, operation: SecretOperation, place: VersionPlace) -> None:
         """Record that the replaced version's value is proven to be gone."""
@@ -304,6 +329,19 @@ def _audit_finish(session: AsyncSession, operation: SecretOperation, facts: Rota
             "previous": facts.current_number,
         },
     )
+
+
+async def _why_kept(session: AsyncSession, secret: SecretRow, facts: RotationFacts) -> str | None:
+    """Say what still uses the replaced version, if something does."""
+    named = [
+        f"the alias `{alias}`"
+        for alias, number in sorted(secret.aliases.items())
+        if number == facts.current_number and alias != PREVIOUS
+    ]
+    users = [*named, *await pinned(session, facts)]
+    if not users:
+        return None
+    return f"Version {facts.current_number} is used by {', '.join(users)}."
 
 
 def _audit_retirement(

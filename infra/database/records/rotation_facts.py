@@ -1,7 +1,7 @@
 """What a rotation works with, as its operation's row and the secret's references say."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from sqlmodel import col, select
@@ -21,7 +21,12 @@ _NAMED_CONSUMERS: Final = 20
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RotationFacts:
-    """What a rotation that has begun works with."""
+    """What a rotation that has begun works with.
+
+    Attributes:
+        is_reached: its target was reached, and may have been told of it.
+        age: since it was asked for.
+    """
 
     rotator: RotatorKind
     rotation: Rotation
@@ -30,8 +35,10 @@ class RotationFacts:
     current_number: int
     pending: VersionPlace
     pending_number: int
+    is_reached: bool
     is_finished: bool
     is_overdue: bool
+    age: timedelta
 
 
 def facts_of(row: OperationRow) -> RotationFacts | None:
@@ -58,13 +65,19 @@ def facts_of(row: OperationRow) -> RotationFacts | None:
         current_number=current["number"],
         pending=place(pending["id"]),
         pending_number=pending["number"],
+        is_reached="reached_at" in row.placement,
         is_finished="finished_at" in row.placement,
         is_overdue=_is_overdue(row),
+        age=_age(row),
     )
 
 
 def _is_overdue(row: OperationRow) -> bool:
-    return datetime.now(UTC) - row.started_at > ROTATION_DEADLINE
+    return _age(row) > ROTATION_DEADLINE
+
+
+def _age(row: OperationRow) -> timedelta:
+    return datetime.now(UTC) - row.started_at
 
 
 def check_in_time(row: OperationRow) -> None:

@@ -203,7 +203,11 @@ def test_a_killed_process_comes_back_once_with_all_that_died_with_it(
     os.kill(pid, signal.SIGKILL)
     time.sleep(0.2)
     wait_until_right(stack)
-    assert not Path(f"/proc/{pid}").exists()
+    # Nobody but the machine's first process may be there to take leave of it, in its own time.
+    deadline = time.monotonic() + 10
+    while Path(f"/proc/{pid}").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
     assert programs_of(stack.supervisor) == programs
     assert running.get("/v1/workspaces").status_code == httpx.codes.OK
 

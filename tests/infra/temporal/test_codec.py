@@ -116,7 +116,7 @@ async def test_a_schedules_workflow_opens_what_was_sealed_for_the_schedule(engin
     )
     try:
         # The second run is given what the first one returned.
-        for number in (1, 2):
+        for number in (1, 2, 3):
             await schedule.trigger()
             async with asyncio.timeout(20):
                 handle = await started_by(engine, schedule, number)
