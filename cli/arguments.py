@@ -22,6 +22,19 @@ def seconds_of(text: str) -> int:
     return int(match[1]) * _UNITS[match[2]]
 
 
+def seconds_within(text: str, option: str, least: int, most: int) -> int:
+    """Return the seconds that a span stands for, or `0`, where it lies within bounds.
+
+    Raises:
+        CliError: it is written in another way, or is too short or too long.
+    """
+    seconds = 0 if text == "0" else seconds_of(text)
+    if not least <= seconds <= most:
+        message = f"{option} is from {span_of(least)} to {span_of(most)}, and {text} is not."
+        raise CliError(message, ExitCode.USAGE)
+    return seconds
+
+
 def span_of(seconds: int) -> str:
     """Return seconds as `seconds_of` reads them, in the largest unit that is exact."""
     for unit, size in _UNITS.items():

@@ -31,6 +31,8 @@ _BY_REASON: dict[str, tuple[str, ...]] = {
     "DEPENDENCY_UNAVAILABLE": ("make status   (embedded stack: which part is down?)",),
 }
 
+_UNWRAP = "/secrets/unwrap"
+
 _CHOOSE_WORKSPACE = ("bulkhead workspaces list", "bulkhead workspaces use WORKSPACE")
 
 
@@ -49,13 +51,16 @@ def next_commands_for(
         return (f"bulkhead operations watch {running}", f"bulkhead operations cancel {running}")
     if "akua-context" in fault_path:
         return _CHOOSE_WORKSPACE
-    about_secret = _about_secret(request_path, metadata)
+    about_secret = _about_secret(request_path, fault_path, metadata)
     if about_secret is not None:
         return (about_secret,)
     if not reason and status == HTTPStatus.UNAUTHORIZED:
         reason = "UNAUTHENTICATED"
     if reason in _BY_REASON:
         return tuple(command.format(url=url) for command in _BY_REASON[reason])
+    if request_path == _UNWRAP:
+        # No list has wrapping tokens.
+        return ()
     noun = request_path.lstrip("/").split("/", 1)[0]
     lists = [_LISTS_BY_FIELD[field] for field in fault_path if field in _LISTS_BY_FIELD]
     if status in {HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT} and noun in _LISTS:
@@ -63,7 +68,9 @@ def next_commands_for(
     return tuple(lists[:1])
 
 
-def _about_secret(request_path: str, metadata: Mapping[str, str]) -> str | None:
+def _about_secret(
+    request_path: str, fault_path: Sequence[str], metadata: Mapping[str, str]
+) -> str | None:
     """Return what helps with a secret that is in use, or with a right that is missing."""
     scope = metadata.get("required_scope")
     if scope:
@@ -75,4 +82,6 @@ def _about_secret(request_path: str, metadata: Mapping[str, str]) -> str | None:
         return f"bulkhead secrets usage {secret[0]}"
     if secret and metadata.get("alias") == "current":
         return f"bulkhead secrets update {secret[0]} --alias current=VERSION"
+    if secret and tuple(fault_path) == ("path", "vid"):
+        return f"bulkhead secrets versions {secret[0]}"
     return None

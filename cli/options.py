@@ -7,6 +7,7 @@ from typing import Annotated, Any, Concatenate, ParamSpec
 
 import typer
 from rich.markup import escape
+from typer.core import TyperCommand
 
 from cli.configuration import (
     CA_FILE_VARIABLE,
@@ -63,6 +64,11 @@ _SHARED: dict[str, tuple[Any, Any]] = {
 
 SHARED_OPTIONS = frozenset({"--json", "--workspace", "--url", "--ca-file"})
 
+_NO_VALUE_HERE = (
+    " A value comes from standard input or --value-file, never from an argument. If this was one, "
+    "it is now in your shell's history: remove it there."
+)
+
 NoWaitOption = Annotated[
     bool, typer.Option("--no-wait", help="Return at once; the operation goes on.")
 ]
@@ -96,10 +102,31 @@ def command(
         epilog = "\n".join(
             ["[bold]Examples[/bold]", *(f"[dim]$[/dim] {escape(line)}" for line in examples)]
         )
-        app.command(name, help=_unwrapped(inspect.getdoc(function) or ""), epilog=epilog)(run)
+        app.command(
+            name, cls=_Command, help=_unwrapped(inspect.getdoc(function) or ""), epilog=epilog
+        )(run)
         return function
 
     return register
+
+
+class _Command(TyperCommand):
+    """A command that repeats nothing of an argument too many: it may be a credential."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - a private type
+        """Read the words behind the command."""
+        try:
+            return super().parse_args(ctx, args)
+        except typer.TyperException as error:
+            error.message = error.message.replace("Value error, ", "")
+            takes_value = any(parameter.name == "value_file" for parameter in self.params)
+            if error.message.startswith("Got unexpected extra argument"):
+                error.message = "There is an argument too many; it is not repeated here."
+                if takes_value:
+                    error.message += _NO_VALUE_HERE
+            elif takes_value and getattr(error, "option_name", None) == "--value":
+                error.message = "There is no option --value." + _NO_VALUE_HERE
+            raise
 
 
 def _give_signature(run: Callable[..., None], function: Callable[..., None]) -> None:

@@ -9,16 +9,20 @@ import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any, TextIO
 
 from rich.cells import cell_len
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from cli.errors import CliError
 from cli.invocation import Invocation
 from cli.text import clean
+
+_GAP = 2
+# Longer than any id. What has a longer word without a space is free text, and is cut.
+_LONGEST_WORD = 40
 
 STATE_STYLES = {
     "active": "green",
@@ -53,11 +57,15 @@ class Column:
         title: its heading.
         key: the field of each entry.
         right: whether its values line up on the right.
+        wraps: whether its values may be broken between words on a narrow terminal.
+        minor: whether it moves below its row, the last one first, where a row would not fit.
     """
 
     title: str
     key: str
     right: bool = False
+    wraps: bool = False
+    minor: bool = False
 
 
 class Output:
@@ -146,7 +154,7 @@ class Output:
             for line in empty:
                 self.note(self.invocation.typed(line), copied=True)
         elif self._out_console.is_terminal:
-            self._out_console.print(_rich_table(entries, columns))
+            _print_table(self._out_console, entries, columns)
         else:
             self.raw(plain_table(entries, columns))
 
@@ -241,16 +249,72 @@ def plain_table(entries: Sequence[dict[str, Any]], columns: Sequence[Column]) ->
     return "".join(lines)
 
 
-def _rich_table(entries: Sequence[dict[str, Any]], columns: Sequence[Column]) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
-    for column in columns:
-        table.add_column(
-            column.title,
-            justify="right" if column.right else "left",
-            # An id that is cut cannot be copied: it folds onto a second line instead.
-            overflow="fold",
-        )
+def _print_table(
+    console: Console, entries: Sequence[dict[str, Any]], columns: Sequence[Column]
+) -> None:
+    """Print a list for a terminal; an id is never cut in two, because it could not be copied."""
+    beside = list(columns)
+    while _width_of(widths := _narrowest(entries, beside)) > console.width:
+        moved = next((column for column in reversed(beside) if column.minor), None)
+        if moved is None:
+            break
+        beside.remove(moved)
+    _widen(widths, entries, beside, console.width)
+    below = [column for column in columns if column not in beside]
+    headings = {column.key: Text(column.title, "bold") for column in beside}
+    _print_row(console, headings, beside, widths)
     for entry in entries:
-        cells = [_cell(entry, column) for column in columns]
-        table.add_row(*(Text(cell, STATE_STYLES.get(cell, "")) for cell in cells))
-    return table
+        cells = {column.key: _styled(_cell(entry, column)) for column in beside}
+        _print_row(console, cells, beside, widths)
+        for column in below:
+            line = Text.assemble("  ", (f"{column.title.lower()}: ", "dim"), _cell(entry, column))
+            console.print(line, soft_wrap=True)
+
+
+def _narrowest(entries: Sequence[dict[str, Any]], columns: Sequence[Column]) -> dict[str, int]:
+    """Return the least width of each column that breaks no word of it."""
+    widths = {}
+    for column in columns:
+        cells = [_cell(entry, column) for entry in entries]
+        if column.wraps:
+            words = [word for cell in cells for word in cell.split()]
+            cells = [word for word in words if cell_len(word) <= _LONGEST_WORD]
+        widths[column.key] = max(cell_len(cell) for cell in [column.title, *cells])
+    return widths
+
+
+def _widen(
+    widths: dict[str, int],
+    entries: Sequence[dict[str, Any]],
+    columns: Sequence[Column],
+    available: int,
+) -> None:
+    """Give the columns that wrap, in place, the room that is left."""
+    for column in columns:
+        if column.wraps:
+            wanted = max(cell_len(_cell(entry, column)) for entry in entries)
+            room = max(available - _width_of(widths), 0)
+            widths[column.key] = max(min(wanted, widths[column.key] + room), widths[column.key])
+
+
+def _width_of(widths: dict[str, int]) -> int:
+    return sum(widths.values()) + _GAP * (len(widths) - 1)
+
+
+def _print_row(
+    console: Console, cells: dict[str, Text], columns: Sequence[Column], widths: dict[str, int]
+) -> None:
+    wrapped = [cells[column.key].wrap(console, widths[column.key]) for column in columns]
+    for parts in zip_longest(*wrapped):
+        line = Text()
+        for column, part in zip(columns, parts, strict=True):
+            cell = Text() if part is None else part
+            cell.rstrip()
+            cell.align("right" if column.right else "left", widths[column.key])
+            line.append(" " * (_GAP if line else 0)).append_text(cell)
+        line.rstrip()
+        console.print(line, soft_wrap=True)
+
+
+def _styled(cell: str) -> Text:
+    return Text(cell, STATE_STYLES.get(cell, ""))

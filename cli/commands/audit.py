@@ -1,24 +1,41 @@
 """The audit log of a workspace."""
 
+import re
+from enum import StrEnum
 from typing import Annotated
 
 import typer
 
 from cli.client import JsonObject
+from cli.errors import CliError, ExitCode
 from cli.options import command
 from cli.output import Column
-from cli.session import Session
+from cli.session import SECRET, Session
 from cli.text import moment
+
+# A name, such as db_login, may look like a short id.
+_ID = re.compile(r"[a-z]{2,5}_[0-9a-f]{32}")
+
+
+class Outcome(StrEnum):
+    """How what was tried ended."""
+
+    ALLOWED = "allowed"
+    DENIED = "denied"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
 
 app = typer.Typer(help="The audit log: who did, read or tried what.", no_args_is_help=True)
 
 _COLUMNS = (
-    Column("TIME", "time"),
+    Column("TIME", "time", wraps=True),
     Column("ACTION", "action"),
     Column("OUTCOME", "outcome"),
-    Column("ON", "resource_id"),
-    Column("BY", "by"),
-    Column("REQUEST OR OPERATION", "occasion"),
+    Column("ON", "resource_id", minor=True),
+    Column("BY", "by", wraps=True, minor=True),
+    Column("REQUEST OR OPERATION", "occasion", minor=True),
 )
 
 
@@ -39,15 +56,15 @@ def list_audit_events(
         str | None, typer.Option(metavar="TYPE", help="Such as secret or cluster.")
     ] = None,
     resource: Annotated[
-        str | None, typer.Option(metavar="ID", help="Only what was done to this.")
+        str | None,
+        typer.Option(
+            metavar="ID", help="Only what was done to this: an id, or the name of a secret."
+        ),
     ] = None,
     actor: Annotated[
         str | None, typer.Option(metavar="ID", help="Only what this user or token did.")
     ] = None,
-    outcome: Annotated[
-        str | None,
-        typer.Option(metavar="OUTCOME", help="allowed, denied, succeeded, failed or cancelled."),
-    ] = None,
+    outcome: Annotated[Outcome | None, typer.Option(help="Only what ended so.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 50,
 ) -> None:
     """List what was done and tried in the workspace, newest first; for owners and admins."""
@@ -56,7 +73,7 @@ def list_audit_events(
         limit=limit,
         action=action,
         resource_type=resource_type,
-        resource_id=resource,
+        resource_id=None if resource is None else _id_of(session, resource),
         actor_id=actor,
         outcome=outcome,
     )
@@ -71,6 +88,17 @@ def list_audit_events(
             for entry in entries
         ]
     session.output.listing(entries, _COLUMNS, ("No such audit events.",))
+
+
+def _id_of(session: Session, resource: str) -> str:
+    if _ID.fullmatch(resource):
+        return resource
+    try:
+        return session.id_of(SECRET, resource)
+    except CliError as failure:
+        if failure.exit_code is ExitCode.NOT_FOUND:
+            failure.message += " What is no secret, or was purged, is given by its id."
+        raise
 
 
 def occasion_of(entry: JsonObject) -> str | None:

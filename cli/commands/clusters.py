@@ -25,7 +25,7 @@ _COLUMNS = (
     Column("STATE", "state"),
     Column("BUSY", "busy"),
     Column("AGE", "age"),
-    Column("ID", "id"),
+    Column("ID", "id", minor=True),
 )
 
 # Certificates and keys in base64; no name, address or id is that long.

@@ -22,13 +22,13 @@ _COLUMNS = (
     Column("TOOK", "took", right=True),
     Column("AGE", "age"),
     Column("ON", "on"),
-    Column("ID", "id"),
+    Column("ID", "id", minor=True),
 )
 _STEP_COLUMNS = (
     Column("STEP", "name"),
     Column("STATUS", "status"),
     Column("TOOK", "took", right=True),
-    Column("DETAIL", "detail"),
+    Column("DETAIL", "detail", wraps=True),
 )
 
 OperationArgument = Annotated[str, typer.Argument(metavar="OPERATION", help="Its id, op_...")]

@@ -16,7 +16,7 @@ _COLUMNS = (
     Column("LIMIT", "limit", right=True),
     Column("LEFT", "remaining", right=True),
     Column("UNIT", "unit"),
-    Column("WHAT", "display_name"),
+    Column("WHAT", "display_name", wraps=True),
 )
 
 

@@ -31,8 +31,8 @@ _COLUMNS = (
     Column("AGE", "age"),
     Column("LAST USED", "used"),
     Column("EXPIRES", "expires"),
-    Column("SCOPES", "may"),
-    Column("ID", "id"),
+    Column("SCOPES", "may", wraps=True),
+    Column("ID", "id", minor=True),
 )
 
 
@@ -58,7 +58,7 @@ def create_token(
         list[TokenScope] | None,
         typer.Option(
             help="What it may do with secrets, given once for each; none implies another. Only "
-            "an owner gives them. Without: nothing.",
+            "an owner gives them. Without: nothing. In all else every token acts as an admin.",
         ),
     ] = None,
 ) -> None:

@@ -19,7 +19,7 @@ _COLUMNS = (
     Column("NAME", "name"),
     Column("SLUG", "slug"),
     Column("AGE", "age"),
-    Column("ID", "id"),
+    Column("ID", "id", minor=True),
     Column("IN USE", "in_use"),
 )
 

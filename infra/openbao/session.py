@@ -1,7 +1,6 @@
 """Logins and calls: short-lived tokens, one login anew when refused, and typed failures."""
 
 import logging
-import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,8 +22,8 @@ _logger = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
-# What OpenBao says of a login whose role, or whose configuration, does not exist yet.
-_UNMADE: Final = re.compile("could not be found|could not load configuration")
+# The operation of a failed login, in its error's metadata.
+LOG_IN: Final = "log in"
 
 # The metadata of the failure for a workspace that has no namespace here.
 MISSING_SPACE: Final = {"dependency": "openbao", "missing": "secret_space"}
@@ -124,17 +123,17 @@ class OpenBaoSession:
                 role=self._principal, jwt=self._assertion(login_namespace), path=self._principal
             )
         except exceptions.InvalidPath:
-            raise _space_missing() from None
+            raise BulkheadError(
+                Reason.FAILED_PRECONDITION,
+                "The workspace has no secret space yet; it is being made. Try again in a few "
+                "seconds.",
+                metadata=MISSING_SPACE,
+            ) from None
         except exceptions.InvalidRequest as error:
-            # A space that another process is just making: the role is the last part of it.
-            if login_namespace is not None and _UNMADE.search(
-                " ".join(map(str, error.errors or ()))
-            ):
-                raise _space_missing() from None
             # How the login method answers for a JWT that it does not accept.
-            _raise_typed("log in", exceptions.Forbidden(errors=error.errors))
+            _raise_typed(LOG_IN, exceptions.Forbidden(errors=error.errors))
         except (exceptions.VaultError, requests.RequestException) as error:
-            _raise_typed("log in", error)
+            _raise_typed(LOG_IN, error)
         token = str(answer["auth"]["client_token"])
         end = now + answer["auth"]["lease_duration"] - _TOKEN_MARGIN_SECONDS
         with self._lock:
@@ -160,14 +159,6 @@ class OpenBaoSession:
         # Read anew for each login, so that a replaced key needs no restart.
         key = ECKey.import_key(Path(self._key_file).read_text())
         return jwt.encode({"alg": "ES256"}, claims, key)
-
-
-def _space_missing() -> BulkheadError:
-    return BulkheadError(
-        Reason.FAILED_PRECONDITION,
-        "The workspace has no secret space yet; it is being made. Try again in a few seconds.",
-        metadata=MISSING_SPACE,
-    )
 
 
 def _raise_typed(operation: str, error: Exception) -> NoReturn:

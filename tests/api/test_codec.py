@@ -86,6 +86,7 @@ async def test_without_a_good_token_nothing_is_opened(gate: Gate) -> None:
         "secret/sec_00000000000000000000000000000000/rotate",
         "workspace/ws_00000000000000000000000000000000/sweep",
         "workspace",
+        "secret/sec_\x00",
         "",
     ],
 )
@@ -115,6 +116,9 @@ async def test_bodies_that_are_no_payloads_are_refused(gate: Gate) -> None:
     bodies: list[object] = [[], {"payloads": [{"data": 5}]}, "payloads", {"payloads": 5}]
     for body in bodies:
         assert (await person.post("/codec/decode", body)).status_code == 400, body
+    half_a_pair = b'{"\\ud800": 1}'
+    refused = await person.call("POST", "/codec/decode", content=half_a_pair)
+    assert refused.status_code == 400
     large = {"payloads": [{"data": "A" * MAXIMUM_BODY_BYTES}]}
     assert (await person.post("/codec/decode", large)).status_code == 413
     many = [await sealed_for(gate, f"workspace/{person.workspace}/{n}") for n in range(21)]

@@ -1,5 +1,7 @@
 """Who may say how a secret rotates, and what its rotation uses."""
 
+import asyncio
+
 import pytest
 
 from tests.api.gate import JSON, Gate, Person
@@ -26,7 +28,17 @@ def _postgresql(admin_secret_id: str) -> JSON:
     }
 
 
-async def test_values_are_sent_elsewhere_only_by_who_may_read_them(gate: Gate) -> None:
+_KUBERNETES: JSON = {
+    "rotator": "kubernetes_service_account",
+    "settings": {"cluster_id": "clu_" + "0" * 32, "namespace": "a", "service_account": "b"},
+    "interval_seconds": 86_400,
+}
+
+
+@pytest.mark.parametrize("rotation", [_HTTPS, _KUBERNETES], ids=lambda body: body["rotator"])
+async def test_values_are_sent_elsewhere_only_by_who_may_read_them(
+    gate: Gate, rotation: JSON
+) -> None:
     keeper = await new_keeper(gate)
     secret = await keeper.create()
     path = f"/v1/secrets/{secret['id']}/rotation"
@@ -38,9 +50,9 @@ async def test_values_are_sent_elsewhere_only_by_who_may_read_them(gate: Gate) -
     writer, reader = (
         Person("", keeper.person.workspace, each["token"], keeper.person.client) for each in made
     )
-    refused = error_of(await writer.call("PUT", path, json=_HTTPS), 403, "PERMISSION_DENIED")
+    refused = error_of(await writer.call("PUT", path, json=rotation), 403, "PERMISSION_DENIED")
     assert refused["metadata"]["required_scope"] == "secrets:access"
-    ok(await reader.call("PUT", path, json=_HTTPS))
+    ok(await reader.call("PUT", path, json=rotation))
 
 
 async def test_what_a_rotation_uses_is_seen_and_not_destroyed_unawares(gate: Gate) -> None:
@@ -74,3 +86,18 @@ async def test_a_rotation_uses_no_secret_but_another_one_of_its_workspace(
     answer = await keeper.person.call("PUT", path, json=_postgresql(named))
     error_of(answer, 400, "INVALID_ARGUMENT")
     error_of(await keeper.person.get(path), 404)
+
+
+async def test_rotations_that_use_each_others_secrets_are_set_at_the_same_time(
+    gate: Gate,
+) -> None:
+    keeper = await new_keeper(gate)
+    secrets = [await keeper.create(name) for name in ("one", "other")]
+
+    async def put(mine: JSON, theirs: JSON) -> int:
+        path = f"/v1/secrets/{mine['id']}/rotation"
+        answer = await keeper.person.call("PUT", path, json=_postgresql(theirs["id"]))
+        return answer.status_code
+
+    pairs = [secrets, secrets[::-1]] * 12
+    assert {*await asyncio.gather(*(put(*pair) for pair in pairs))} == {200}

@@ -1,6 +1,6 @@
 import pytest
 
-from cli.arguments import pairs_of, seconds_of, span_of
+from cli.arguments import pairs_of, seconds_of, seconds_within, span_of
 from cli.errors import CliError, ExitCode
 
 
@@ -24,6 +24,12 @@ def test_another_span_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(CliError, match="30d") as caught:
         seconds_of(text)
     assert caught.value.exit_code is ExitCode.USAGE
+
+
+def test_a_span_out_of_bounds_is_refused_in_the_units_of_the_option() -> None:
+    assert seconds_within("0", "--grace", 0, 3600) == 0
+    with pytest.raises(CliError, match="--every is from 1h to 366d, and 1m is not"):
+        seconds_within("1m", "--every", 3600, 366 * 86400)
 
 
 def test_a_pair_ends_its_key_at_the_first_equals_sign() -> None:

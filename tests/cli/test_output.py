@@ -11,6 +11,11 @@ from cli.text import age, clean, duration
 COLUMNS = (Column("NAME", "name"), Column("USED", "used", right=True), Column("ID", "id"))
 
 
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
 @pytest.fixture
 def streams() -> tuple[io.StringIO, io.StringIO]:
     return io.StringIO(), io.StringIO()
@@ -32,6 +37,30 @@ def test_a_pipe_gets_aligned_lines_of_any_width_without_control_codes(
     assert out.getvalue() == (
         f"NAME      USED  ID\nmünchen      7  {'x' * 60}\n東京     12345  -\n"
     )
+
+
+def test_a_narrow_terminal_breaks_no_word_and_puts_below_what_does_not_fit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("NO_COLOR", "1")
+    columns = (
+        Column("TIME", "time", wraps=True),
+        Column("ID", "id"),
+        Column("BY", "by", minor=True),
+    )
+    entry = {"time": "2026-11-26 10:00:00", "id": "i" * 24, "by": "b" * 60}
+    out = _Terminal()
+
+    Output(out=out).listing([entry], columns, ())
+
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", out.getvalue()).splitlines()
+    assert [line.rstrip() for line in shown] == [
+        "TIME            ID",
+        "2026-11-26      " + "i" * 24,
+        "10:00:00",
+        f"  by: {'b' * 60}",
+    ]
 
 
 def test_what_others_named_cannot_control_a_terminal() -> None:
@@ -64,11 +93,6 @@ def test_json_is_alone_on_standard_output_and_errors_are_json_too(
     assert json.loads(err.getvalue()) == {
         "error": {"message": "Gone.", "exit_code": 3, "next": ["look"]}
     }
-
-
-class _Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
 
 
 def test_a_terminal_of_80_columns_breaks_lines_between_words_only(

@@ -70,7 +70,9 @@ def test_a_secret_lives_from_create_to_restore(bulkhead: Bulkhead) -> None:
     created = bulkhead.run("secrets", "create", "stripe", "--label", "a=b", stdin="first")
     assert created.returncode == 0, created.stderr
     assert "next: bulkhead secrets access stripe" in created.stdout
-    assert bulkhead.run("secrets", "create", "stripe", stdin="again").returncode == 5
+    again = bulkhead.run("secrets", "create", "stripe", "--value-file", "-", stdin="again")
+    assert again.returncode == 5
+    assert "next: bulkhead secrets add-version stripe" in again.stderr
     assert bulkhead.ok("secrets", "access", "stripe") == "first"
 
     added = bulkhead.run("secrets", "add-version", "stripe", "--comment", "new", stdin="second")
@@ -95,11 +97,16 @@ def test_a_secret_lives_from_create_to_restore(bulkhead: Bulkhead) -> None:
     assert "next: bulkhead secrets enable stripe 1" in bulkhead.ok(
         "secrets", "disable", "stripe", "previous"
     )
-    assert bulkhead.run("secrets", "access", "stripe", "--version", "1").returncode == 5
+    disabled = bulkhead.run("secrets", "access", "stripe", "--version", "1")
+    assert disabled.returncode == 5
+    assert "next: bulkhead secrets versions sec_" in disabled.stderr
     bulkhead.ok("secrets", "enable", "stripe", "1")
     assert bulkhead.ok("secrets", "access", "stripe", "--version", "1") == "first"
 
-    deleted = bulkhead.ok("secrets", "delete", "stripe")
+    refused = bulkhead.run("secrets", "delete", "stripe")
+    assert refused.returncode == 2
+    assert "needs --yes. Nothing was deleted." in refused.stderr
+    deleted = bulkhead.ok("secrets", "delete", "stripe", "--yes")
     assert "it can be restored until " in deleted
     secret_id = deleted.split()[-1]
     assert bulkhead.run("secrets", "access", secret_id).returncode == 3
@@ -149,6 +156,32 @@ def test_any_bytes_come_back_exactly_and_into_a_private_file(bulkhead: Bulkhead)
         assert file.read_bytes() == value
 
 
+def test_a_value_that_could_not_be_written_is_not_read(bulkhead: Bulkhead) -> None:
+    secret_id = _create(bulkhead, "stripe", CANARY)
+    refused = bulkhead.run("secrets", "access", "stripe", "-o", "missing/stripe.key")
+    assert refused.returncode == 2
+    assert not (bulkhead.folder / "missing").exists()
+    reads = ("--action", "secret_version.access")
+    assert bulkhead.json("audit", "list", "--resource", secret_id, *reads) == []
+
+
+def test_the_current_version_is_disabled_only_by_somebody_who_means_it(
+    bulkhead: Bulkhead,
+) -> None:
+    _create(bulkhead, "stripe", CANARY)
+    refused = bulkhead.run("secrets", "disable", "stripe", "1")
+    assert refused.returncode == 2
+    assert "needs --yes. Nothing was disabled." in refused.stderr
+    code, shown = bulkhead.on_terminal(
+        ["secrets", "disable", "stripe", "current"], ("Type its name, stripe", "no\n")
+    )
+    assert code == 1
+    assert "is refused from then on" in shown
+    assert bulkhead.ok("secrets", "access", "stripe") == CANARY
+    bulkhead.ok("secrets", "disable", "stripe", "current", "--yes")
+    assert bulkhead.run("secrets", "access", "stripe").returncode == 5
+
+
 def test_a_terminal_gets_a_line_and_nothing_that_it_would_act_on(bulkhead: Bulkhead) -> None:
     _create(bulkhead, "plain", "opensesame")
     _create(bulkhead, "escape", "\x1b[2Jopensesame")
@@ -196,8 +229,12 @@ def test_a_value_that_cannot_be_one_is_refused_before_anything_is_asked(
 
 
 def test_a_value_is_not_taken_as_an_argument(stranger: Bulkhead) -> None:
-    assert stranger.run("secrets", "create", "a", CANARY).returncode == 2
-    assert stranger.run("secrets", "create", "a", "--value", CANARY).returncode == 2
+    for words in (["create", "a"], ["add-version", "a"], ["create", "a", "--value"]):
+        refused = stranger.run("secrets", *words, CANARY, COLUMNS="300")
+        assert refused.returncode == 2
+        assert "standard input or --value-file" in refused.stderr
+        assert "history" in refused.stderr
+        assert CANARY not in refused.stderr
 
 
 def test_a_wrapped_value_is_given_once(bulkhead: Bulkhead) -> None:
@@ -208,6 +245,10 @@ def test_a_wrapped_value_is_given_once(bulkhead: Bulkhead) -> None:
     again = bulkhead.run("secrets", "unwrap", stdin=token)
     assert again.returncode != 0
     assert again.stdout == ""
+    assert "next:" not in again.stderr
+    too_long = bulkhead.run("secrets", "access", "stripe", "--wrap", "1h")
+    assert too_long.returncode == 2
+    assert "--wrap is from 1s to 5m, and 1h is not." in too_long.stderr
 
 
 def test_no_command_but_access_shows_a_value(bulkhead: Bulkhead) -> None:
@@ -227,7 +268,8 @@ def test_a_token_reads_a_value_only_with_the_scope_for_it(bulkhead: Bulkhead) ->
     assert denied.returncode == 4
     assert "next: bulkhead tokens create NAME --scope secrets:access" in denied.stderr
 
-    attempts = bulkhead.json("audit", "list", "--resource", secret_id, "--outcome", "denied")
+    attempts = bulkhead.json("audit", "list", "--resource", "stripe", "--outcome", "denied")
+    assert bulkhead.run("audit", "list", "--outcome", "deny").returncode == 2
     assert [attempt["action"] for attempt in attempts] == ["secret_version.access"]
     assert "denied" in bulkhead.ok("secrets", "history", "stripe")
 
@@ -237,6 +279,13 @@ def test_a_token_that_may_only_read_values_needs_no_other_scope_for_it(bulkhead:
     holder = _as_token(bulkhead, "secrets:access")
     assert holder.ok("secrets", "access", secret_id) == CANARY
     assert holder.run("secrets", "list").returncode == 4
+    by_name = holder.run("secrets", "access", "stripe")
+    assert by_name.returncode == 4
+    assert "give the secret's id instead" in by_name.stderr
+    by_number = holder.run("secrets", "access", secret_id, "--version", "1")
+    assert by_number.returncode == 4
+    assert "give its id, latest or an alias instead" in by_number.stderr
+    assert holder.run("secrets", "access", secret_id, "--version", "").returncode == 2
 
 
 def test_a_history_tells_versions_and_accesses_newest_first(bulkhead: Bulkhead) -> None:
@@ -259,6 +308,12 @@ def test_a_rotation_is_said_step_by_step_and_kept_where_nothing_is_said(
     nothing = bulkhead.run("secrets", "rotation", "show", "hooks")
     assert nothing.returncode == 3
     assert "next: bulkhead secrets rotation set hooks --rotator" in nothing.stderr
+    by_hand = bulkhead.run("secrets", "rotate", "hooks")
+    assert by_hand.returncode == 3
+    assert "next: bulkhead secrets rotation set hooks --rotator" in by_hand.stderr
+    too_often = bulkhead.run("secrets", "rotation", "set", "hooks", "--every", "1m")
+    assert too_often.returncode == 2
+    assert "--every is from 1h to 366d, and 1m is not." in too_often.stderr
     assert bulkhead.run("secrets", "rotation", "set", "hooks").returncode == 2
 
     words = ["secrets", "rotation", "set", "hooks"]
@@ -268,6 +323,7 @@ def test_a_rotation_is_said_step_by_step_and_kept_where_nothing_is_said(
     assert second["window"] == {"start_minute": 1380, "minutes": 150}
     assert (second["interval_seconds"], second["enabled"]) == (2592000, False)
     assert "23:00-01:30 UTC" in bulkhead.ok("secrets", "rotation", "show", "hooks")
+    assert "every 30d, disabled" in bulkhead.ok("secrets", "get", "hooks")
     third = bulkhead.json(*words, "--window", "always")
     assert third["window"] is None
     bulkhead.ok("secrets", "rotation", "remove", "hooks")
@@ -292,7 +348,10 @@ def test_a_rotation_is_followed_to_a_new_current_version(bulkhead: Bulkhead) -> 
 
 def test_whoever_asked_for_a_purge_does_not_approve_it(bulkhead: Bulkhead) -> None:
     secret_id = _create(bulkhead, "stripe", CANARY)
-    bulkhead.ok("secrets", "delete", "stripe")
+    active = bulkhead.run("secrets", "purge", "request", "stripe", "--yes")
+    assert active.returncode == 5
+    assert "next: bulkhead secrets delete stripe" in active.stderr
+    bulkhead.ok("secrets", "delete", "stripe", "--yes")
     assert bulkhead.run("secrets", "purge", "request", secret_id).returncode == 2
     asked = bulkhead.ok("secrets", "purge", "request", secret_id, "--yes")
     assert "next: bulkhead secrets purge approve stripe" in asked
@@ -316,7 +375,7 @@ def test_a_secret_is_deleted_for_good_only_where_the_policy_allows_it(bulkhead: 
 def test_what_uses_a_secret_is_listed(bulkhead: Bulkhead) -> None:
     secret_id = _create(bulkhead, "stripe", CANARY)
     unused = bulkhead.run("secrets", "usage", "stripe")
-    assert (unused.stdout, unused.stderr) == ("", "Nothing uses stripe.\n")
+    assert (unused.stdout, unused.stderr) == ("", "Nothing is registered to use stripe.\n")
     assert bulkhead.json("secrets", "usage", "stripe") == []
 
     _register(bulkhead, secret_id, "shop", {"acknowledges": True})

@@ -1,11 +1,13 @@
 """Reading a value: each time is recorded before the value is given."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
 
-from cli.arguments import seconds_of
+from cli.arguments import seconds_within
 from cli.client import JsonObject, segment
 from cli.commands.secrets.group import CURRENT, SecretArgument, app, path_of, version_of
 from cli.commands.secrets.values import (
@@ -13,12 +15,15 @@ from cli.commands.secrets.values import (
     OutputFileOption,
     hand_out,
     read_line,
-    refuse_existing,
+    refuse_unwritable,
 )
-from cli.errors import CliError, ExitCode
+from cli.errors import ApiError, CliError, ExitCode
 from cli.options import command
 from cli.session import SECRET, Session
 from cli.text import clean, duration, moment
+
+_LONGEST_WRAP_SECONDS = 300
+_LOOKUP_SCOPE = "secrets:read"
 
 
 @command(
@@ -54,13 +59,19 @@ def access_secret(
     it. A terminal is not given what it would act on, such as binary data. Every access, also one
     that is refused, is in the audit log before the value is read.
 
-    A token that has only the scope secrets:access cannot look up names: give the id.
+    A token that has only the scope secrets:access cannot look up names and numbers: give the id
+    of the secret, and the id of the version, latest or an alias.
     """
     if file is not None and wrap is not None:
         message = "--output is for the value, and --wrap gives none: use one of them."
         raise CliError(message, ExitCode.USAGE)
-    refuse_existing(file, force=force)
-    body: JsonObject = {} if wrap is None else {"wrap_ttl_seconds": seconds_of(wrap)}
+    if not version:
+        message = "--version is empty: give a number, an id, latest or an alias."
+        raise CliError(message, ExitCode.USAGE)
+    refuse_unwritable(file, force=force)
+    body: JsonObject = {}
+    if wrap is not None:
+        body["wrap_ttl_seconds"] = seconds_within(wrap, "--wrap", 1, _LONGEST_WRAP_SECONDS)
     # Sent once: one command is one attempt in the audit log.
     answer = session.client.create(f"{_place(session, secret, version)}:access", body, once=False)
     if wrap is None:
@@ -87,7 +98,7 @@ def unwrap_secret(
     The token is read from standard input or a hidden prompt. If it is refused as used, somebody
     else has read the value: rotate the secret.
     """
-    refuse_existing(file, force=force)
+    refuse_unwritable(file, force=force)
     token = read_line("Wrapping token")
     answer = session.client.create("/secrets/unwrap", {"token": token}, once=False)
     hand_out(session.output, answer, file, force=force)
@@ -95,10 +106,24 @@ def unwrap_secret(
 
 def _place(session: Session, secret: str, version: str) -> str:
     """Return where the version is; asks only where the API does not understand what was given."""
-    secret_id = session.id_of(SECRET, secret)
+    with _explaining_lookup("the name of a secret", "the secret's id"):
+        secret_id = session.id_of(SECRET, secret)
     if version.isdecimal():
-        version = version_of(session, {"id": secret_id, "name": secret}, version)["id"]
+        with _explaining_lookup("the number of a version", "its id, latest or an alias"):
+            version = version_of(session, {"id": secret_id, "name": secret}, version)["id"]
     return f"{path_of({'id': secret_id})}/versions/{segment(version)}"
+
+
+@contextmanager
+def _explaining_lookup(what: str, instead: str) -> Iterator[None]:
+    """Say what works without the scope that only a lookup needs."""
+    try:
+        yield
+    except ApiError as failure:
+        if failure.metadata.get("required_scope") == _LOOKUP_SCOPE:
+            failure.message = f"To look up {what} takes {_LOOKUP_SCOPE}: give {instead} instead."
+            failure.next_commands = ("bulkhead secrets access SECRET_ID --version VERSION_ID",)
+        raise
 
 
 def _show_wrapping(session: Session, answer: JsonObject) -> None:

@@ -14,12 +14,12 @@ from cli.session import SECRET, Session
 from cli.text import clean, moment
 
 _COLUMNS = (
-    Column("TIME", "time"),
+    Column("TIME", "time", wraps=True),
     Column("VERSION", "version_number", right=True),
     Column("WHAT", "what"),
     Column("OUTCOME", "outcome"),
-    Column("BY", "by"),
-    Column("REQUEST OR OPERATION", "occasion"),
+    Column("BY", "by", wraps=True, minor=True),
+    Column("REQUEST OR OPERATION", "occasion", minor=True),
 )
 
 

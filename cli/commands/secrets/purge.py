@@ -7,6 +7,7 @@ import typer
 from cli.client import JsonObject
 from cli.commands.secrets.group import SecretArgument, YesOption, path_of
 from cli.confirmation import confirm_by_name
+from cli.errors import CliError, ExitCode
 from cli.options import command
 from cli.session import SECRET, Session
 from cli.text import clean
@@ -23,7 +24,10 @@ def request_purge(
     secret: SecretArgument,
     yes: YesOption = False,  # noqa: FBT002 - Typer's flags are boolean parameters
 ) -> None:
-    """Ask for the purge of a deleted secret; another person, an owner, has to approve it."""
+    """Ask for the purge of a deleted secret; another person, an owner, has to approve it.
+
+    Members of a workspace cannot be managed yet: with one owner there is nobody to approve.
+    """
     found = session.resource(SECRET, secret)
     answer = _ask(session, found, "requestPurge", doing="requesting a purge", yes=yes)
     if session.output.as_json:
@@ -54,6 +58,13 @@ def approve_purge(
 
 def _ask(session: Session, secret: JsonObject, verb: str, *, doing: str, yes: bool) -> JsonObject:
     name = clean(secret["name"])
+    if secret["state"] == "active":
+        message = f"Secret {name} is not deleted: only a deleted secret is purged. Delete it first."
+        raise CliError(
+            message,
+            ExitCode.CONFLICT,
+            next_commands=(f"bulkhead secrets delete {shlex.quote(name)}",),
+        )
     if not yes:
         effect = f"A purge destroys every value of {name} and what is known about it, for good."
         confirm_by_name(session, name, doing=doing, effect=effect, done="purged")

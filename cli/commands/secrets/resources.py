@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli.arguments import pairs_of, seconds_of
+from cli.arguments import pairs_of, seconds_of, span_of
 from cli.client import JsonObject
 from cli.commands.secrets.group import (
     CURRENT,
@@ -18,10 +18,11 @@ from cli.commands.secrets.group import (
     path_of,
     version_of,
 )
+from cli.commands.secrets.rotation import rotation_of
 from cli.commands.secrets.usage import tell_what_breaks
 from cli.commands.secrets.values import ValueFileOption, read_value
 from cli.confirmation import confirm_by_name
-from cli.errors import CliError, ExitCode
+from cli.errors import ApiError, CliError, ExitCode
 from cli.options import command
 from cli.output import Column
 from cli.session import SECRET, Session
@@ -34,7 +35,7 @@ _COLUMNS = (
     Column("CURRENT", "current", right=True),
     Column("VERSIONS", "versions", right=True),
     Column("AGE", "age"),
-    Column("ID", "id"),
+    Column("ID", "id", minor=True),
 )
 
 _NEVER = "never"
@@ -96,7 +97,7 @@ def create_secret(
         body["labels"] = pairs_of(label, "--label")
     if expires_in is not None:
         body["expire_time"] = _moment_after(expires_in)
-    secret = session.client.create("/secrets", body)
+    secret = _created(session, body)
     output = session.output
     if output.as_json:
         output.data(secret)
@@ -137,8 +138,10 @@ def list_secrets(
 
 @command(app, "get", examples=("bulkhead secrets get stripe",))
 def get_secret(session: Session, secret: SecretArgument) -> None:
-    """Show a secret, without its value: `access` prints that."""
-    _show(session, session.resource(SECRET, secret))
+    """Show a secret and when it rotates, without its value: `access` prints that."""
+    found = session.resource(SECRET, secret)
+    asks = found["state"] == "active" and not session.output.as_json
+    _show(session, found, _rotation_text(rotation_of(session, found)) if asks else None)
 
 
 @command(
@@ -207,16 +210,19 @@ def delete_secret(
     ] = False,
     yes: YesOption = False,  # noqa: FBT002 - the same
 ) -> None:
-    """Delete a secret. It can be restored for 30 days; with --force it cannot.
+    """Delete a secret, once its name was typed. It can be restored for 30 days; with --force not.
 
     Nobody can read its values from now on. Its name stays taken until it is purged.
     """
     found = active_secret(session, secret)
     name = clean(found["name"])
     tell_what_breaks(session, found)
-    if force and not yes:
-        effect = f"This destroys {name} and {plural(found['version_count'], 'version')} for good."
-        confirm_by_name(session, name, doing="deleting with --force", effect=effect, done="deleted")
+    if not yes:
+        effect = f"Nobody can read {name} then; it can be restored for 30 days."
+        if force:
+            versions = plural(found["version_count"], "version")
+            effect = f"This destroys {name} and {versions} for good."
+        confirm_by_name(session, name, doing="deleting", effect=effect, done="deleted")
     session.client.change(
         "DELETE", path_of(found), etag=found["etag"], force="true" if force else None
     )
@@ -246,6 +252,19 @@ def restore_secret(session: Session, secret: SecretArgument) -> None:
         session.output.say(("✓ ", "green"), f"Secret {clean(restored['name'])} is active again.")
 
 
+def _created(session: Session, body: JsonObject) -> JsonObject:
+    try:
+        return session.client.create("/secrets", body)
+    except ApiError as failure:
+        if failure.faults[0].path[-1:] == ("name",) and failure.exit_code is ExitCode.CONFLICT:
+            name = shlex.quote(clean(body["name"]))
+            failure.next_commands = (
+                f"bulkhead secrets add-version {name}",
+                f"bulkhead secrets restore {name}   (if it is deleted)",
+            )
+        raise
+
+
 def _tell_destroyed(session: Session, secret: JsonObject) -> None:
     if session.output.as_json:
         session.output.data({"id": secret["id"], "deleted": True})
@@ -268,7 +287,16 @@ def _changed_labels(
     return labels
 
 
-def _show(session: Session, secret: JsonObject) -> None:
+def _rotation_text(rotation: JsonObject | None) -> str:
+    if rotation is None:
+        return "no"
+    every = f"every {span_of(rotation['interval_seconds'])}"
+    if not rotation["enabled"]:
+        return f"{every}, disabled"
+    return f"{every}, next {moment(rotation.get('next_rotation_at'), missing='not set')}"
+
+
+def _show(session: Session, secret: JsonObject, rotates: str | None = None) -> None:
     validation = secret.get("validation") or {}
     session.output.fields(
         secret,
@@ -282,6 +310,7 @@ def _show(session: Session, secret: JsonObject) -> None:
             ("Labels", _listed(secret.get("labels"))),
             ("Aliases", _listed(aliases_of(secret))),
             ("Versions", f"{secret['version_count']}, {secret['enabled_version_count']} enabled"),
+            ("Rotates", rotates),
             ("Validation", validation.get("error") or _told(validation)),
             ("Created", moment(secret["created_at"])),
             ("Updated", moment(secret["updated_at"])),

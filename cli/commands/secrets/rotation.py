@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.arguments import pairs_of, seconds_of, span_of
+from cli.arguments import pairs_of, seconds_within, span_of
 from cli.client import JsonObject
 from cli.commands.secrets.group import SecretArgument, active_secret, app, path_of
 from cli.errors import ApiError, CliError, ExitCode
@@ -24,6 +24,17 @@ rotation_app = typer.Typer(help="How and when a secret rotates by itself.", no_a
 _WINDOW = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]):([0-5]\d)")
 _MINUTES_A_DAY = 24 * 60
 _ALWAYS = "always"
+
+_HOUR = 3600
+_DAY = 24 * _HOUR
+_YEAR = 366 * _DAY
+# The option, and what the API takes, in seconds.
+_SPANS = {
+    "interval_seconds": ("--every", _HOUR, _YEAR),
+    "jitter_seconds": ("--jitter", 0, _DAY),
+    "catch_up_seconds": ("--catch-up", 0, _YEAR),
+    "grace_seconds": ("--grace", 0, 30 * _DAY),
+}
 
 # What is sent back as it was read, where nothing else is said: the API replaces all of it.
 _KEPT = (
@@ -64,7 +75,12 @@ def rotate_secret(
     """
     found = active_secret(session, secret)
     name = clean(found["name"])
-    operation = session.client.create(f"{path_of(found)}:rotate", {})
+    try:
+        operation = session.client.create(f"{path_of(found)}:rotate", {})
+    except ApiError as error:
+        if error.status == HTTPStatus.NOT_FOUND:
+            raise _rotates_not(found) from error
+        raise
     ended = see_through(session, operation, subject=name, no_wait=no_wait)
     if ended is not None:
         took = duration(ended.elapsed_seconds)
@@ -72,21 +88,14 @@ def rotate_secret(
         session.output.next_commands(f"bulkhead secrets versions {shlex.quote(name)}")
 
 
+@command(rotation_app, "get", examples=("bulkhead secrets rotation get db-login",))
 @command(rotation_app, "show", examples=("bulkhead secrets rotation show db-login",))
 def show_rotation(session: Session, secret: SecretArgument) -> None:
     """Show how and when a secret rotates."""
     found = active_secret(session, secret)
-    rotation = _read(session, found)
+    rotation = rotation_of(session, found)
     if rotation is None:
-        name = clean(found["name"])
-        message = f"Secret {name} does not rotate."
-        raise CliError(
-            message,
-            ExitCode.NOT_FOUND,
-            next_commands=(
-                f"bulkhead secrets rotation set {shlex.quote(name)} --rotator ROTATOR --every 30d",
-            ),
-        )
+        raise _rotates_not(found)
     _show(session, rotation)
 
 
@@ -149,16 +158,21 @@ def set_rotation(
     ] = None,
 ) -> None:
     """Say how and when a secret rotates. What is not mentioned stays as it is."""
+    given = (every, jitter, catch_up, grace)
+    spans = {
+        field: seconds_within(text, *bounds)
+        for (field, bounds), text in zip(_SPANS.items(), given, strict=True)
+        if text is not None
+    }
     found = active_secret(session, secret)
-    before = _read(session, found)
+    before = rotation_of(session, found)
     wanted: JsonObject = {field: before[field] for field in _KEPT} if before else {}
     if rotator not in {None, wanted.get("rotator")}:
         # Settings of another rotator mean nothing to this one.
         wanted.pop("settings", None)
     plain = {"rotator": rotator, "retirement": retire, "enabled": enabled}
     wanted |= {field: value for field, value in plain.items() if value is not None}
-    spans = {"interval": every, "jitter": jitter, "catch_up": catch_up, "grace": grace}
-    wanted |= {f"{field}_seconds": _span(text) for field, text in spans.items() if text is not None}
+    wanted |= spans
     if setting:
         wanted["settings"] = wanted.get("settings", {}) | _settings(setting)
     if window is not None:
@@ -175,15 +189,18 @@ def set_rotation(
 def remove_rotation(session: Session, secret: SecretArgument) -> None:
     """Let a secret rotate no more. Its versions stay as they are."""
     found = active_secret(session, secret)
-    etag = (_read(session, found) or {}).get("etag")
-    session.client.change("DELETE", f"{path_of(found)}/rotation", etag=etag)
+    rotation = rotation_of(session, found)
+    if rotation is None:
+        raise _rotates_not(found)
+    session.client.change("DELETE", f"{path_of(found)}/rotation", etag=rotation["etag"])
     if session.output.as_json:
         session.output.data({"secret_id": found["id"], "removed": True})
     else:
         session.output.say(("✓ ", "green"), f"Secret {clean(found['name'])} rotates no more.")
 
 
-def _read(session: Session, secret: JsonObject) -> JsonObject | None:
+def rotation_of(session: Session, secret: JsonObject) -> JsonObject | None:
+    """Return how a secret rotates; None: it does not."""
     try:
         return session.client.get(f"{path_of(secret)}/rotation")
     except ApiError as error:
@@ -192,8 +209,11 @@ def _read(session: Session, secret: JsonObject) -> JsonObject | None:
         raise
 
 
-def _span(text: str) -> int:
-    return 0 if text == "0" else seconds_of(text)
+def _rotates_not(secret: JsonObject) -> CliError:
+    name = clean(secret["name"])
+    say_how = f"bulkhead secrets rotation set {shlex.quote(name)} --rotator ROTATOR --every 30d"
+    message = f"Secret {name} does not rotate."
+    return CliError(message, ExitCode.NOT_FOUND, next_commands=(say_how,))
 
 
 def _settings(texts: list[str]) -> dict[str, Any]:

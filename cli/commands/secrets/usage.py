@@ -15,14 +15,18 @@ _COLUMNS = (
     Column("READS", "reads"),
     Column("LAST USED", "used"),
     Column("VERSION", "last_used_number", right=True),
-    Column("ACKNOWLEDGED", "acknowledged"),
+    Column("ACKNOWLEDGED", "acknowledged", wraps=True),
 )
 _MOST_NAMED = 10
 
 
 @command(app, "usage", examples=("bulkhead secrets usage stripe",))
 def show_usage(session: Session, secret: SecretArgument) -> None:
-    """List what uses a secret, with the version that it used last and when."""
+    """List what uses a secret, with the version that it used last and when.
+
+    Listed is what was registered. A read with a token registers nothing: `versions` shows when
+    each version was read last.
+    """
     found = active_secret(session, secret)
     entries = consumers_of(session, found)
     if not session.output.as_json:
@@ -35,7 +39,9 @@ def show_usage(session: Session, secret: SecretArgument) -> None:
             }
             for entry in entries
         ]
-    session.output.listing(entries, _COLUMNS, (f"Nothing uses {clean(found['name'])}.",))
+    session.output.listing(
+        entries, _COLUMNS, (f"Nothing is registered to use {clean(found['name'])}.",)
+    )
 
 
 def consumers_of(session: Session, secret: JsonObject) -> list[JsonObject]:

@@ -23,7 +23,8 @@ ValueFileOption = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="Read the value from there; without it, from standard input or a hidden prompt.",
+        help="Read the value from there; without it, or with -, from standard input or a hidden "
+        "prompt.",
     ),
 ]
 OutputFileOption = Annotated[
@@ -39,7 +40,7 @@ def read_value(session: Session, file: Path | None) -> JsonObject:
     Raises:
         CliError: there is none, it is too long, or it cannot be read.
     """
-    data = _read_file(file) if file is not None else _read_input("Value")
+    data = _read_input("Value") if file is None or str(file) == "-" else _read_file(file)
     if len(data) > MAXIMUM_BYTES:
         message = f"The value is too long: a secret holds at most {MAXIMUM_BYTES} bytes."
         raise CliError(message, ExitCode.USAGE)
@@ -79,13 +80,18 @@ def data_of(answer: JsonObject) -> bytes:
     return base64.b64decode(text) if answer.get("value_encoding") == _BASE64 else text.encode()
 
 
-def refuse_existing(file: Path | None, *, force: bool) -> None:
+def refuse_unwritable(file: Path | None, *, force: bool) -> None:
     """Fail before a value is read, and audited, that could not be written.
 
     Raises:
-        CliError: there is such a file.
+        CliError: there is such a file, or no folder for it.
     """
-    if file is not None and not force and file.exists():
+    if file is None:
+        return
+    if not file.parent.is_dir():
+        message = f"There is no folder {file.parent}. Nothing was read."
+        raise CliError(message, ExitCode.USAGE)
+    if not force and file.exists():
         message = f"{file} exists already; use --force to replace it. Nothing was read."
         raise CliError(message)
 

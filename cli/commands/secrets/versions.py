@@ -30,11 +30,11 @@ from cli.text import age, clean
 _COLUMNS = (
     Column("VERSION", "version_number", right=True),
     Column("STATE", "state"),
-    Column("ALIASES", "aliases"),
+    Column("ALIASES", "aliases", wraps=True),
     Column("AGE", "age"),
     Column("LAST READ", "read"),
-    Column("COMMENT", "comment"),
-    Column("ID", "id"),
+    Column("COMMENT", "comment", wraps=True),
+    Column("ID", "id", minor=True),
 )
 
 ForceUseOption = Annotated[
@@ -105,17 +105,28 @@ def enable_version(session: Session, secret: SecretArgument, version: VersionArg
     _ask(session, found, version_of(session, found, version), "enable", force=False)
 
 
-@command(app, "disable", examples=("bulkhead secrets disable stripe 1",))
+@command(
+    app,
+    "disable",
+    examples=("bulkhead secrets disable stripe 1", "bulkhead secrets disable stripe current --yes"),
+)
 def disable_version(
     session: Session,
     secret: SecretArgument,
     version: VersionArgument,
     force: ForceUseOption = False,  # noqa: FBT002 - Typer's flags are boolean parameters
+    yes: YesOption = False,  # noqa: FBT002 - the same
 ) -> None:
-    """Keep a version from being read, until it is enabled again."""
+    """Keep a version from being read, until it is enabled again; asks before it does `current`."""
     found = active_secret(session, secret)
     wanted = version_of(session, found, version)
     tell_what_breaks(session, found, wanted)
+    if wanted["version_number"] == current_number(found) and not yes:
+        name = clean(found["name"])
+        effect = f"Whoever reads the current value of {name} is refused from then on."
+        confirm_by_name(
+            session, name, doing="disabling the current version", effect=effect, done="disabled"
+        )
     _ask(session, found, wanted, "disable", force=force)
     name = shlex.quote(clean(found["name"]))
     session.output.next_commands(f"bulkhead secrets enable {name} {wanted['version_number']}")

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 from uuid import uuid4
 
 import pytest
@@ -10,9 +11,10 @@ from temporalio.client import WorkflowFailureError
 from domain.errors import BulkheadError, Reason
 from domain.names import CONTROL_TASK_QUEUE
 from domain.operation import OperationState, OperationType, Step, TypedOperation
-from domain.secret import CURRENT, Retirement, SecretValue, VersionState
+from domain.secret import CURRENT, Retirement, RotatorKind, SecretValue, VersionState
 from infra.database.records.new_rows import NewRows
 from infra.database.records.secret import begin_version, complete_version, place_of
+from infra.rotators.registry import check_settings
 from infra.temporal.start import wake_rotation
 from tests.durability import Moment
 from tests.workflows.conftest import Injected
@@ -212,6 +214,51 @@ async def test_a_version_that_somebody_is_pinned_to_is_kept(
     assert operation.response["kept_because"] == "Version 1 is used by install one."
     assert {version.state for version in await token.versions()} == {VersionState.ENABLED}
     assert len(await token.accepted()) == 2
+
+
+@pytest.mark.parametrize("retirement", [Retirement.DISABLE, Retirement.DESTROY])
+@pytest.mark.parametrize("alias", [CURRENT, "blue"])
+async def test_a_version_that_an_alias_points_at_again_is_kept(
+    injected: Injected, token: RotatingToken, retirement: Retirement, alias: str
+) -> None:
+    token.retirement = retirement
+    await token.plan(await token.make())
+
+    async def point_back() -> None:
+        execute(
+            token,
+            "UPDATE secrets SET aliases = aliases || jsonb_build_object(%s::text, 1) WHERE id = %s",
+            alias,
+            token.operation.secret_id,
+        )
+
+    async with at(injected, Step.DRAIN_CONSUMERS, Moment.BEFORE, point_back):
+        await token.start()
+        assert await end(token) is OperationState.SUCCEEDED
+    operation = await token.platform.operation(token.operation)
+    assert operation.response is not None
+    assert operation.response["kept_because"] == f"Version 1 is used by the alias `{alias}`."
+    assert {version.state for version in await token.versions()} == {VersionState.ENABLED}
+    assert len(await token.accepted()) == 2
+
+
+async def test_a_target_that_is_never_reached_has_nothing_to_take_back(
+    rotating: Rotating,
+) -> None:
+    secret_id = await rotating.make()
+    execute(
+        rotating,
+        "UPDATE secret_rotations SET rotator = 'https', settings = %s WHERE secret_id = %s",
+        json.dumps(check_settings(RotatorKind.HTTPS, secret_id, {"url": "https://10.0.0.1/"})),
+        secret_id,
+    )
+    await rotating.plan(secret_id)
+    await rotating.start()
+    assert await end(rotating) is OperationState.FAILED
+    operation = await rotating.platform.operation(rotating.operation)
+    assert operation.error is not None
+    assert operation.error["reason"] == Reason.FAILED_PRECONDITION
+    await rotating.verify_undone()
 
 
 async def test_every_read_of_a_rotation_is_audited_with_its_operation(
