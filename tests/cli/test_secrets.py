@@ -352,6 +352,9 @@ def test_whoever_asked_for_a_purge_does_not_approve_it(bulkhead: Bulkhead) -> No
     assert active.returncode == 5
     assert "next: bulkhead secrets delete stripe" in active.stderr
     bulkhead.ok("secrets", "delete", "stripe", "--yes")
+    early = bulkhead.run("secrets", "purge", "approve", secret_id, "--yes")
+    assert early.returncode == 5
+    assert "next: bulkhead secrets purge request stripe" in early.stderr
     assert bulkhead.run("secrets", "purge", "request", secret_id).returncode == 2
     asked = bulkhead.ok("secrets", "purge", "request", secret_id, "--yes")
     assert "next: bulkhead secrets purge approve stripe" in asked

@@ -46,6 +46,11 @@ def approve_purge(
 ) -> None:
     """Approve a purge that somebody else asked for. This cannot be taken back."""
     found = session.resource(SECRET, secret)
+    if found["state"] != "active" and found.get("purge_requested_by") is None:
+        name = clean(found["name"])
+        message = f"Nobody asked for the purge of {name} yet; another person has to do that first."
+        request = f"bulkhead secrets purge request {shlex.quote(name)}"
+        raise CliError(message, ExitCode.CONFLICT, next_commands=(request,))
     _ask(session, found, "approvePurge", doing="approving a purge", yes=yes)
     if session.output.as_json:
         session.output.data({"id": found["id"], "purging": True})
