@@ -35,7 +35,9 @@ from infra.settings import ApiSettings
 
 VERSION: Final = "v1"
 
+# Looked through in this order for each request, so what is asked most comes first.
 _ROUTES: Final = (
+    secret_value,
     cluster,
     operation,
     workspace,
@@ -47,7 +49,6 @@ _ROUTES: Final = (
     audit_event,
     secret,
     secret_version,
-    secret_value,
     secret_reference,
     secret_rotation,
 )
