@@ -67,6 +67,8 @@ class TemporalConnection:
                     self._client = await asyncio.wait_for(connecting, _CONNECT_SECONDS)
                 except (RPCError, RuntimeError, TimeoutError) as error:
                     raise unavailable() from error
+                # At hand before OpenBao may be away; without one it is asked for when needed.
+                self._keys.prefetch()
             return self._client
 
     def close(self) -> None:

@@ -2,14 +2,16 @@
 
 from datetime import UTC, datetime, timedelta
 
+from sqlalchemy import update
 from sqlmodel import col, select
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
 
+from domain.errors import Reason
 from domain.names import workflow_id_of
 from domain.operation import OperationState, TypedOperation
 from infra.database.engine import Database
-from infra.database.records.operation import owned_operation_of
+from infra.database.records.operation import notify, owned_operation_of
 from infra.database.tables import OperationRow
 from infra.temporal.client import TemporalConnection, unavailable
 from infra.temporal.start import (
@@ -22,6 +24,13 @@ from infra.temporal.start import (
 # A request starts its workflow within milliseconds of its commit; what is older was left by a
 # process that died in between.
 _FRESH = timedelta(seconds=5)
+
+# A worker takes a started workflow up within milliseconds. This is said of one that none does:
+_BEGINS_WITHIN = timedelta(seconds=15)
+_NOT_BEGUN = (
+    "Its workflow was started, and no worker has begun it: its queue is long, or the secret store "
+    "does not answer, so that what the workflow was given cannot be opened. It goes on by itself."
+)
 
 # One sweep handles this many; the schedule comes again.
 _BATCH = 200
@@ -80,6 +89,8 @@ class Outbox:
             if row.workflow_started_at is None:
                 outcome = await start_operation(client, row.type, operation)
                 runs = outcome is StartOutcome.RUNNING
+                if runs and row.last_error is None and _is_overdue(row):
+                    await self._note_not_begun(row)
             else:
                 runs = await _is_open(client, row)
             if not runs and await self._still_runs(row):
@@ -100,11 +111,31 @@ class Outbox:
                 )
             )
 
+    async def _note_not_begun(self, row: OperationRow) -> None:
+        async with self._database.workspace(row.workspace_id) as session:
+            await session.execute(
+                update(OperationRow)
+                .where(
+                    col(OperationRow.id) == row.id,
+                    col(OperationRow.state) == OperationState.RUNNING,
+                    col(OperationRow.workflow_started_at).is_(None),
+                )
+                .values(
+                    last_error={"reason": Reason.DEPENDENCY_UNAVAILABLE, "message": _NOT_BEGUN},
+                    version=OperationRow.version + 1,
+                )
+            )
+            await notify(session, row.id)
+
     async def _still_runs(self, row: OperationRow) -> bool:
         # It may have ended after the sweep read it, which is why its workflow is closed.
         async with self._database.workspace(row.workspace_id) as session:
             current = await session.get_one(OperationRow, (row.workspace_id, row.id))
             return current.state is OperationState.RUNNING
+
+
+def _is_overdue(row: OperationRow) -> bool:
+    return datetime.now(UTC) - row.started_at > _BEGINS_WITHIN
 
 
 async def _is_open(client: Client, row: OperationRow) -> bool:

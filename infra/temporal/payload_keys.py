@@ -86,6 +86,10 @@ class PayloadKeys:
             key.messages -= 1
             return key
 
+    def prefetch(self) -> None:
+        """Have a key made in the background; a failure is that of whoever needs one first."""
+        self.threads.submit(self.renew)
+
     def renew(self) -> SealingKey:
         """Have a new key made, unless another thread just did. Blocks.
 

@@ -1,7 +1,10 @@
 """A dependency that is away or closed: a typed error on the operation, and work that goes on."""
 
+import contextlib
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 from tests.end_to_end.stack import Body, Bulkhead
 
@@ -41,21 +44,48 @@ def test_a_create_waits_for_a_secret_store_that_is_down(bulkhead: Bulkhead) -> N
     _goes_on(bulkhead, creating)
 
 
-def test_a_create_waits_for_a_secret_store_that_is_sealed(bulkhead: Bulkhead) -> None:
-    region = bulkhead.new_region()
+@contextlib.contextmanager
+def _sealed(bulkhead: Bulkhead) -> Iterator[None]:
+    """Run OpenBao with another key of the right length: it cannot open its store."""
     seal: Path = bulkhead.stack.home.openbao / "seal.key"
     kept = seal.with_suffix(".kept")
     bulkhead.stack.supervisor.stop("openbao", "openbao")
     shutil.copy2(seal, kept)
-    # Another key of the right length: the server runs, and cannot open its store.
     seal.write_bytes(bytes(reversed(seal.read_bytes())))
     bulkhead.stack.supervisor.restart("openbao", "openbao")
     try:
-        creating = bulkhead.create_cluster(region)
-        error = _error_while_away(bulkhead, creating)
-        assert error["reason"] == "DEPENDENCY_UNAVAILABLE"
+        yield
     finally:
         bulkhead.stack.supervisor.stop("openbao", "openbao")
         kept.replace(seal)
         bulkhead.stack.up()
+
+
+def test_a_create_waits_for_a_secret_store_that_is_sealed(bulkhead: Bulkhead) -> None:
+    region = bulkhead.new_region()
+    with _sealed(bulkhead):
+        creating = bulkhead.create_cluster(region)
+        error = _error_while_away(bulkhead, creating)
+        assert error["reason"] == "DEPENDENCY_UNAVAILABLE"
     _goes_on(bulkhead, creating)
+
+
+def test_values_wait_for_a_secret_store_that_is_sealed_and_metadata_does_not(
+    bulkhead: Bulkhead,
+) -> None:
+    body = {"name": f"sealed-{uuid4().hex}", "kind": "generic", "value": "first"}
+    secret = bulkhead.persist("POST", "/secrets", json=body)
+    path, key = f"/secrets/{secret['id']}/versions", {"idempotency-key": uuid4().hex}
+    with _sealed(bulkhead):
+        for answer in (
+            bulkhead.http.post(path, json={"value": "second"}, headers=key),
+            bulkhead.http.post(path, json={"value": "third"}),
+            bulkhead.http.post(f"{path}/current:access"),
+        ):
+            assert answer.status_code == 503, answer.text
+            assert answer.headers["retry-after"]
+        assert len(bulkhead.get(path)["data"]) == 1
+        assert bulkhead.get(f"/secrets/{secret['id']}")["version_count"] == 1
+    added = bulkhead.persist("POST", path, json={"value": "second"}, headers=key)
+    assert bulkhead.persist("POST", f"{path}/{added['id']}:access")["value"] == "second"
+    assert bulkhead.persist("POST", f"{path}/current:access")["value"] == "first"

@@ -2,6 +2,7 @@
 
 import base64
 import getpass
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -91,7 +92,7 @@ def refuse_unwritable(file: Path | None, *, force: bool) -> None:
     if not file.parent.is_dir():
         message = f"There is no folder {file.parent}. Nothing was read."
         raise CliError(message, ExitCode.USAGE)
-    if not force and file.exists():
+    if not force and os.path.lexists(file):
         message = f"{file} exists already; use --force to replace it. Nothing was read."
         raise CliError(message)
 

@@ -33,6 +33,9 @@ BEGIN
     END IF;
     IF v_fresh THEN
         PERFORM record_workflow_started(p_workspace, p_operation);
+        -- What is of no step is why it had not begun.
+        UPDATE operations SET last_error = NULL WHERE workspace_id = p_workspace
+            AND id = p_operation AND last_error ->> 'step_name' IS NULL;
     END IF;
     -- An undo is not planned: it comes after the steps, in the order in which it runs.
     INSERT INTO operation_steps (workspace_id, operation_id, name, position, status, attempt,
