@@ -180,6 +180,8 @@ def _load_secret_store(stack: Stack, openbao: OpenBao, manifest: Manifest) -> No
                 )
             time.sleep(_POLL_SECONDS)
         operator.ensure_set_up(openbao.directory)
+    # Until now the file had the authority of the store that was made to take the snapshot in.
+    openbao.keep_authority()
 
 
 def _load_database(stack: Stack) -> None:

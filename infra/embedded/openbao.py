@@ -102,15 +102,19 @@ class OpenBao:
     def is_ready(self, process: ProcessInfo) -> bool:
         """Tell whether it is unsealed and set up, and keep the platform's authority in a file."""
         del process
-        if not answers(f"{self.address}/v1/sys/health"):
+        if not answers(f"{self.address}/v1/sys/health") or not self.keep_authority():
             return False
+        self._set_up.touch(mode=0o600)
+        return True
+
+    def keep_authority(self) -> bool:
+        """Keep the platform's authority in a file; False while the store has none."""
         authority = get(f"{self.address}/v1/{PLATFORM_MOUNT}/ca/pem")
         if authority is None:
             return False
         certificate = authority.text.strip() + "\n"
         if not self._ca_file.exists() or self._ca_file.read_text() != certificate:
             write_atomically(self._ca_file, certificate)
-        self._set_up.touch(mode=0o600)
         return True
 
     def is_half_made(self) -> bool:
