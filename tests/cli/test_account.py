@@ -21,7 +21,8 @@ def test_a_login_is_stored_after_the_api_accepted_it_and_used_from_then_on(
     url, token = variables["BULKHEAD_API_URL"], variables["BULKHEAD_API_TOKEN"]
     login_file = stranger.folder / ".config" / "bulkhead" / "login.json"
 
-    refused = stranger.run("login", "--url", url, stdin=f"{token[:-1]}A\n")
+    mistyped = token[:-1] + ("B" if token.endswith("A") else "A")
+    refused = stranger.run("login", "--url", url, stdin=f"{mistyped}\n")
     assert refused.returncode == 4
     assert "Nothing was stored" in refused.stderr
     assert not login_file.exists()

@@ -21,9 +21,9 @@ func main() { fmt.Println("Greeter", version) }
 def greeter(directory: Path, version: str, source: str = GREETER_SOURCE) -> Program:
     """Make a pin of a one-file program whose module lies in `directory`."""
     (directory / "greeter").mkdir(parents=True, exist_ok=True)
-    (directory / "go.mod").write_text("module bulkhead.test/programs\n\ngo 1.21\n")
-    (directory / "go.sum").write_text("")
-    (directory / "greeter" / "main.go").write_text(source)
+    _write(directory / "go.mod", "module bulkhead.test/programs\n\ngo 1.21\n")
+    _write(directory / "go.sum", "")
+    _write(directory / "greeter" / "main.go", source)
     module = GoModule("programs", directory, version, f"-X main.version={version}", 1)
     return Program(
         name="greeter",
@@ -33,6 +33,12 @@ def greeter(directory: Path, version: str, source: str = GREETER_SOURCE) -> Prog
         version_arguments=(),
         version_pattern=r"^Greeter (\S+)$",
     )
+
+
+def _write(path: Path, content: str) -> None:
+    # Another process may be building what is there.
+    if not path.exists() or path.read_text() != content:
+        path.write_text(content)
 
 
 def executable(path: Path, script: str) -> Path:
