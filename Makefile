@@ -112,7 +112,7 @@ data-list: setup ## Write docs/data.md, the list of what the database stores
 
 .PHONY: bench
 bench: made-programs ## Measure, ours and bare interleaved; prints JSON
-	@$(BIN)/python -m tests.bench
+	@$(BIN)/python -m tests.bench $(ARGS)
 
 .PHONY: compose-test
 compose-test: setup ## Build and start docker-compose.yml, create a cluster in it, end it
