@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 # version is kept, and the operation says so: nothing depends on it any more.
 _RETIRE_FOR: Final = timedelta(hours=1)
 
-# How old a rotation gets while its target refuses to take the new value back. Nobody has seen that
-# value, and what it was asked for does not change any more: only the target's side can be mended.
+# How long a target that refuses is asked to take the new value back. Nobody has seen that value,
+# and what the target is asked does not change any more: only its own side can be mended.
 _TAKE_BACK_FOR: Final = timedelta(minutes=15)
 
 # An overdue rotation gives a target up that still does not answer after this many attempts.
@@ -173,10 +173,16 @@ class SecretRotationActivities:
         try:
             await self._rotator(facts).unset(facts.rotation, pending, current)
         except BulkheadError as error:
-            refuses = not error.retryable and facts.age > _TAKE_BACK_FOR
-            if not (refuses or (facts.is_overdue and _is_last_attempt())):
+            overdue = facts.is_overdue and (not error.retryable or _is_last_attempt())
+            if not overdue and not await self._refuses_for_good(operation, error):
                 raise
             await self._records.note_left_behind(operation, error.reason)
+
+    async def _refuses_for_good(self, operation: SecretOperation, error: BulkheadError) -> bool:
+        since = await self._records.taking_back_since(operation)
+        return (
+            not error.retryable and since is not None and datetime.now(UTC) - since > _TAKE_BACK_FOR
+        )
 
     async def _give_up(self, operation: SecretOperation) -> None:
         facts = await self._records.find(operation)

@@ -14,7 +14,7 @@ from sqlmodel import select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from domain.errors import BulkheadError, Reason
-from domain.operation import OperationState, SecretOperation
+from domain.operation import UNDO_PREFIX, OperationState, SecretOperation, Step
 from domain.rotation import WaitingConsumers
 from domain.secret import (
     CURRENT,
@@ -49,6 +49,7 @@ from infra.database.records.secret import (
 )
 from infra.database.tables import (
     OperationRow,
+    OperationStepRow,
     SecretRotationRow,
     SecretRow,
     SecretVersionRow,
@@ -152,6 +153,19 @@ class RotationRecords:
             await hold(session, operation)
             await abandon_version(session, place)
 
+    async def taking_back_since(self, operation: SecretOperation) -> datetime | None:
+        """Return when the target was first asked to take the new value back."""
+        async with self._database.workspace(operation.workspace_id) as session:
+            step = await session.get(
+                OperationStepRow,
+                (
+                    operation.workspace_id,
+                    operation.operation_id,
+                    UNDO_PREFIX + Step.CREATE_VALUE,
+                ),
+            )
+            return None if step is None else step.started_at
+
     async def note_left_behind(self, operation: SecretOperation, reason: Reason) -> None:
         """Witness that the target could not be told to refuse a value that was given up."""
         async with self._database.workspace(operation.workspace_id) as session:
@@ -204,7 +218,7 @@ class RotationRecords:
             if kept_because is None and version.state is VersionState.ENABLED:
                 await switch_version(session, version, VersionState.DISABLED)
                 row.placement = {**row.placement, "disabled": version.id}
-                _audit_retirement(session, operation, facts)
+                _audit_retirement(session, operation, facts, "disable")
             return kept_because
 
     async def keep_after_all(self, operation: SecretOperation) -> None:
@@ -215,8 +229,11 @@ class RotationRecords:
             version = None if facts is None else await read_version(session, facts.current)
             # One that a person has disabled stays so.
             is_ours = version is not None and row.placement.get("disabled") == version.id
-            if version is not None and is_ours and version.state is VersionState.DISABLED:
+            if facts is None or version is None or not is_ours:
+                return
+            if version.state is VersionState.DISABLED:
                 await switch_version(session, version, VersionState.ENABLED)
+                _audit_retirement(session, operation, facts, "enable")
 
     async def begin_destroying(self, operation: SecretOperation) -> str | None:
         """Begin the destruction of the replaced version, which its target refuses by now.
@@ -233,6 +250,7 @@ class RotationRecords:
             kept_because = await _why_kept(session, secret, facts)
             if kept_because is None:
                 await begin_destroying(session, version)
+                _audit_retirement(session, operation, facts, "destroy")
             return kept_because
 
     async def complete_destroying(self, operation: SecretOperation, place: VersionPlace) -> None:
@@ -345,12 +363,12 @@ async def _why_kept(session: AsyncSession, secret: SecretRow, facts: RotationFac
 
 
 def _audit_retirement(
-    session: AsyncSession, operation: SecretOperation, facts: RotationFacts
+    session: AsyncSession, operation: SecretOperation, facts: RotationFacts, verb: str
 ) -> None:
     add_audit_event(
         session,
         operation.caller,
-        f"secret_version.{facts.retirement}",
+        f"secret_version.{verb}",
         "secret",
         operation.secret_id,
         details={

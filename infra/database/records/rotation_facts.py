@@ -1,7 +1,7 @@
 """What a rotation works with, as its operation's row and the secret's references say."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from sqlmodel import col, select
@@ -25,7 +25,6 @@ class RotationFacts:
 
     Attributes:
         is_reached: its target was reached, and may have been told of it.
-        age: since it was asked for.
     """
 
     rotator: RotatorKind
@@ -38,7 +37,6 @@ class RotationFacts:
     is_reached: bool
     is_finished: bool
     is_overdue: bool
-    age: timedelta
 
 
 def facts_of(row: OperationRow) -> RotationFacts | None:
@@ -68,16 +66,11 @@ def facts_of(row: OperationRow) -> RotationFacts | None:
         is_reached="reached_at" in row.placement,
         is_finished="finished_at" in row.placement,
         is_overdue=_is_overdue(row),
-        age=_age(row),
     )
 
 
 def _is_overdue(row: OperationRow) -> bool:
-    return _age(row) > ROTATION_DEADLINE
-
-
-def _age(row: OperationRow) -> timedelta:
-    return datetime.now(UTC) - row.started_at
+    return datetime.now(UTC) - row.started_at > ROTATION_DEADLINE
 
 
 def check_in_time(row: OperationRow) -> None:

@@ -10,7 +10,13 @@ from temporalio.client import WorkflowFailureError
 
 from domain.errors import BulkheadError, Reason
 from domain.names import CONTROL_TASK_QUEUE
-from domain.operation import OperationState, OperationType, Step, TypedOperation
+from domain.operation import (
+    UNDO_PREFIX,
+    OperationState,
+    OperationType,
+    Step,
+    TypedOperation,
+)
 from domain.secret import CURRENT, Retirement, RotatorKind, SecretValue, VersionState
 from infra.database.records.new_rows import NewRows
 from infra.database.records.secret import begin_version, complete_version, place_of
@@ -18,11 +24,12 @@ from infra.rotators.registry import check_settings
 from infra.temporal.start import wake_rotation
 from tests.durability import Moment
 from tests.workflows.conftest import Injected
-from tests.workflows.secret.scenarios import Rotating, RotatingToken
+from tests.workflows.secret.scenarios import Rotating, RotatingLogin, RotatingToken
 from tests.workflows.secret.steering import (
     at,
     end,
     execute,
+    is_unlocked,
     is_waiting,
     until,
     workflow_of,
@@ -261,6 +268,59 @@ async def test_a_target_that_is_never_reached_has_nothing_to_take_back(
     await rotating.verify_undone()
 
 
+async def test_a_target_that_refuses_to_take_a_value_back_is_given_up_after_a_while(
+    injected: Injected,
+) -> None:
+    login = RotatingLogin(injected.platform)
+    try:
+        await login.plan(await login.make())
+
+        async def fail_without_an_administrator() -> None:
+            execute(
+                login,
+                "UPDATE secret_versions SET state = 'disabled' WHERE secret_id ="
+                " (SELECT settings ->> 'admin_secret_id' FROM secret_rotations"
+                " WHERE secret_id = %s)",
+                login.operation.secret_id,
+            )
+            raise BulkheadError(Reason.CONFLICT, "planted")
+
+        async def is_refused() -> bool:
+            operation = await login.platform.operation(login.operation)
+            last = operation.last_error or {}
+            return last.get("step_name") == UNDO_PREFIX + Step.CREATE_VALUE
+
+        # A rotation that had been slow before has all the time for its undo.
+        execute(
+            login,
+            "UPDATE operations SET started_at = started_at - interval '1 hour' WHERE id = %s",
+            login.operation.operation_id,
+        )
+        async with at(injected, Step.TEST_VALUE, Moment.BEFORE, fail_without_an_administrator):
+            await login.start()
+            await until(is_refused)
+        operation = await login.platform.operation(login.operation)
+        assert operation.state is OperationState.RUNNING
+        execute(
+            login,
+            "UPDATE operation_steps SET started_at = started_at - interval '16 minutes'"
+            " WHERE operation_id = %s AND name = %s",
+            login.operation.operation_id,
+            UNDO_PREFIX + Step.CREATE_VALUE,
+        )
+        assert await end(login) is OperationState.FAILED
+        assert await is_unlocked(login)
+        with login.platform.servers.administrator() as administrator:
+            told = administrator.execute(
+                "SELECT outcome FROM audit_events"
+                " WHERE action = 'secret.rotate.undo' AND resource_id = %s",
+                (login.operation.secret_id,),
+            ).fetchall()
+        assert told == [("failed",)]
+    finally:
+        login.close()
+
+
 async def test_every_read_of_a_rotation_is_audited_with_its_operation(
     token: RotatingToken,
 ) -> None:
@@ -278,6 +338,7 @@ async def test_every_read_of_a_rotation_is_audited_with_its_operation(
         "api_token.create",
         "secret.rotate.finish",
         "api_token.delete",
+        "secret_version.disable",
         "secret_version.destroy",
         "secret.rotate",
     }
