@@ -17,6 +17,7 @@ class PrepareSecretSpace:
         await workflow.execute_activity_method(
             OpenBaoActivities.prepare_secret_space,
             workspace_id,
+            activity_id="prepare_secret_space",
             start_to_close_timeout=SERVICE_CALL.attempt,
             schedule_to_close_timeout=SERVICE_CALL.total,
             retry_policy=SERVICE_CALL.retry,

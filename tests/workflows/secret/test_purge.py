@@ -1,6 +1,7 @@
 """A purge ends a secret for good, whatever fails on its way and whatever else works on it."""
 
 import asyncio
+import contextlib
 import itertools
 from collections.abc import Awaitable, Callable, Iterator
 from uuid import uuid4
@@ -118,6 +119,23 @@ async def test_a_purge_that_fails_at_a_step_is_done_all_the_same(
     await purged.start()
     await purged.verify()
     assert fault.struck
+
+
+@pytest.mark.parametrize(("step", "moment"), [*itertools.product(STEPS, Moment)])
+async def test_a_purge_that_is_cancelled_is_taken_up_by_the_schedule(
+    injected: Injected, scenarios: list[Rotating], step: str, moment: Moment
+) -> None:
+    purged = await made(Rotating(injected.platform), scenarios)
+    workflow_id = purge_workflow_id_of(purged.secret_id)
+    handle = injected.platform.client.get_workflow_handle(workflow_id)
+    fault = injected.injector.fault = Fault("PurgeSecret", step, moment, handle.cancel)
+    await purged.begin()
+    await purged.start()
+    with contextlib.suppress(WorkflowFailureError):
+        await asyncio.wait_for(handle.result(), ENDS_WITHIN_SECONDS)
+    assert fault.struck
+    await run_schedule(injected.platform)
+    await purged.verify()
 
 
 async def test_a_purge_whose_every_step_runs_twice_happens_once(
