@@ -30,6 +30,8 @@ WRONG_SECRETS: list[Any] = [
     {**_SECRET, "description": CANARY + "\u0000"},
     {**_SECRET, "labels": {"a": CANARY * 20}},
     {**_SECRET, "labels": [CANARY]},
+    {**_SECRET, "labels": {CANARY: 1}},
+    {**_SECRET, CANARY: 1},
     {**_SECRET, "expire_time": CANARY},
     {**_SECRET, "expire_time": 1},
     {"name": "n", "kind": "generic", "data": CANARY},
@@ -88,8 +90,7 @@ async def test_no_error_and_no_log_repeats_a_value(
     for answer in answers:
         error_of(answer, 400, "INVALID_ARGUMENT")
         assert contract.differences(answer.json(), contract.ERROR) == []
-        # The names of labels and aliases are repeated as the place that is wrong; no value is.
-        assert not _quotes(answer) or "labels" in answer.text or "aliases" in answer.text
+        assert not _quotes(answer)
     output = capfd.readouterr()
     assert CANARY not in output.out + output.err
     assert CANARY not in caplog.text

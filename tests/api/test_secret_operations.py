@@ -3,7 +3,7 @@
 import asyncio
 
 from domain.identifiers import Prefix, new_id
-from tests.api.gate import JSON, Gate
+from tests.api.gate import JSON, Gate, Person
 from tests.api.keeper import Keeper, error_of, new_keeper, ok
 
 STEPS = [
@@ -66,6 +66,10 @@ async def test_a_rotation_is_cancelled_like_every_operation(gate: Gate) -> None:
     stranger = gate.new_person()
     path = f"/v1/operations/{operation['id']}"
     error_of(await stranger.post(f"{path}:cancel"), 404, "NOT_FOUND")
+    made = ok(await keeper.person.post("/v1/api_tokens", {"name": "no scopes"}), 201)
+    scopeless = Person("", keeper.person.workspace, made["token"], keeper.person.client)
+    refused = error_of(await scopeless.post(f"{path}:cancel"), 403, "PERMISSION_DENIED")
+    assert refused["metadata"]["required_scope"] == "secrets:write"
     assert ok(await keeper.person.post(f"{path}:cancel"), 202)["state"] == "RUNNING"
     waited = ok(await keeper.person.post(f"{path}:wait?timeout=1"))
     assert waited["done"] is False

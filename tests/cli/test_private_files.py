@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from cli.commands.secrets.values import refuse_unwritable
 from cli.errors import CliError
 from cli.private_files import read_private, write_private
 
@@ -65,3 +66,10 @@ def test_says_why_a_file_cannot_be_written(tmp_path: Path) -> None:
 
 def test_reads_nothing_where_nothing_is(tmp_path: Path) -> None:
     assert read_private(tmp_path / "missing") is None
+
+
+def test_a_value_is_not_read_for_a_file_that_is_only_a_link_to_nowhere(tmp_path: Path) -> None:
+    link = tmp_path / "value"
+    link.symlink_to(tmp_path / "nowhere")
+    with pytest.raises(CliError, match="exists already"):
+        refuse_unwritable(link, force=False)
