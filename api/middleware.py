@@ -1,5 +1,6 @@
 """What surrounds every request: its id, its size, its log line, and defects of ours."""
 
+import asyncio
 import re
 import time
 import traceback
@@ -48,7 +49,8 @@ class RequestMiddleware:
             if not exchange.status:
                 await error_response(internal_error())(scope, exchange.receive, exchange.send)
         finally:
-            exchange.log()
+            # In the loop's next round, for the answer is sent at the end of this one.
+            asyncio.get_running_loop().call_soon(exchange.log)
 
 
 class _Exchange:

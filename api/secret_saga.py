@@ -208,14 +208,16 @@ class _Saga:
                     return _replay(stored)
             version = await complete_version(session, place)
             body = await self.addition.finish(session, version)
+            rows = NewRows()
             add_audit_event(
-                session,
+                rows,
                 self.caller,
                 self.addition.action,
                 "secret",
                 place.secret_id,
                 details={"version_id": version.id, "version_number": version.number},
             )
+            await rows.write(session)
             if self.key is not None:
                 await answer_key(session, self.key, _CREATED, dict(body))
         return JSONResponse(body, _CREATED)

@@ -7,7 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from psycopg.errors import ReadOnlySqlTransaction
-from sqlalchemy import URL, text
+from sqlalchemy import URL
 from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncSession as SqlAlchemySession
@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from domain.errors import BulkheadError, Reason
+from infra.database.queries.access import act_in
 from infra.settings import DatabaseSettings
 
 # One transaction: milliseconds when the database is well. A frozen server, or a network that drops
@@ -94,10 +95,7 @@ class Database:
     async def workspace(self, workspace_id: str) -> AsyncIterator[AsyncSession]:
         """Open one transaction that sees the rows of this workspace and no others."""
         async with self.transaction() as session:
-            await session.execute(
-                text("SELECT set_config('app.workspace_id', :id, true)"),
-                {"id": workspace_id},
-            )
+            await act_in(session, workspace_id)
             yield session
 
     async def close(self) -> None:

@@ -22,6 +22,7 @@ from infra.database.queries.secret import (
     readable_versions,
 )
 from infra.database.records.secret import record_use
+from infra.database.statements import CompiledQuery
 from infra.database.tables import AuditEventRow, SecretRow, SecretVersionRow, WorkspaceRow
 from infra.secret_store.serving import ServingGate, StoreState
 
@@ -73,12 +74,12 @@ async def record_access(
             destroyed one; DEPENDENCY_UNAVAILABLE while values are not served.
     """
     selection = VersionSelection.of(access.selector)
-    found = (await session.execute(_statement(selection), _parameters(caller, access))).first()
+    found = (await _query(selection).run(session, _parameters(caller, access))).first()
     if found is None:
         raise no_readable_secret()
     state = StoreState(found.serving, found.generation, found.next_generation, found.restore_id)
     await gate.require_serving(session, state)
-    check_readable(found.number, found.state)
+    check_readable(found.number, None if found.state is None else VersionState(found.state))
     if found.was_idle:
         await record_use(session, found.version_id)
     place = VersionPlace(
@@ -104,7 +105,7 @@ def _parameters(caller: Caller, access: Access) -> dict[str, Any]:
 
 # Made once for each way: to build it takes longer than to run it.
 @cache
-def _statement(selection: VersionSelection) -> Any:  # noqa: ANN401 - a select of ten columns
+def _query(selection: VersionSelection) -> CompiledQuery:
     version = SecretVersionRow
     found = (
         readable_versions(
@@ -145,7 +146,7 @@ def _statement(selection: VersionSelection) -> Any:  # noqa: ANN401 - a select o
         .returning(col(AuditEventRow.id))
         .cte("audited")
     )
-    return select(found).add_cte(audited)
+    return CompiledQuery.of(select(found).add_cte(audited))
 
 
 def _text(name: str) -> Any:  # noqa: ANN401 - a parameter of any column

@@ -2,16 +2,16 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import text
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from domain.caller import SCOPES_OF_ROLES, PrincipalKind, Role, Scope
+from infra.database.statements import run_sql
 
-_AUTHENTICATE = text(
+_AUTHENTICATE = (
     "SELECT kind, principal_id, token_id, workspace_id, role, scopes, expired"
-    " FROM authenticate(:hash, :context, :resource)"
+    " FROM authenticate(%(hash)s, %(context)s, %(resource)s)"
 )
-_ACT_IN = text("SELECT set_config('app.workspace_id', :id, true)")
+_ACT_IN = "SELECT set_config('app.workspace_id', %(id)s, true)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +42,10 @@ async def authenticate(
         None when there is no such credential.
     """
     found = (
-        await session.execute(
-            _AUTHENTICATE, {"hash": token_hash, "context": context, "resource": resource}
+        await run_sql(
+            session,
+            _AUTHENTICATE,
+            {"hash": token_hash, "context": context, "resource": resource},
         )
     ).first()
     if found is None:
@@ -67,4 +69,4 @@ def _scopes_of(granted: list[str] | None, role: str | None) -> frozenset[Scope]:
 
 async def act_in(session: AsyncSession, workspace_id: str | None) -> None:
     """Bind the rest of the transaction to another workspace; None: to none."""
-    await session.execute(_ACT_IN, {"id": workspace_id or ""})
+    await run_sql(session, _ACT_IN, {"id": workspace_id or ""})

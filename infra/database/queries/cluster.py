@@ -8,10 +8,12 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from domain.quota import QUOTAS, QuotaMetric
 from infra.database.queries.quota import Quota
+from infra.database.statements import run_sql
 from infra.database.tables import ClusterRow
 
-_ADMIT = text(
-    "SELECT region_known, host, slot, used, quota FROM admit_cluster(:cluster, :region, :memory)"
+_ADMIT = (
+    "SELECT region_known, host, slot, used, quota"
+    " FROM admit_cluster(%(cluster)s, %(region)s, %(memory)s)"
 )
 _CLAIM = text("SELECT claim_slot_memory(:cluster, :memory)")
 _ENDPOINT = text("SELECT address, first_port, slot FROM api_endpoint_of(:cluster)")
@@ -63,8 +65,10 @@ async def admit_cluster(
     accept the answer rolls the transaction back, and the place with it.
     """
     found = (
-        await session.execute(
-            _ADMIT, {"cluster": cluster_id, "region": region_id, "memory": memory_bytes}
+        await run_sql(
+            session,
+            _ADMIT,
+            {"cluster": cluster_id, "region": region_id, "memory": memory_bytes},
         )
     ).one()
     default = QUOTAS[QuotaMetric.CLUSTERS].default_limit

@@ -7,17 +7,26 @@ for in the first transaction, and answered in the last.
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import func, text, update
-from sqlalchemy.dialects.postgresql import insert
-from sqlmodel import col, select
+from psycopg.types.json import Jsonb
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from infra.database.tables import IdempotencyKeyRow
-
-# A key is forgotten after a day, as the contract says.
-_FORGOTTEN = text("idempotency_keys.created_at < now() - interval '24 hours'")
+from infra.database.statements import run_sql
 
 _UNANSWERED = 0
+
+# A key is forgotten after a day, as the contract says.
+_RESERVE = """
+INSERT INTO idempotency_keys (workspace_id, key, fingerprint, status, answer)
+VALUES (%(workspace)s, %(key)s, %(fingerprint)s, %(status)s, '{}')
+ON CONFLICT (workspace_id, key) DO UPDATE
+    SET fingerprint = excluded.fingerprint, status = excluded.status, answer = excluded.answer,
+        created_at = now()
+    WHERE idempotency_keys.created_at < now() - interval '24 hours'
+RETURNING key
+"""
+_FIND = "SELECT fingerprint, status, answer FROM idempotency_keys WHERE key = %(key)s"
+_HOLD = f"{_FIND} FOR UPDATE"
+_ANSWER = "UPDATE idempotency_keys SET status = %(status)s, answer = %(answer)s WHERE key = %(key)s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,40 +56,25 @@ async def reserve_key(
 
     A duplicate that runs at the same time waits here until the first one has ended.
     """
-    taken = await session.execute(
-        insert(IdempotencyKeyRow)
-        .values(
-            workspace_id=workspace_id,
-            key=key,
-            fingerprint=fingerprint,
-            status=_UNANSWERED,
-            answer={},
-        )
-        .on_conflict_do_update(
-            index_elements=["workspace_id", "key"],
-            set_={
-                "fingerprint": fingerprint,
-                "status": _UNANSWERED,
-                "answer": {},
-                "created_at": func.now(),
-            },
-            where=_FORGOTTEN,
-        )
-        .returning(col(IdempotencyKeyRow.key))
+    taken = await run_sql(
+        session,
+        _RESERVE,
+        {
+            "workspace": workspace_id,
+            "key": key,
+            "fingerprint": fingerprint,
+            "status": _UNANSWERED,
+        },
     )
     if taken.first() is not None:
         return None
-    row = (await session.exec(select(IdempotencyKeyRow).where(IdempotencyKeyRow.key == key))).one()
+    row = (await run_sql(session, _FIND, {"key": key})).one()
     return StoredAnswer(row.fingerprint, row.status, row.answer)
 
 
 async def answer_key(session: AsyncSession, key: str, status: int, answer: dict[str, Any]) -> None:
     """Store the answer of a key that this transaction took; never a one-time value."""
-    await session.execute(
-        update(IdempotencyKeyRow)
-        .where(col(IdempotencyKeyRow.key) == key)
-        .values(status=status, answer=answer)
-    )
+    await run_sql(session, _ANSWER, {"key": key, "status": status, "answer": Jsonb(answer)})
 
 
 async def bind_key(session: AsyncSession, key: str, subject: dict[str, Any]) -> None:
@@ -90,8 +84,7 @@ async def bind_key(session: AsyncSession, key: str, subject: dict[str, Any]) -> 
 
 async def find_answer(session: AsyncSession, key: str) -> StoredAnswer | None:
     """Read what a key was answered with, and keep others from answering it meanwhile."""
-    query = select(IdempotencyKeyRow).where(IdempotencyKeyRow.key == key).with_for_update()
-    row = (await session.exec(query)).one_or_none()
+    row = (await run_sql(session, _HOLD, {"key": key})).one_or_none()
     if row is None or row.status == _UNANSWERED:
         return None
     return StoredAnswer(row.fingerprint, row.status, row.answer)

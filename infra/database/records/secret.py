@@ -25,15 +25,16 @@ from domain.secret import (
     VersionState,
 )
 from infra.database.records.new_rows import NewRows
+from infra.database.statements import run_sql
 from infra.database.tables import SecretRow, SecretVersionRow
 
 # How long a version may stay half-written or half-destroyed before somebody else settles it: well
 # above the longest wait of whoever began it (15 s for OpenBao, 15 s for each transaction).
 SETTLED_AFTER: Final = timedelta(minutes=2)
 
-_ALLOCATE = text(
+_ALLOCATE = (
     "UPDATE secrets SET last_version_number = last_version_number + 1, updated_at = now()"
-    " WHERE id = :secret RETURNING last_version_number, kind, state"
+    " WHERE id = %(secret)s RETURNING last_version_number, kind, state"
 )
 # One statement: the version, and with the first one the secret and its alias. The secret's lock
 # comes first, as everywhere; what a purge has counted, or will count, is not shown any more.
@@ -125,7 +126,7 @@ class Allocated:
 
 async def allocate_number(session: AsyncSession, secret_id: str) -> Allocated | None:
     """Take the number of the next version, and the secret's row lock; None: there is no secret."""
-    found = (await session.execute(_ALLOCATE, {"secret": secret_id})).first()
+    found = (await run_sql(session, _ALLOCATE, {"secret": secret_id})).first()
     if found is None:
         return None
     return Allocated(found.last_version_number, SecretKind(found.kind), SecretState(found.state))
