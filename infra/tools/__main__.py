@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from domain.errors import BulkheadError
-from infra.tools.pins import PROGRAMS
+from infra.tools.pins import GROUPS, PROGRAMS
 from infra.tools.toolbox import Toolbox
 
 # What shells report for a command that SIGINT ended.
@@ -18,11 +18,17 @@ def main() -> int:
         prog="python -m infra.tools",
         description="Find the pinned programs, and build or download those that are missing.",
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", help="default: all of them")
+    parser.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help=f"a program, or one of the groups {', '.join(GROUPS)}; default: all of them",
+    )
     parser.add_argument("--list", action="store_true", help="say where they are, make nothing")
     parser.add_argument("--into", type=Path, metavar="DIRECTORY", help="also put them there")
     arguments = parser.parse_args()
-    names = arguments.names or list(PROGRAMS)
+    named = arguments.names or GROUPS
+    names = [name for one in named for name in GROUPS.get(one, (one,))]
     toolbox = Toolbox()
     try:
         if arguments.into:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from domain.errors import BulkheadError, Reason
-from infra.tools.pins import GoModule, Program
+from infra.tools.program import GoModule, Program
 from infra.tools.progress import Task
 
 _LINES_SHOWN = 15
@@ -43,13 +43,14 @@ def build(
         BulkheadError: Go failed (the message has its last lines), or the task was stopped.
     """
     log = work / "build.log"
+    cgo = "1" if module.static_libraries else "0"
     command = [go, "build", "-v", "-mod=readonly", "-trimpath", "-ldflags", module.ldflags]
-    command += ["-o", f"{work}/", *(program.package for program in programs)]
+    command += ["-tags", module.tags, "-o", f"{work}/", *(program.package for program in programs)]
     with log.open("wb") as output:
         process = subprocess.Popen(
             command,
             cwd=module.directory,
-            env={**os.environ, "CGO_ENABLED": "0", "GOWORK": "off"},
+            env={**os.environ, "CGO_ENABLED": cgo, "GOWORK": "off"},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

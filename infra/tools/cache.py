@@ -8,9 +8,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TextIO
+from typing import Protocol, TextIO
 
-from infra.tools.pins import GoModule, Program
+from infra.tools.program import Program
 from infra.tools.progress import Progress
 
 EXECUTABLE_MODE = 0o755
@@ -23,6 +23,17 @@ def user_cache() -> Path:
     # The XDG specification has relative paths ignored.
     base = Path(configured) if configured.startswith("/") else Path.home() / ".cache"
     return base / "bulkhead" / "programs"
+
+
+class Pin(Protocol):
+    """What is made once: `key` names its exact content, `name` is the same for all versions."""
+
+    @property
+    def name(self) -> str:
+        """What a person calls it."""
+
+    def key(self) -> str:
+        """Name everything that decides what comes out."""
 
 
 class ProgramCache:
@@ -40,7 +51,7 @@ class ProgramCache:
         return self.path_of(program).is_file()
 
     @contextmanager
-    def making(self, module: GoModule, progress: Progress) -> Iterator[Path]:
+    def making(self, module: Pin, progress: Progress) -> Iterator[Path]:
         """Be the only one who makes programs of this pin; yields an empty directory for it.
 
         Waits for another process that does so already. The kernel drops the lock with its
@@ -73,19 +84,19 @@ class ProgramCache:
         path.parent.mkdir(parents=True, exist_ok=True)
         made.replace(path)
 
-    def last_duration(self, module: GoModule) -> float | None:
+    def last_duration(self, module: Pin) -> float | None:
         """How many seconds the last build of this module took here, of whatever version."""
         with suppress(OSError, ValueError):
             return float(self._duration_file(module).read_text())
         return None
 
-    def remember_duration(self, module: GoModule, seconds: float) -> None:
+    def remember_duration(self, module: Pin, seconds: float) -> None:
         """Keep how long a build took, for the next one to announce."""
         file = self._duration_file(module)
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(f"{seconds:.1f}\n")
 
-    def _duration_file(self, module: GoModule) -> Path:
+    def _duration_file(self, module: Pin) -> Path:
         return self._directory / ".durations" / module.name
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 
 from domain.errors import BulkheadError, Reason
-from infra.tools.pins import Program, this_platform
+from infra.tools.program import Program, this_platform
 from infra.tools.progress import Task
 
 _CHUNK_BYTES = 1 << 20
@@ -25,13 +25,14 @@ def download(program: Program, work: Path, *, task: Task) -> Path:
             what it delivered is not what was pinned.
     """
     release = program.release
-    expected = release.sha256.get(this_platform())
-    if expected is None:
+    expected = release.sha256.get(this_platform()) if release else None
+    if release is None or expected is None:
         raise _no_checksum(program)
     arch = this_platform().split("/")[1]
     url = release.url.format(arch=arch)
-    file = work / f"{program.name}.download"
-    actual = _fetch(url, file, task)
+    file = work / f"{expected}.download"
+    # Several programs come out of one archive.
+    actual = expected if file.exists() else _fetch(url, file, task)
     if actual != expected:
         file.unlink()
         raise BulkheadError(
@@ -72,11 +73,13 @@ def _fetch(url: str, file: Path, task: Task) -> str:
 
 def _unpack(archive: Path, member: str, target: Path) -> Path:
     with (
-        suppress(KeyError, tarfile.TarError),
+        suppress(StopIteration, tarfile.TarError),
         tarfile.open(archive, "r:gz") as tar,
         target.open("wb") as output,
     ):
-        source = tar.extractfile(member)
+        # Some archives have "./" before each name.
+        entry = next(one for one in tar if one.name.removeprefix("./") == member)
+        source = tar.extractfile(entry)
         if source is not None:
             shutil.copyfileobj(source, output)
             return target
@@ -90,8 +93,8 @@ def _unpack(archive: Path, member: str, target: Path) -> Path:
 def _no_checksum(program: Program) -> BulkheadError:
     return BulkheadError(
         Reason.FAILED_PRECONDITION,
-        f"There is no Go on PATH, and no sha256 of the official {program.name}"
-        f" {program.version} for {this_platform()} is pinned in infra/tools/pins.py, so it is"
-        f" neither built nor downloaded. Install Go, or pin that checksum.",
+        f"There is no Go on PATH to build {program.name} {program.version} with, and no sha256 of"
+        f" an official release for {this_platform()} is pinned in infra/tools/pins.py to download"
+        f" it by. Install Go, or pin that checksum.",
         metadata={"program": program.name, "platform": this_platform()},
     )

@@ -13,14 +13,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from domain.errors import BulkheadError, Reason
+from infra.tools import native
 from infra.tools.building import build
 from infra.tools.cache import EXECUTABLE_MODE, ProgramCache, user_cache
 from infra.tools.downloading import download
-from infra.tools.pins import PROGRAMS, GoModule, Program
+from infra.tools.pins import NODE, PROGRAMS
+from infra.tools.program import GoModule, Program
 from infra.tools.progress import Progress
 
 # The slowest, kube-apiserver, answers in 0.3 s; a busy machine gets room.
 _VERSION_TIMEOUT_SECONDS = 30.0
+# Two builds fill the gaps in which one of them downloads or links; more only take memory: each
+# link of a Kubernetes program takes 1 to 2 GB.
+_MODULES_AT_ONCE = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +109,9 @@ class Toolbox:
         return self._programs[name]
 
     def _on_path(self, program: Program) -> Path | None:
+        if program.name in NODE:
+            # Servers get it, and what lies on PATH may need this machine's libraries.
+            return None
         for directory in self._search_path.split(os.pathsep):
             path = shutil.which(program.name, path=directory) if directory else None
             if path and version_of(program, Path(path)) == program.version:
@@ -111,10 +119,7 @@ class Toolbox:
         return None
 
     def _make_all(self, missing: Sequence[Program]) -> None:
-        """Make programs, those of different modules at the same time; the first failure ends all.
-
-        Building etcd beside Kubernetes fills the gaps in which one of them downloads or links.
-        """
+        """Make programs, those of two modules at the same time; the first failure ends all."""
         by_module = [
             (module, list(programs))
             for module, programs in itertools.groupby(
@@ -122,7 +127,7 @@ class Toolbox:
                 key=lambda program: program.module,
             )
         ]
-        with Progress() as progress, ThreadPoolExecutor(len(by_module)) as pool:
+        with Progress() as progress, ThreadPoolExecutor(_MODULES_AT_ONCE) as pool:
             futures = [
                 pool.submit(self._make, module, programs, progress)
                 for module, programs in by_module
@@ -138,11 +143,29 @@ class Toolbox:
             # Another process may have made them while this one waited for the lock.
             missing = [program for program in programs if not self._cache.holds(program)]
             go = shutil.which("go", path=self._search_path)
-            if missing and go:
+            if missing and go and self._has_libraries_of(module, missing, progress):
                 self._build(module, missing, work, go, progress)
             elif missing:
                 for program in missing:
                     self._download(program, work, progress)
+
+    def _has_libraries_of(
+        self, module: GoModule, missing: Sequence[Program], progress: Progress
+    ) -> bool:
+        """Whether the module can be built here, after installing what that takes if we may."""
+        if not module.static_libraries:
+            return True
+        packages = native.missing_packages(module.static_libraries, self._search_path)
+        if packages and native.can_install(self._search_path):
+            native.install(packages, self._search_path, progress)
+            packages = native.missing_packages(module.static_libraries, self._search_path)
+        if packages and not all(program.release for program in missing):
+            raise BulkheadError(
+                Reason.FAILED_PRECONDITION,
+                f"{module.name} {module.version} is built with {', '.join(packages)} (names of"
+                f" Debian packages), which are not here. Install them and run `make programs`.",
+            )
+        return not packages
 
     def _build(
         self,
@@ -189,11 +212,15 @@ class Toolbox:
 
 def version_of(program: Program, path: Path) -> str | None:
     """Ask an executable for its version; None if it does not tell one."""
+    if program.version_arguments is None:
+        return _version_built_into(program, path)
     try:
         answer = subprocess.run(
             [path, *program.version_arguments],
             check=False,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            # CNI plugins and flanneld tell it there.
+            stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
             text=True,
             errors="replace",
@@ -203,6 +230,15 @@ def version_of(program: Program, path: Path) -> str | None:
         return None
     match = re.search(program.version_pattern, answer.stdout, re.MULTILINE)
     return match.group(1) if match else None
+
+
+def _version_built_into(program: Program, path: Path) -> str | None:
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return None
+    match = re.search(program.version_pattern.encode(), content)
+    return match.group(1).decode() if match else None
 
 
 def _install(source: Path, target: Path) -> None:

@@ -1,6 +1,7 @@
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,16 @@ def test_takes_the_right_version_from_path_and_passes_over_wrong_ones(
     assert workshop.toolbox(program).ensure(["greeter"])["greeter"] == workshop.bin / "greeter"
 
 
+def test_what_servers_download_is_never_taken_from_path(workshop: Workshop, tmp_path: Path) -> None:
+    program = replace(greeter(tmp_path / "module", "1.0.0"), name="kubelet")
+    executable(workshop.bin / "kubelet", "echo Greeter 1.0.0")
+
+    built = workshop.toolbox(program).ensure(["kubelet"])["kubelet"]
+
+    assert built.is_relative_to(workshop.cache)
+    assert _run(built) == "Greeter 1.0.0"
+
+
 def test_a_failed_build_says_what_go_said(workshop: Workshop, tmp_path: Path) -> None:
     program = greeter(
         tmp_path / "module", "1.0.0", source="package main\n\nfunc main() { nope() }\n"
@@ -101,6 +112,20 @@ def test_what_calls_itself_by_another_version_is_not_kept(
         workshop.toolbox(program).ensure(["greeter"])
 
     assert workshop.toolbox(program).find("greeter") is None
+
+
+def test_a_program_without_a_version_command_is_known_by_its_build_information(
+    workshop: Workshop, tmp_path: Path
+) -> None:
+    silent = greeter(tmp_path / "module", "(devel)", source="package main\n\nfunc main() {}\n")
+    silent = replace(silent, version_arguments=None)
+
+    other = replace(silent, version_pattern=r"\texample\.org/other\t(\S+)")
+    with pytest.raises(BulkheadError, match="calls itself None"):
+        workshop.toolbox(other).ensure(["greeter"])
+
+    found = replace(silent, version_pattern=r"\tbulkhead\.test/programs\t(\S+)")
+    assert workshop.toolbox(found).ensure(["greeter"])["greeter"].is_file()
 
 
 def test_an_unknown_name_is_refused_before_anything_is_made(

@@ -4,7 +4,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from infra.tools.pins import GoModule, Program, Release
+from infra.tools.program import GoModule, Program, Release
 from infra.tools.toolbox import Toolbox
 
 # It prints what its linker flags said, as the real programs do.
