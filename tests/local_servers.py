@@ -1,0 +1,65 @@
+"""A cloud of servers that really boot, in a directory of its own that goes with the tests.
+
+`python -m tests.local_servers DIRECTORY` is the cloud's shadow: it waits for the end of its input,
+which comes with the end of the tests in whatever way, and removes what is left.
+"""
+
+import contextlib
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from domain.errors import BulkheadError, Reason
+from infra.local_cloud import Host, Image, LocalCloud, server_image
+from infra.local_cloud.cloud import sweep_lost_clouds
+from infra.supervisor.configuration import source_root
+from infra.tools.progress import Progress
+
+
+def image_or_skip() -> Image:
+    """Make the image; tests that need it are skipped only where no package would help."""
+    with Progress() as progress:
+        try:
+            Host().prepare(progress)
+        except BulkheadError as error:
+            if error.reason is Reason.FAILED_PRECONDITION:
+                pytest.skip(error.message)
+            raise
+        return server_image(progress)
+
+
+@contextlib.contextmanager
+def temporary_cloud() -> Iterator[LocalCloud]:
+    """Make a cloud of which nothing is left at the end, nor of any that a killed run left."""
+    sweep_lost_clouds()
+    # Not in a directory of pytest, whose names make overlay options longer than a page.
+    directory = Path(tempfile.mkdtemp(prefix="bulkhead-cloud-"))
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.local_servers", str(directory)],
+        cwd=source_root(),
+        stdin=subprocess.PIPE,
+        start_new_session=True,
+    ) as shadow:
+        try:
+            yield LocalCloud(directory)
+        finally:
+            remove(directory)
+            assert shadow.stdin is not None
+            shadow.stdin.close()
+            shadow.wait(60)
+
+
+def remove(directory: Path) -> None:
+    """End all servers of a cloud, and remove it."""
+    LocalCloud(directory).remove()
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    sys.stdin.read()
+    remove(Path(sys.argv[1]))
