@@ -22,6 +22,8 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 
 from activities.control_planes import ControlPlaneActivities
 from activities.interceptor import ActivityInterceptor
+from activities.machines import MachineActivities
+from activities.nodes import NodeActivities
 from activities.openbao import OpenBaoActivities
 from activities.records import RecordActivities
 from activities.secret_rotation import SecretRotationActivities
@@ -35,10 +37,14 @@ from infra.core_dumps import forbid_core_dumps
 from infra.database.engine import Database, DatabaseRole
 from infra.database.records.cluster import ClusterRecords
 from infra.database.records.endings import OperationRecords
+from infra.database.records.machine import MachineRecords
 from infra.database.records.placement import register_host
 from infra.database.records.rotation import RotationRecords
 from infra.database.records.steps import StepRecords
 from infra.database.records.sweeps import Sweeps
+from infra.database.records.worker_bootstrap import WorkerBootstrapRecords
+from infra.machines.clusters import HostClusters
+from infra.machines.keeper import MachineKeeper
 from infra.openbao.client import OpenBao
 from infra.openbao.policies import WORKER
 from infra.rotators.registry import rotators
@@ -61,6 +67,10 @@ from workflows.cluster.delete import DeleteCluster
 from workflows.cluster.renew_certificates import RenewCertificates, RenewClusterCertificates
 from workflows.cluster.resume import ResumeCluster
 from workflows.cluster.suspend import SuspendCluster
+from workflows.machine.bootstrap import BootstrapMachine
+from workflows.machine.cordon import CordonMachine, UncordonMachine
+from workflows.machine.delete import DeleteMachine
+from workflows.machine.repair import RepairMachine
 from workflows.operation.abandon import AbandonOperation
 from workflows.operation.reconcile import ReconcileOperations
 from workflows.schedules import SCHEDULES
@@ -71,13 +81,17 @@ from workflows.secret.upkeep import (
     QuarantineSecretOrphans,
     SettleSecretVersions,
 )
+from workflows.worker_bootstrap.revoke import RevokeWorkerBootstrap
 from workflows.workspace.prepare_secret_space import PrepareSecretSpace
 
 WORKFLOWS = (
     AbandonOperation,
+    BootstrapMachine,
+    CordonMachine,
     CreateCluster,
     CrossCheckSecretReads,
     DeleteCluster,
+    DeleteMachine,
     PrepareSecretSpace,
     PurgeSecret,
     PurgeSecrets,
@@ -85,11 +99,14 @@ WORKFLOWS = (
     ReconcileOperations,
     RenewCertificates,
     RenewClusterCertificates,
+    RepairMachine,
     ResumeCluster,
+    RevokeWorkerBootstrap,
     RotateSecret,
     RotateSecrets,
     SettleSecretVersions,
     SuspendCluster,
+    UncordonMachine,
 )
 
 # Longer than a step that stops a control plane takes (etcd needs up to 8 s), shorter than what
@@ -108,8 +125,9 @@ _ANNOUNCE_SECONDS = 30.0
 # cluster; the rest are calls of milliseconds, which must always find one.
 _CONTROL_PLACES = 500
 
-# A cluster has one operation at a time, so a host never needs more than its slots.
-_PLACES_BESIDE_THE_SLOTS = 4
+# A cluster has one operation at a time, and so has a machine: those of this many machines find a
+# place at once, most of which are drains that wait.
+_PLACES_BESIDE_THE_SLOTS = 200
 _RETRY_SECONDS = 1.0
 
 # How often the secret store is compared with what a restored backup could not know.
@@ -140,10 +158,13 @@ class WorkerProcess:
         ledger_file = settings.secret_store.ledger_file
         self._ledger = None if ledger_file is None else Ledger(ledger_file)
         self._threads: list[ThreadPoolExecutor] = []
+        planes = settings.control_planes
+        self._clusters = None if planes is None else HostClusters(planes, self._openbao)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop` is set; waits for what is not up yet."""
         guarding = asyncio.create_task(self._keep_guarding())
+        keeping = asyncio.create_task(self.keep_machines())
         client = await _unless_set(stop, _when_available(self._temporal.client))
         if client is not None:
             async with AsyncExitStack() as running:
@@ -155,12 +176,16 @@ class WorkerProcess:
                 # Side by side: one after the other each would take its full time to drain.
                 await asyncio.gather(*(worker.shutdown() for worker in workers))
         guarding.cancel()
+        keeping.cancel()
+        await asyncio.wait({guarding, keeping})
         await self.close()
 
     async def close(self) -> None:
         """Close what the process holds open."""
         for threads in self._threads:
             threads.shutdown(wait=False)
+        if self._clusters is not None:
+            self._clusters.close()
         self._openbao.close()
         self._temporal.close()
         await self._steps.close()
@@ -170,8 +195,11 @@ class WorkerProcess:
     def workers(self, client: Client) -> list[Worker]:
         """Build the workers of the control queue and of this host's queue."""
         openbao = OpenBaoActivities(self._openbao)
-        records = RecordActivities(
-            OperationRecords(self._database), ClusterRecords(self._database), self._outbox
+        operations = OperationRecords(self._database)
+        machine_records = MachineRecords(self._database)
+        records = RecordActivities(operations, ClusterRecords(self._database), self._outbox)
+        machines = MachineActivities(
+            machine_records, WorkerBootstrapRecords(self._database), operations
         )
         sweeps = SweepActivities(self._outbox, Sweeps(self._database, self._sweeper))
         workers = [
@@ -182,6 +210,7 @@ class WorkerProcess:
                 workflows=WORKFLOWS,
                 activities=[
                     *_activities(openbao),
+                    *_activities(machines),
                     *_activities(records),
                     *_activities(self._secret_rotation()),
                     *_activities(self._secret_upkeep()),
@@ -189,20 +218,34 @@ class WorkerProcess:
                 ],
             )
         ]
-        if self._settings.control_planes is not None:
-            backend: ControlPlaneBackend = ProcessBackend(
-                self._settings.control_planes, self._openbao
-            )
+        planes = self._settings.control_planes
+        if planes is not None and self._clusters is not None:
+            backend: ControlPlaneBackend = ProcessBackend(planes, self._openbao)
             host = ControlPlaneActivities(backend, self._openbao)
+            nodes = NodeActivities(
+                self._clusters,
+                backend,
+                machine_records,
+                operations,
+                planes.programs_dir.absolute() / "kubectl",
+            )
             workers.append(
                 self._worker(
                     client,
-                    task_queue_of_host(self._settings.control_planes.host),
-                    self._settings.control_planes.slots + _PLACES_BESIDE_THE_SLOTS,
-                    activities=_activities(host),
+                    task_queue_of_host(planes.host),
+                    planes.slots + _PLACES_BESIDE_THE_SLOTS,
+                    activities=[*_activities(host), *_activities(machines), *_activities(nodes)],
                 )
             )
         return workers
+
+    async def keep_machines(self) -> None:
+        """Look after the machines of this host's clusters, where there is a host."""
+        planes = self._settings.control_planes
+        if planes is not None and self._clusters is not None:
+            await MachineKeeper(
+                self._database, self._sweeper, self._clusters, self._outbox, planes.host
+            ).run()
 
     def _secret_rotation(self) -> SecretRotationActivities:
         values = self._openbao.values

@@ -21,10 +21,25 @@ from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, 
 from domain.cluster import HostedControlPlane
 from domain.errors import BulkheadError, Reason
 from domain.names import ABANDON_WORKFLOW, operation_id_of
-from domain.operation import UNDO_PREFIX, ClusterOperation, SecretOperation
+from domain.operation import (
+    UNDO_PREFIX,
+    ClusterOperation,
+    MachineOperation,
+    SecretOperation,
+    WorkerBootstrapOperation,
+)
 from infra.database.records.steps import StepAttempt, StepRecords
 
 _HEARTBEAT_SECONDS = 1.0
+
+# What the activities of operations are given.
+_OF_OPERATIONS = (
+    HostedControlPlane,
+    ClusterOperation,
+    MachineOperation,
+    SecretOperation,
+    WorkerBootstrapOperation,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -90,7 +105,7 @@ def _step_of(call: ExecuteActivityInput) -> StepAttempt | None:
             Whoever reaches Temporal can ask for any activity; the rows say what may be done.
     """
     argument = getattr(call.args[0], "operation", call.args[0]) if call.args else None
-    if not isinstance(argument, HostedControlPlane | ClusterOperation | SecretOperation):
+    if not isinstance(argument, _OF_OPERATIONS):
         return None
     info = activity.info()
     operation_id = operation_id_of(info.workflow_id or "")

@@ -1,5 +1,6 @@
 """A cluster: its states, what may be asked in each, and the size of its control plane."""
 
+import ipaddress
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -25,6 +26,7 @@ class NetworkProfile(StrEnum):
     """Which pod network a cluster's nodes run."""
 
     LINUX_CILIUM = "linux_cilium"
+    LINUX_BRIDGE = "linux_bridge"
     MIXED_OS_CALICO = "mixed_os_calico"
 
 
@@ -33,6 +35,7 @@ class Component(StrEnum):
 
     ETCD = "etcd"
     API_SERVER = "kube-apiserver"
+    TUNNEL_SERVER = "konnectivity-server"
     CONTROLLER_MANAGER = "kube-controller-manager"
     SCHEDULER = "kube-scheduler"
 
@@ -48,6 +51,8 @@ class Leaf(StrEnum):
     ETCD_CLIENT = "etcd-client"
     CONTROLLER_MANAGER = "controller-manager"
     SCHEDULER = "scheduler"
+    TUNNEL_SERVER = "tunnel-server"
+    TUNNEL_CLIENT = "tunnel-client"
 
 
 # The group whose members administer a hosted cluster. It is bound to cluster-admin by a
@@ -55,21 +60,37 @@ class Leaf(StrEnum):
 ADMINISTRATORS_GROUP = "bulkhead:cluster-admins"
 ADMINISTRATORS_BINDING = "bulkhead-cluster-admins"
 
+# The user that the API server is for kubelets, and the one that the tunnel server is when it asks
+# the API server about an agent's token. ClusterRoleBindings of ours give them their rights.
+KUBELET_CLIENT_USER = "bulkhead:kube-apiserver-kubelet-client"
+TUNNEL_SERVER_USER = "bulkhead:konnectivity-server"
+
+# The same in every cluster: nothing routes between clusters.
+SERVICE_NETWORK = ipaddress.ip_network("10.96.0.0/16")
+POD_NETWORK = ipaddress.ip_network("10.244.0.0/16")
+CLUSTER_DNS = "10.96.0.10"
+CLUSTER_DOMAIN = "cluster.local"
+
 MEBIBYTE = 1024 * 1024
 
-# What a host sets aside for one control plane: resident memory of an idle one, see
-# the README's table of figures, with room for a few hundred objects and their watches.
-CONTROL_PLANE_MEMORY_BYTES = 640 * MEBIBYTE
+# What a host sets aside for one control plane: resident memory of an idle one (530 to 540 MiB, of
+# which the tunnel server has 34), with room for a few hundred objects and their watches.
+CONTROL_PLANE_MEMORY_BYTES = 704 * MEBIBYTE
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HostedControlPlane:
-    """Where a cluster's control plane is: all that an activity needs to find or make it."""
+    """Where a cluster's control plane is: all that an activity needs to find or make it.
+
+    The network profile decides what the platform keeps in the cluster. Operations that were
+    planned before there was one carry none; they are of the only profile that there was.
+    """
 
     workspace_id: str
     cluster_id: str
     host: str
     slot: int
+    network_profile: NetworkProfile = NetworkProfile.LINUX_CILIUM
 
     @property
     def owner_id(self) -> str:

@@ -15,6 +15,7 @@ class Prefix(StrEnum):
     API_TOKEN = "tok"  # noqa: S105 - the prefix of an id, not a credential
     AUDIT_EVENT = "aud"
     CLUSTER = "clu"
+    MACHINE = "mch"
     MEMBER = "wsm"
     OPERATION = "op"
     REGION = "reg"
@@ -22,6 +23,7 @@ class Prefix(StrEnum):
     SECRET = "sec"  # noqa: S105 - the same
     SECRET_VERSION = "secv"  # noqa: S105 - the same
     USER = "usr"
+    WORKER_BOOTSTRAP = "wbs"
     WORKSPACE = "ws"
 
 

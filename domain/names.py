@@ -4,6 +4,8 @@ A retry therefore finds what a dead attempt made, and a sweep finds what anyone 
 users give never take part.
 """
 
+from enum import StrEnum
+
 from domain.identifiers import opaque_part
 from domain.operation import OPERATIONS, OperationType, TypedOperation
 from domain.secret import VersionPlace
@@ -61,6 +63,11 @@ def authority_mount_of(cluster_id: str) -> str:
     return f"pki/{opaque_part(cluster_id)}"
 
 
+def node_name_of(machine_id: str) -> str:
+    """Return the name of a machine's Node object, and of the user that its kubelet is."""
+    return f"mch-{opaque_part(machine_id)}"
+
+
 def value_path_of(place: VersionPlace) -> str:
     """Return the path under the workspace's `secrets` mount of a version's value."""
     return f"{opaque_part(place.secret_id)}/{opaque_part(place.version_id)}"
@@ -81,11 +88,41 @@ def task_queue_of_host(host: str) -> str:
     return f"control-planes@{host}"
 
 
-# Ports that a host sets aside for each control plane; the first is the API server's, and those
-# that are not in use yet are for the tunnel to the nodes.
+# Ports that a host sets aside for each control plane: the API server's, two of etcd's, three of the
+# tunnel server's, and two that are not in use yet.
 PORTS_PER_SLOT = 8
 
 
 def api_server_port_of(first_port: int, slot: int) -> int:
     """Return the port of a cluster's API server on a host whose first slot begins at a port."""
     return first_port + PORTS_PER_SLOT * slot
+
+
+def tunnel_port_of(first_port: int, slot: int) -> int:
+    """Return the port to which the tunnel agents of a cluster's nodes connect."""
+    return api_server_port_of(first_port, slot) + 3
+
+
+# Under it are the server names by which a gateway tells connections apart. ICANN keeps it free for
+# private use, so no public DNS has them: clients dial the gateway's address and say the name.
+_GATEWAY_DOMAIN = "bulkhead.internal"
+
+# The platform's own services.
+API_SERVER_NAME = f"api.{_GATEWAY_DOMAIN}"
+REGISTRY_SERVER_NAME = f"registry.{_GATEWAY_DOMAIN}"
+
+
+class Listener(StrEnum):
+    """What of a cluster is reached from outside its control-plane host."""
+
+    API = "api"
+    TUNNEL = "tunnel"
+
+
+def server_name_of(cluster_id: str, listener: Listener, port: int) -> str:
+    """Return the server name of a cluster's listener on a port of its host.
+
+    It carries the port, so that a gateway needs no list of clusters; the cluster's part keeps its
+    certificate from being good for another cluster that gets the same port later.
+    """
+    return f"p{port}.{listener}.{opaque_part(cluster_id)}.clusters.{_GATEWAY_DOMAIN}"

@@ -6,16 +6,27 @@ from typing import TypeAlias
 
 from domain.caller import Caller
 from domain.cluster import HostedControlPlane
+from domain.machine import ClusterMachine
 
 
 class OperationType(StrEnum):
-    """The published types that exist so far, and ours (`certificates.renew`, `secret.rotate`)."""
+    """The published types that exist so far, and ours.
+
+    Ours are `cluster.certificates.renew`, `secret.rotate`, and a machine's `cordon`, `uncordon`
+    and `repair`.
+    """
 
     CLUSTER_CREATE = "cluster.create"
     CLUSTER_DELETE = "cluster.delete"
     CLUSTER_SUSPEND = "cluster.suspend"
     CLUSTER_RESUME = "cluster.resume"
     CLUSTER_RENEW_CERTIFICATES = "cluster.certificates.renew"
+    CLUSTER_WORKER_BOOTSTRAP_REVOKE = "cluster.worker_bootstrap.revoke"
+    MACHINE_CREATE = "machine.create"
+    MACHINE_DELETE = "machine.delete"
+    MACHINE_CORDON = "machine.cordon"
+    MACHINE_UNCORDON = "machine.uncordon"
+    MACHINE_REPAIR = "machine.repair"
     SECRET_ROTATE = "secret.rotate"  # noqa: S105 - the name of a type
 
 
@@ -42,6 +53,7 @@ class OwnerType(StrEnum):
     """The kinds of resource that own operations."""
 
     CLUSTER = "cluster"
+    MACHINE = "machine"
     SECRET = "secret"  # noqa: S105 - the name of a kind
     WORKSPACE = "workspace"
 
@@ -68,6 +80,19 @@ class Step(StrEnum):
     FINISH_ROTATION = "finish_rotation"
     DRAIN_CONSUMERS = "drain_consumers"
     RETIRE_VERSION = "retire_version"
+    PROVISIONED = "provisioned"
+    BOOTSTRAPPED = "bootstrapped"
+    JOINED = "joined"
+    READY = "ready"
+    CORDON_NODE = "cordon_node"
+    UNCORDON_NODE = "uncordon_node"
+    DRAIN_NODE = "drain_node"
+    DETACH_VOLUMES = "detach_volumes"
+    UNINSTALL_SERVER = "uninstall_server"
+    REMOVE_NODE = "remove_node"
+    REVOKE_CREDENTIALS = "revoke_credentials"
+    RESTART_SERVER = "restart_server"
+    REVOKE_BOOTSTRAP = "revoke_bootstrap"
 
 
 # Activities that only write rows carry ids with this prefix; the contract hides them.
@@ -154,6 +179,44 @@ OPERATIONS: dict[OperationType, OperationFacts] = {
             Step.RETIRE_VERSION,
         ),
     ),
+    OperationType.CLUSTER_WORKER_BOOTSTRAP_REVOKE: OperationFacts(
+        "RevokeWorkerBootstrap",
+        "revoke-worker-bootstrap",
+        OwnerType.CLUSTER,
+        (Step.REVOKE_BOOTSTRAP,),
+        forward_only=True,
+    ),
+    OperationType.MACHINE_CREATE: OperationFacts(
+        "BootstrapMachine",
+        "bootstrap",
+        OwnerType.MACHINE,
+        (Step.PROVISIONED, Step.BOOTSTRAPPED, Step.JOINED, Step.READY),
+    ),
+    OperationType.MACHINE_DELETE: OperationFacts(
+        "DeleteMachine",
+        "delete",
+        OwnerType.MACHINE,
+        (
+            Step.AWAIT_PREDECESSOR,
+            Step.CORDON_NODE,
+            Step.DRAIN_NODE,
+            Step.DETACH_VOLUMES,
+            Step.UNINSTALL_SERVER,
+            Step.REMOVE_NODE,
+            Step.REVOKE_CREDENTIALS,
+            Step.VERIFY_REMOVED,
+        ),
+        forward_only=True,
+    ),
+    OperationType.MACHINE_CORDON: OperationFacts(
+        "CordonMachine", "cordon", OwnerType.MACHINE, (Step.CORDON_NODE,)
+    ),
+    OperationType.MACHINE_UNCORDON: OperationFacts(
+        "UncordonMachine", "uncordon", OwnerType.MACHINE, (Step.UNCORDON_NODE,)
+    ),
+    OperationType.MACHINE_REPAIR: OperationFacts(
+        "RepairMachine", "repair", OwnerType.MACHINE, (Step.RESTART_SERVER, Step.READY)
+    ),
 }
 
 
@@ -201,8 +264,52 @@ class SecretOperation:
         return self.secret_id
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MachineOperation:
+    """What the workflow of a machine's operation gets; the fields are those of a cluster's."""
+
+    operation_id: str
+    machine: ClusterMachine
+    caller: Caller
+    predecessor_operation_id: str | None = None
+
+    @property
+    def workspace_id(self) -> str:
+        """The workspace in which the operation runs."""
+        return self.machine.workspace_id
+
+    @property
+    def control_plane(self) -> HostedControlPlane:
+        """The control plane of the machine's cluster."""
+        return self.machine.control_plane
+
+    @property
+    def owner_id(self) -> str:
+        """The machine."""
+        return self.machine.machine_id
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorkerBootstrapOperation:
+    """What the workflow of a worker bootstrap's operation gets; its cluster owns it."""
+
+    operation_id: str
+    workspace_id: str
+    cluster_id: str
+    bootstrap_id: str
+    caller: Caller
+    predecessor_operation_id: str | None = None
+
+    @property
+    def owner_id(self) -> str:
+        """The cluster."""
+        return self.cluster_id
+
+
 # The input of an operation's workflow, whoever owns the operation.
-OwnedOperation: TypeAlias = ClusterOperation | SecretOperation
+OwnedOperation: TypeAlias = (
+    ClusterOperation | MachineOperation | SecretOperation | WorkerBootstrapOperation
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -18,6 +18,7 @@ class TokenKind(StrEnum):
 
     USER = "bulkhead_pat"
     WORKSPACE = "bulkhead_wst"
+    WORKER_BOOTSTRAP = "bulkhead_wbt"
 
 
 _ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase

@@ -4,10 +4,18 @@ Read only where a process is composed (`worker.py`, `api/main.py`); everything b
 values. A secret is never a variable: it is a file whose path is one.
 """
 
+import ipaddress
 from pathlib import Path
+from typing import Self
 
-from pydantic import BaseModel, Field, IPvAnyNetwork, field_validator
+from pydantic import BaseModel, Field, IPvAnyNetwork, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from domain.cluster import NetworkProfile
+from domain.names import api_server_port_of
+
+# IANA's dynamic ports begin after it.
+_LAST_PORT = 49151
 
 
 class DatabaseSettings(BaseModel):
@@ -56,6 +64,8 @@ class ControlPlaneSettings(BaseModel):
     """This control-plane host: its name, its room, and where its clusters live.
 
     `advertise_host` is the address under which clients reach the clusters' API servers.
+    `coredns_image` is CoreDNS's full reference at the platform's registry; empty: there is none,
+    and clusters get no DNS from the platform.
     """
 
     host: str
@@ -63,10 +73,20 @@ class ControlPlaneSettings(BaseModel):
     programs_dir: Path
     advertise_host: str = "127.0.0.1"
     bind_address: str = "127.0.0.1"
-    first_port: int = Field(default=20000, ge=1024, le=60000)
+    first_port: int = Field(default=20000, ge=1024, le=48000)
     first_uid: int = 210000
+    coredns_image: str = ""
     slots: int = Field(default=100, ge=1, le=1000)
     memory_bytes: int = Field(default=0, ge=0, description="0: what the machine has, less 2 GiB")
+
+    @model_validator(mode="after")
+    def tunnel_servers_accept_its_ports(self) -> Self:
+        """Refuse ports that could belong to an outgoing connection: tunnel servers do as well."""
+        last = api_server_port_of(self.first_port, self.slots) - 1
+        if last > _LAST_PORT:
+            message = f"the last of its ports would be {last}; they must end at {_LAST_PORT}"
+            raise ValueError(message)
+        return self
 
 
 class ApiSettings(BaseModel):
@@ -74,6 +94,13 @@ class ApiSettings(BaseModel):
 
     Without `certificate_file` the HTTPS listener gets its certificate from the platform's own
     authority in OpenBao and renews it by itself.
+
+    Servers join through `node_url`, the HTTPS address under which they reach this API; without it
+    none can. `node_authority_file` is the root that they check it against, where it is not the
+    platform's own. `artifacts_dir` holds the programs that they download. `gateway_port` is the one
+    port by which they reach clusters where there is a gateway; 0: each by its own ports. `registry`
+    (host:port) has the few images that a node needs, `pause_image` among them; empty: public
+    registries have them.
     """
 
     http_address: str | None = None
@@ -83,6 +110,22 @@ class ApiSettings(BaseModel):
     server_names: list[str] = Field(default_factory=lambda: ["localhost", "127.0.0.1"])
     public_url: str = "http://127.0.0.1:8080"
     temporal_ui_url: str | None = None
+    node_url: str | None = None
+    node_authority_file: Path | None = None
+    artifacts_dir: Path | None = None
+    gateway_port: int = Field(default=0, ge=0, le=65535)
+    registry: str = ""
+    pause_image: str = "registry.k8s.io/pause:3.10.1"
+    default_network_profile: NetworkProfile = NetworkProfile.LINUX_CILIUM
+
+    @field_validator("node_url")
+    @classmethod
+    def servers_come_by_https(cls, value: str | None) -> str | None:
+        """Refuse to start with bootstrap tokens in clear text, and cut a slash at the end."""
+        if value is not None and not value.startswith("https://"):
+            message = f"API__NODE_URL={value} is not an HTTPS address"
+            raise ValueError(message)
+        return None if value is None else value.rstrip("/")
 
     @field_validator("http_address")
     @classmethod
@@ -96,6 +139,20 @@ class ApiSettings(BaseModel):
             message = f"API__HTTP_ADDRESS={value} is not loopback; use API__HTTPS_ADDRESS there"
             raise ValueError(message)
         return value
+
+
+class RegistrySettings(BaseModel):
+    """What keeps the registry's certificate: its file, who reads it, and what it says.
+
+    `ca_file` is the platform's authority, `supervisor_dir` that of the supervisord that runs the
+    registry, which is restarted with each new certificate.
+    """
+
+    certificate_file: Path
+    ca_file: Path
+    server_names: list[str]
+    supervisor_dir: Path
+    uid: int | None = None
 
 
 class OutboundSettings(BaseModel):
@@ -150,15 +207,28 @@ class WorkerSettings(_ProcessSettings):
     outbound: OutboundSettings = OutboundSettings()
 
 
+class RegistryCertificateSettings(BaseSettings):
+    """What `python -m infra.registry` reads."""
+
+    model_config = SettingsConfigDict(env_nested_delimiter="__", extra="ignore")
+
+    openbao: OpenBaoSettings
+    registry: RegistrySettings
+    log: LogSettings = LogSettings()
+
+
 class EmbeddedSettings(BaseSettings):
     """What `python -m infra.embedded` reads: where the stack is, and ports that shall be fixed.
 
-    A port that is not set is chosen at the first start and kept from then on.
+    A port that is not set is chosen at the first start and kept from then on. So is the address at
+    which servers that join reach the stack: an address of this machine, `local` for one that is
+    made here for what runs here, `none` (and what a new stack has) for no servers at all.
     """
 
     model_config = SettingsConfigDict(env_prefix="BULKHEAD_", extra="ignore")
 
     home: Path | None = None
+    node_address: str | None = None
     api_port: int | None = Field(default=None, ge=1, le=65535)
     api_https_port: int | None = Field(default=None, ge=1, le=65535)
     temporal_port: int | None = Field(default=None, ge=1, le=65535)
@@ -168,7 +238,21 @@ class EmbeddedSettings(BaseSettings):
     postgresql_port: int | None = Field(default=None, ge=1, le=65535)
     openbao_port: int | None = Field(default=None, ge=1, le=65535)
     openbao_cluster_port: int | None = Field(default=None, ge=1, le=65535)
-    control_planes_port: int | None = Field(default=None, ge=1024, le=60000)
+    registry_port: int | None = Field(default=None, ge=1, le=65535)
+    gateway_port: int | None = Field(default=None, ge=1, le=65535)
+    control_planes_port: int | None = Field(default=None, ge=1024, le=48000)
     outbound_networks: list[IPvAnyNetwork] = Field(
         default_factory=list, description="what rotators may reach beside the public internet"
     )
+
+    @field_validator("node_address")
+    @classmethod
+    def servers_can_dial_it(cls, value: str | None) -> str | None:
+        """Refuse names, and addresses that no other machine could dial."""
+        if value is None or value in {"local", "none"}:
+            return value
+        address = ipaddress.ip_address(value)
+        if address.is_loopback or address.is_unspecified or address.is_multicast:
+            message = f"{value} is no address at which a server could reach this machine"
+            raise ValueError(message)
+        return str(address)

@@ -21,7 +21,14 @@ from domain.cluster import (
     NetworkProfile,
 )
 from domain.identifiers import Prefix, new_id
-from domain.operation import ClusterOperation, OperationState, OperationType, SecretOperation
+from domain.operation import (
+    ClusterOperation,
+    MachineOperation,
+    OperationState,
+    OperationType,
+    SecretOperation,
+    WorkerBootstrapOperation,
+)
 from infra.control_planes.processes import ProcessBackend
 from infra.database.engine import Database, DatabaseRole
 from infra.database.records.operation import (
@@ -60,8 +67,8 @@ class Requested:
         return self.cluster.workspace_id
 
 
-# An operation that was asked for, of a cluster or of a secret.
-Asked = Requested | SecretOperation
+# An operation that was asked for, whoever owns it.
+Asked = Requested | MachineOperation | SecretOperation | WorkerBootstrapOperation
 
 
 class Platform:

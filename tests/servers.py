@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psycopg
 
+from infra.embedded import node_address
 from infra.embedded.home import Home
 from infra.embedded.server import Part
 from infra.embedded.stack import SERVERS, Stack
@@ -96,6 +97,7 @@ def remove(home: Home) -> None:
     """Stop whatever runs in a test's home, and remove it."""
     if home.directory.parent.exists():
         Stack(home).down()
+        node_address.forget(home.node_address_file)
         shutil.rmtree(home.directory.parent)
 
 

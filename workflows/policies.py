@@ -56,6 +56,39 @@ ROTATOR_CALL = Policy(
 # (`make bench`, fleet).
 UNTIL_READY = Policy(timedelta(minutes=10), timedelta(minutes=15), _QUICKLY)
 
+# A server reports its phases itself. What it installs is about 300 MB, which takes ten minutes on a
+# slow line (4 Mbit/s), and a person may have to run the command again.
+BOOTSTRAPPED_WITHIN = timedelta(minutes=15)
+
+# From a kubelet that was started to its Node object, and from there to a ready node: seconds. Five
+# minutes let the network or an image come late, and are as long as one wants to look at a problem.
+JOINED_WITHIN = timedelta(minutes=5)
+READY_WITHIN = timedelta(minutes=5)
+
+# Four reports of a server; a restart of its services then takes seconds. Both together are the five
+# minutes after which a repair has failed.
+RESTARTED_WITHIN = timedelta(minutes=2)
+REPAIRED_WITHIN = timedelta(minutes=3)
+
+# PodDisruptionBudgets are honoured for so long. Whoever cannot free a pod within five minutes wants
+# to be asked, and a server that shall go must be able to.
+DRAINED_WITHIN = timedelta(minutes=5)
+
+# Storage drivers detach within a minute; kubelets that are gone never do.
+DETACHED_WITHIN = timedelta(minutes=5)
+
+# Two reports of a server: one that is off or cut off is not waited for.
+UNINSTALLED_WITHIN = timedelta(minutes=1)
+
+
+def until(deadline: timedelta) -> Policy:
+    """Return the bounds of a step that keeps its deadline itself and says what was missing.
+
+    The slack is for attempts that ended with their worker, and for its return.
+    """
+    return Policy(deadline + timedelta(minutes=5), deadline + timedelta(minutes=15), _QUICKLY)
+
+
 # Waits for another operation to unwind, which may itself wait for a dependency to come back.
 UNTIL_UNWOUND = Policy(timedelta(hours=1), None, _QUICKLY)
 

@@ -32,6 +32,7 @@ from domain.operation import (
     BOOKKEEPING_PREFIX,
     UNDO_PREFIX,
     ClusterOperation,
+    MachineOperation,
     OperationState,
     OwnedOperation,
     Step,
@@ -224,7 +225,8 @@ class Saga:
         await self.record("success", record, argument)
 
     def _queue_of_host(self) -> str:
-        assert isinstance(self._operation, ClusterOperation)  # noqa: S101 - only these have a host
+        # Only these have a host.
+        assert isinstance(self._operation, ClusterOperation | MachineOperation)  # noqa: S101
         return task_queue_of_host(self._operation.control_plane.host)
 
     async def _unwind(self, error: BaseException, *, cancelled: bool) -> None:

@@ -36,7 +36,7 @@ class Description:
     """A control plane as found on its host.
 
     Attributes:
-        components: all four, whether they run or not.
+        components: all of them, whether they run or not.
         uid: the user id that its processes have of their own, None when they share ours.
         warning: what an operator should change, empty when nothing.
     """
@@ -63,6 +63,9 @@ class ControlPlaneBackend(Protocol):
 
     def reload(self, cluster: HostedControlPlane, on_wait: OnWait) -> None:
         """Have every component use the leaves on disk, one at a time, while the API answers."""
+
+    def restart_tunnel(self, cluster: HostedControlPlane, on_wait: OnWait) -> None:
+        """Cut off every agent whose token does not count any more; the others come back."""
 
     def stop(self, cluster: HostedControlPlane, on_wait: OnWait) -> None:
         """End all components and keep their data."""

@@ -1,21 +1,18 @@
-"""Leaf certificates: what each says, when it is due, and the making of a new one."""
+"""The leaf certificates of a control plane: what each says, and when it is due."""
 
-import ipaddress
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import NameOID
 
-from domain.cluster import Leaf
+from domain.cluster import KUBELET_CLIENT_USER, TUNNEL_SERVER_USER, Leaf
 from infra.control_planes.commands import FRONT_PROXY_NAME
 from infra.control_planes.layout import LOOPBACK
 from infra.openbao.authorities import Authority
+from infra.openbao.leaf import LeafSpec
 
 _DAY_SECONDS: Final = 24 * 60 * 60
 
@@ -29,34 +26,10 @@ _RENEW_AFTER: Final = 2 / 3
 _CLIENT: Final = "ClientAuth"
 _SERVER: Final = "ServerAuth"
 
-# Signs the request, for the usages, and returns the certificate as PEM.
-Sign = Callable[[str, tuple[str, ...]], str]
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LeafSpec:
-    """What one leaf says.
-
-    Attributes:
-        authority: the root that signs it.
-        common_name: whom it identifies.
-        usages: as a server, as a client, or both.
-        names: the host names and addresses that it stands for.
-        organization: the group that it belongs to.
-    """
-
-    authority: Authority
-    common_name: str
-    usages: tuple[str, ...]
-    names: tuple[str, ...] = ()
-    organization: str | None = None
-
-
-# The user that the API server is for kubelets; a ClusterRoleBinding of ours gives it its rights.
-KUBELET_CLIENT_USER: Final = "bulkhead:kube-apiserver-kubelet-client"
-
-
-def leaf_specs(api_server_names: tuple[str, ...]) -> dict[Leaf, LeafSpec]:
+def leaf_specs(
+    api_server_names: tuple[str, ...], tunnel_server_names: tuple[str, ...]
+) -> dict[Leaf, LeafSpec]:
     """Return what every leaf of a control plane says."""
     kubernetes = Authority.KUBERNETES
     etcd_names = ("localhost", LOOPBACK)
@@ -93,31 +66,16 @@ def leaf_specs(api_server_names: tuple[str, ...]) -> dict[Leaf, LeafSpec]:
         Leaf.SCHEDULER: LeafSpec(
             authority=kubernetes, common_name="system:kube-scheduler", usages=(_CLIENT,)
         ),
+        Leaf.TUNNEL_SERVER: LeafSpec(
+            authority=kubernetes,
+            common_name="konnectivity-server",
+            usages=(_SERVER,),
+            names=tunnel_server_names,
+        ),
+        Leaf.TUNNEL_CLIENT: LeafSpec(
+            authority=kubernetes, common_name=TUNNEL_SERVER_USER, usages=(_CLIENT,)
+        ),
     }
-
-
-def make_leaf(sign: Sign, spec: LeafSpec) -> tuple[bytes, bytes]:
-    """Make a key here and have it certified; return key and certificate as PEM."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    attributes = [x509.NameAttribute(NameOID.COMMON_NAME, spec.common_name)]
-    if spec.organization is not None:
-        attributes.append(x509.NameAttribute(NameOID.ORGANIZATION_NAME, spec.organization))
-    request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name(attributes))
-    if spec.names:
-        names = x509.SubjectAlternativeName([_general_name(name) for name in spec.names])
-        request = request.add_extension(names, critical=False)
-    signed = request.sign(key, hashes.SHA256())
-    certificate = sign(signed.public_bytes(serialization.Encoding.PEM).decode(), spec.usages)
-    return private_pem(key), certificate.encode()
-
-
-def private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
-    """Return a private key as PEM, unencrypted."""
-    return key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
 
 
 def public_pem(private_key_pem: str) -> bytes:
@@ -164,10 +122,3 @@ def _names_of(certificate: x509.Certificate) -> set[str]:
     except x509.ExtensionNotFound:
         return set()
     return {str(name.value) for name in extension.value}
-
-
-def _general_name(name: str) -> x509.GeneralName:
-    try:
-        return x509.IPAddress(ipaddress.ip_address(name))
-    except ValueError:
-        return x509.DNSName(name)

@@ -3,8 +3,14 @@
 import ipaddress
 from typing import Final
 
-from domain.cluster import Component, Leaf
-from infra.control_planes.layout import LOOPBACK, POD_NETWORK, SERVICE_NETWORK, Layout
+from domain.cluster import POD_NETWORK, SERVICE_NETWORK, Component, Leaf
+from domain.machine import (
+    NODE_CERTIFICATE_SECONDS,
+    NODE_TOKENS_NAMESPACE,
+    TUNNEL_AUDIENCE,
+    TUNNEL_SERVICE_ACCOUNT,
+)
+from infra.control_planes.layout import LOOPBACK, Layout
 from infra.openbao.authorities import Authority
 from infra.supervisor.program import Program
 
@@ -23,12 +29,28 @@ _WATCH_GRACE: Final = "2s"
 _CONTROLLER_QPS: Final = 300
 _CONTROLLER_BURST: Final = 600
 
+# When a node is unreachable. Its kubelet renews its lease every 10 s, but finds out only after 45 s
+# (30 s of silence, 15 s for a ping) that a firewall dropped its connection without a word: with
+# less, a connection that is about to heal would evict the node's pods.
+_NODE_GRACE: Final = "50s"
+
+# Agents of all nodes come back at once when the tunnel server was restarted, and each costs one
+# TokenReview; at the default of 5 a second the last of 200 would wait for 40 s.
+_TUNNEL_QPS: Final = 100
+_TUNNEL_BURST: Final = 200
+
+# An agent whose network is gone is forgotten 20 s after this; until then requests to its node hang.
+# Agents must not ping more often than every 30 s themselves, or they are cut off.
+_TUNNEL_KEEPALIVE: Final = "30s"
+_TUNNEL_DIAL_TIMEOUT: Final = "10s"
+
 
 def programs_of(layout: Layout) -> list[Program]:
-    """Return the four processes of a control plane."""
+    """Return the processes of a control plane."""
     arguments = {
         Component.ETCD: _etcd(layout),
         Component.API_SERVER: _api_server(layout),
+        Component.TUNNEL_SERVER: _tunnel_server(layout),
         Component.CONTROLLER_MANAGER: _controller_manager(layout),
         Component.SCHEDULER: _scheduler(layout),
     }
@@ -38,6 +60,8 @@ def programs_of(layout: Layout) -> list[Program]:
             command=[str(layout.programs / component), *arguments[component]],
             directory=layout.directory,
             uid=layout.uid,
+            # It keeps nothing, and would wait for every `kubectl logs -f` that goes through it.
+            stop_signal="KILL" if component is Component.TUNNEL_SERVER else "TERM",
             # A stop goes the other way: whoever asks the API server first, etcd last.
             priority=100 + position,
         )
@@ -88,6 +112,9 @@ def _api_server(layout: Layout) -> list[str]:
         f"--kubelet-client-certificate={layout.certificate(Leaf.KUBELET_CLIENT)}",
         f"--kubelet-client-key={layout.key(Leaf.KUBELET_CLIENT)}",
         "--kubelet-preferred-address-types=InternalIP",
+        # Whatever answers at a node's address must have a certificate that says so.
+        f"--kubelet-certificate-authority={layout.client_authorities}",
+        f"--egress-selector-config-file={layout.egress_configuration}",
         f"--service-account-issuer={layout.issuer}",
         f"--service-account-key-file={layout.service_account_public_key}",
         f"--service-account-signing-key-file={layout.service_account_key}",
@@ -127,6 +154,38 @@ def _advertisement(layout: Layout) -> list[str]:
     return [f"--advertise-address={address}"]
 
 
+def _tunnel_server(layout: Layout) -> list[str]:
+    return [
+        "--mode=grpc",
+        f"--uds-name={layout.tunnel_socket}",
+        "--server-port=0",
+        f"--server-id={layout.name}",
+        "--server-count=1",
+        f"--agent-bind-address={layout.bind_address}",
+        f"--agent-port={layout.tunnel_port}",
+        f"--admin-bind-address={LOOPBACK}",
+        f"--admin-port={layout.tunnel_admin_port}",
+        f"--health-bind-address={LOOPBACK}",
+        f"--health-port={layout.tunnel_health_port}",
+        f"--cluster-cert={layout.certificate(Leaf.TUNNEL_SERVER)}",
+        f"--cluster-key={layout.key(Leaf.TUNNEL_SERVER)}",
+        "--tls-min-version=VersionTLS12",
+        # An agent shows a token that is bound to its Node object. It is asked for it when it
+        # connects and never again: who revokes one has to restart this server.
+        f"--agent-namespace={NODE_TOKENS_NAMESPACE}",
+        f"--agent-service-account={TUNNEL_SERVICE_ACCOUNT}",
+        f"--authentication-audience={TUNNEL_AUDIENCE}",
+        f"--kubeconfig={layout.kubeconfig(Leaf.TUNNEL_CLIENT)}",
+        f"--kubeconfig-qps={_TUNNEL_QPS}",
+        f"--kubeconfig-burst={_TUNNEL_BURST}",
+        # A node is reached through its own agent. What is no node (a webhook's Service) is reached
+        # through any.
+        "--proxy-strategies=destHost,default",
+        f"--keepalive-time={_TUNNEL_KEEPALIVE}",
+        f"--backend-dial-timeout={_TUNNEL_DIAL_TIMEOUT}",
+    ]
+
+
 def _controller_manager(layout: Layout) -> list[str]:
     return [
         *_controller(layout, Leaf.CONTROLLER_MANAGER),
@@ -134,6 +193,11 @@ def _controller_manager(layout: Layout) -> list[str]:
         f"--kube-api-burst={_CONTROLLER_BURST}",
         f"--cluster-signing-cert-file={layout.signer_certificate}",
         f"--cluster-signing-key-file={layout.signer_key}",
+        # What nodes get; the approver is the platform's, and this one signs what that approved.
+        f"--cluster-signing-duration={NODE_CERTIFICATE_SECONDS}s",
+        # Its own approver gives a certificate of any node to whoever administers the cluster.
+        "--controllers=*,-certificatesigningrequest-approving-controller",
+        f"--node-monitor-grace-period={_NODE_GRACE}",
         f"--root-ca-file={layout.authority(Authority.KUBERNETES)}",
         f"--service-account-private-key-file={layout.service_account_key}",
         "--use-service-account-credentials",

@@ -7,10 +7,8 @@ from typing import Final
 from domain.cluster import HostedControlPlane, Leaf, Validity
 from infra.control_planes.certificates import (
     LEAF_LIFETIME_SECONDS,
-    LeafSpec,
     fits,
     leaf_specs,
-    make_leaf,
     public_pem,
     times_of,
 )
@@ -18,6 +16,7 @@ from infra.control_planes.files import make_directory, write_file
 from infra.control_planes.layout import Layout
 from infra.openbao.authorities import Authority
 from infra.openbao.client import ClusterKeys, OpenBao
+from infra.openbao.leaf import LeafSpec, make_leaf
 
 # Who did what to which object, and never what was in it: a Secret's value must not get here.
 _AUDIT_POLICY: Final = {
@@ -27,6 +26,9 @@ _AUDIT_POLICY: Final = {
     "omitStages": ["RequestReceived"],
     "rules": [{"level": "Metadata"}],
 }
+
+# The components that ask the API server with a kubeconfig.
+_CLIENTS: Final = (Leaf.CONTROLLER_MANAGER, Leaf.SCHEDULER, Leaf.TUNNEL_CLIENT)
 
 
 class Credentials:
@@ -59,9 +61,10 @@ class Credentials:
             self._write(self._layout.authority(authority), pem)
         self._write_keys(keys, roots[Authority.KUBERNETES])
         self._write(self._layout.audit_policy, json.dumps(_AUDIT_POLICY))
-        for leaf in (Leaf.CONTROLLER_MANAGER, Leaf.SCHEDULER):
+        self._write(self._layout.egress_configuration, _egress_configuration(self._layout))
+        for leaf in _CLIENTS:
             self._write(self._layout.kubeconfig(leaf), self._kubeconfig(leaf))
-        specs = leaf_specs(self._layout.api_server_names)
+        specs = leaf_specs(self._layout.api_server_names, self._layout.tunnel_server_names)
         return _earliest(
             [self._ensure_leaf(leaf, spec, roots, force=force) for leaf, spec in specs.items()]
         )
@@ -70,7 +73,7 @@ class Credentials:
         layout = self._layout
         for path in (layout.directory, layout.pki):
             make_directory(path, uid=layout.uid)
-        for path in (layout.etcd_data, layout.audit):
+        for path in (layout.etcd_data, layout.audit, layout.tunnel):
             make_directory(path, uid=layout.uid, writable=True)
 
     def _write_keys(self, keys: ClusterKeys, kubernetes_root: str) -> None:
@@ -110,7 +113,7 @@ class Credentials:
     def _kubeconfig(self, leaf: Leaf) -> str:
         layout = self._layout
         return _kubeconfig(
-            server=f"https://{layout.local_api_host}:{layout.api_port}",
+            server=layout.local_api_url,
             authority=layout.authority(Authority.KUBERNETES),
             certificate=layout.certificate(leaf),
             key=layout.key(leaf),
@@ -126,6 +129,24 @@ def _earliest(certificates: list[bytes]) -> Validity:
     return Validity(
         renew_after=min(renew_after for renew_after, _ in times),
         expire_at=min(expire_at for _, expire_at in times),
+    )
+
+
+def _egress_configuration(layout: Layout) -> str:
+    # Everything that is or stands for the customer's: kubelets, pods, webhooks, extensions. What a
+    # customer names as an address of a webhook is so never reached from this host.
+    transport = {"uds": {"udsName": str(layout.tunnel_socket)}}
+    return json.dumps(
+        {
+            "apiVersion": "apiserver.k8s.io/v1beta1",
+            "kind": "EgressSelectorConfiguration",
+            "egressSelections": [
+                {
+                    "name": "cluster",
+                    "connection": {"proxyProtocol": "GRPC", "transport": transport},
+                }
+            ],
+        }
     )
 
 

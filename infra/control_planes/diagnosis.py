@@ -24,7 +24,7 @@ _LITTLE_SPACE_BYTES: Final = 64 * 1024 * 1024
 
 # How often a component may end during one wait before the wait is given up. The controller
 # manager and the scheduler are not listed: they end whenever the API server takes over 10 s.
-_ENDS: Final = {Component.ETCD: 3, Component.API_SERVER: 5}
+_ENDS: Final = {Component.ETCD: 3, Component.API_SERVER: 5, Component.TUNNEL_SERVER: 5}
 
 # A look costs an answer about every process of the host.
 _LOOK_SECONDS: Final = 0.4

@@ -6,14 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from domain.cluster import HostedControlPlane, Leaf
+from domain.cluster import CLUSTER_DOMAIN, SERVICE_NETWORK, HostedControlPlane, Leaf
 from domain.identifiers import opaque_part
-from domain.names import api_server_port_of, control_plane_of
+from domain.names import (
+    Listener,
+    api_server_port_of,
+    control_plane_of,
+    server_name_of,
+    tunnel_port_of,
+)
 from infra.openbao.authorities import Authority
 from infra.settings import ControlPlaneSettings
-
-SERVICE_NETWORK: Final = ipaddress.ip_network("10.96.0.0/16")
-POD_NETWORK: Final = ipaddress.ip_network("10.244.0.0/16")
 
 LOOPBACK: Final = "127.0.0.1"
 
@@ -27,11 +30,15 @@ class Layout:
         directory: holds every file of it, logs of the processes' output apart.
         programs: the directory of its programs.
         uid: the user and group id of its processes, None when they share ours.
+        cluster_id: whose it is.
         api_port: where clients reach the API server.
         etcd_port: where the API server reaches etcd, on loopback.
         etcd_peer_port: where etcd would reach its peers, on loopback.
+        tunnel_port: where the tunnel agents of the nodes reach the tunnel server.
+        tunnel_admin_port: where the tunnel server gives its metrics, on loopback.
+        tunnel_health_port: where it says whether it is well, on loopback.
         advertise_host: the name or address under which clients reach the API server.
-        bind_address: the address on which the API server listens.
+        bind_address: the address on which the API server and the tunnel server listen.
         issuer: the issuer of the cluster's ServiceAccount tokens.
     """
 
@@ -39,9 +46,13 @@ class Layout:
     directory: Path
     programs: Path
     uid: int | None
+    cluster_id: str
     api_port: int
     etcd_port: int
     etcd_peer_port: int
+    tunnel_port: int
+    tunnel_admin_port: int
+    tunnel_health_port: int
     advertise_host: str
     bind_address: str
     issuer: str
@@ -60,6 +71,21 @@ class Layout:
     def audit(self) -> Path:
         """The directory of the API server's audit log."""
         return self.directory / "audit"
+
+    @property
+    def tunnel(self) -> Path:
+        """The directory of the socket between API server and tunnel server."""
+        return self.directory / "tunnel"
+
+    @property
+    def tunnel_socket(self) -> Path:
+        """That socket, relative to the directory: an absolute path may be too long for one."""
+        return (self.tunnel / "server.sock").relative_to(self.directory)
+
+    @property
+    def egress_configuration(self) -> Path:
+        """The file that sends the API server's requests to nodes and pods through the tunnel."""
+        return self.directory / "egress.yaml"
 
     @property
     def encryption_configuration(self) -> Path:
@@ -111,27 +137,38 @@ class Layout:
             "kube-apiserver": (self.bind_address, self.api_port),
             "etcd": (LOOPBACK, self.etcd_port),
             "etcd peers": (LOOPBACK, self.etcd_peer_port),
+            "konnectivity-server": (self.bind_address, self.tunnel_port),
+            "konnectivity-server metrics": (LOOPBACK, self.tunnel_admin_port),
+            "konnectivity-server health": (LOOPBACK, self.tunnel_health_port),
         }
 
     @property
     def api_server_names(self) -> tuple[str, ...]:
         """Every name under which pods, nodes and clients reach the API server."""
-        address = ipaddress.ip_address(self.bind_address)
-        return tuple(
-            dict.fromkeys(
-                [
-                    "localhost",
-                    "kubernetes",
-                    "kubernetes.default",
-                    "kubernetes.default.svc",
-                    "kubernetes.default.svc.cluster.local",
-                    LOOPBACK,
-                    str(SERVICE_NETWORK[1]),
-                    self.advertise_host,
-                    *([] if address.is_unspecified else [str(address)]),
-                ]
-            )
+        return (
+            "localhost",
+            "kubernetes",
+            "kubernetes.default",
+            "kubernetes.default.svc",
+            f"kubernetes.default.svc.{CLUSTER_DOMAIN}",
+            str(SERVICE_NETWORK[1]),
+            *self._names_outside,
+            server_name_of(self.cluster_id, Listener.API, self.api_port),
         )
+
+    @property
+    def tunnel_server_names(self) -> tuple[str, ...]:
+        """Every name under which tunnel agents reach the tunnel server."""
+        return (
+            *self._names_outside,
+            server_name_of(self.cluster_id, Listener.TUNNEL, self.tunnel_port),
+        )
+
+    @property
+    def _names_outside(self) -> tuple[str, ...]:
+        address = ipaddress.ip_address(self.bind_address)
+        bound = [] if address.is_unspecified else [str(address)]
+        return tuple(dict.fromkeys([LOOPBACK, self.advertise_host, *bound]))
 
     @property
     def local_api_host(self) -> str:
@@ -140,6 +177,11 @@ class Layout:
         if address.is_unspecified:
             return LOOPBACK
         return f"[{address}]" if address.version == 6 else str(address)  # noqa: PLR2004 - IPv6
+
+    @property
+    def local_api_url(self) -> str:
+        """Where this host reaches the API server."""
+        return f"https://{self.local_api_host}:{self.api_port}"
 
     def certificate(self, leaf: Leaf) -> Path:
         """Return the file of a leaf's certificate."""
@@ -178,9 +220,13 @@ def layout_of(
         directory=settings.directory.absolute() / name,
         programs=settings.programs_dir.absolute(),
         uid=settings.first_uid + cluster.slot if own_uid else None,
+        cluster_id=cluster.cluster_id,
         api_port=first_port,
         etcd_port=first_port + 1,
         etcd_peer_port=first_port + 2,
+        tunnel_port=tunnel_port_of(settings.first_port, cluster.slot),
+        tunnel_admin_port=first_port + 4,
+        tunnel_health_port=first_port + 5,
         advertise_host=settings.advertise_host,
         bind_address=settings.bind_address,
         # Not the address: it must stay the same wherever the control plane moves, and never be

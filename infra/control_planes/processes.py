@@ -1,4 +1,4 @@
-"""The process backend: each control plane is a group of four processes under supervisord."""
+"""The process backend: each control plane is a group of processes under supervisord."""
 
 import shutil
 import time
@@ -25,6 +25,7 @@ from infra.control_planes.measure import resident_bytes
 from infra.control_planes.placement import HostPlacement
 from infra.control_planes.readiness import ReadinessClient, served_certificate
 from infra.control_planes.remains import end_processes, processes_of
+from infra.kubernetes.objects import kept_objects
 from infra.openbao.client import OpenBao
 from infra.settings import ControlPlaneSettings
 from infra.supervisor.program import ProcessState
@@ -42,9 +43,17 @@ _POLL_SECONDS: Final = 0.05
 # What a new control plane writes before it holds anything: etcd sets aside two files of 64 MiB.
 _FIRST_START_BYTES: Final = 256 * 1024 * 1024
 
-# Those that only ask the API server end first, then it, and etcd when nobody asks it any more:
-# etcd waits for its clients, 8 s at worst.
-_STOP_ORDER: Final = (Component.SCHEDULER, Component.CONTROLLER_MANAGER, Component.API_SERVER)
+# Those that only ask the API server end first, and the tunnel, for whose streams it would wait;
+# then it, and etcd when nobody asks it any more: etcd waits for its clients, 8 s at worst.
+_STOP_ORDER: Final = (
+    Component.SCHEDULER,
+    Component.CONTROLLER_MANAGER,
+    Component.TUNNEL_SERVER,
+    Component.API_SERVER,
+)
+
+# The API server goes on for 10 s to take a token for good that it has looked at.
+_TOKEN_CACHE_SECONDS: Final = 11.0
 
 
 class ProcessBackend(ControlPlaneBackend):
@@ -84,6 +93,9 @@ class ProcessBackend(ControlPlaneBackend):
                 one of the ports.
         """
         layout = self._placement.layout_of(cluster)
+        if not layout.egress_configuration.exists():
+            # It was made by a version that had no tunnels, and its renewal is still to come.
+            self.ensure_credentials(cluster)
         is_first = not (layout.etcd_data / "member").exists()
         if is_first and free_bytes(layout.directory) < _FIRST_START_BYTES:
             raise disk_full(layout.directory)
@@ -112,7 +124,8 @@ class ProcessBackend(ControlPlaneBackend):
         layout = self._placement.layout_of(cluster)
         deadline = time.monotonic() + READY_SECONDS
         watch = ProcessWatch(self._supervisor, layout)
-        with ReadinessClient(self._openbao, cluster, layout) as client:
+        objects = kept_objects(cluster.network_profile, self._settings.coredns_image)
+        with ReadinessClient(self._openbao, cluster, layout, objects) as client:
             while True:
                 on_wait()
                 missing = client.what_is_missing()
@@ -132,18 +145,47 @@ class ProcessBackend(ControlPlaneBackend):
 
         The API server and etcd take them up by themselves, as servers at once and as clients with
         their next connection; the two controllers would take two minutes, and are restarted, which
-        interrupts nobody.
+        interrupts nobody. The tunnel server reads its leaf at its start only: the agents are back
+        a second later, and what went through it begins anew.
+
+        A control plane that was started by an older version, or for another address, is started
+        as it should be now: then its API does not answer for some seconds.
 
         Raises:
             BulkheadError: DEADLINE_EXCEEDED when a server goes on showing another certificate.
         """
         layout = self._placement.layout_of(cluster)
-        for component in (Component.SCHEDULER, Component.CONTROLLER_MANAGER):
+        _run(lambda: self._supervisor.add(layout.name, programs_of(layout)), on_wait)
+        for component in (
+            Component.SCHEDULER,
+            Component.CONTROLLER_MANAGER,
+            Component.TUNNEL_SERVER,
+        ):
             # Killed, not asked: they keep no state, and a SIGTERM that comes within moments of a
             # start is lost.
             _run(partial(self._supervisor.restart, layout.name, component, "KILL"), on_wait)
-        self._await_served(layout.local_api_host, layout.api_port, layout, Leaf.API_SERVER, on_wait)
+        local = layout.local_api_host
+        self._await_served(local, layout.api_port, layout, Leaf.API_SERVER, on_wait)
+        self._await_served(local, layout.tunnel_port, layout, Leaf.TUNNEL_SERVER, on_wait)
         self._await_served(LOOPBACK, layout.etcd_port, layout, Leaf.ETCD_SERVER, on_wait)
+
+    def restart_tunnel(self, cluster: HostedControlPlane, on_wait: OnWait) -> None:
+        """Cut off every agent whose token does not count any more; the others come back.
+
+        An agent is asked for its token only when it connects. The API server may answer for what
+        it knew `_TOKEN_CACHE_SECONDS` ago, so that is waited out first: who deleted a Node object
+        before the call finds its agent outside afterwards. Takes 11 s.
+
+        Raises:
+            BulkheadError: DEADLINE_EXCEEDED when the tunnel server does not come back, NOT_FOUND
+                when the control plane does not run.
+        """
+        layout = self._placement.layout_of(cluster)
+        _wait(_TOKEN_CACHE_SECONDS, on_wait)
+        restart = partial(self._supervisor.restart, layout.name, Component.TUNNEL_SERVER, "KILL")
+        _run(restart, on_wait)
+        host, port = layout.local_api_host, layout.tunnel_port
+        self._await_served(host, port, layout, Leaf.TUNNEL_SERVER, on_wait)
 
     def stop(self, cluster: HostedControlPlane, on_wait: OnWait) -> None:
         """End all components and keep their data."""
@@ -226,6 +268,13 @@ class ProcessBackend(ControlPlaneBackend):
 def host_supervisor(settings: ControlPlaneSettings) -> Supervisor:
     """Return the supervisord of the control planes of this host."""
     return Supervisor(settings.directory / "supervisor")
+
+
+def _wait(seconds: float, on_wait: OnWait) -> None:
+    deadline = time.monotonic() + seconds
+    while (left := deadline - time.monotonic()) > 0:
+        on_wait()
+        time.sleep(min(left, 0.25))
 
 
 def _run(work: Callable[[], None], on_wait: OnWait) -> None:

@@ -61,8 +61,8 @@ _TABLES: Final[dict[str, dict[DataClass, str]]] = {
         _I: "workspace_id id region_id active_operation_id",
         _T: "name",
         _C: "provider network_profile",
-        _O: "state host slot version certificates_renew_after certificates_expire_at created_at"
-        " updated_at",
+        _O: "state host slot version certificates_renew_after certificates_expire_at"
+        " certificates_renewed_at created_at updated_at",
     },
     "control_plane_hosts": {
         _C: "name address first_port slots enabled",
@@ -82,6 +82,19 @@ _TABLES: Final[dict[str, dict[DataClass, str]]] = {
         _I: "workspace_id operation_id",
         _O: "name position status attempt started_at completed_at next_try_at error_reason"
         " error_message retryable",
+    },
+    "machines": {
+        _I: "workspace_id id cluster_id bootstrap_id active_operation_id",
+        _T: "name hostname addresses",
+        _C: "kind schedulable identity_key identity_key_hash operating_system architecture"
+        " artifact_set instruction",
+        _O: "state stage reported_at reported_phase reported_code reported_message"
+        " clock_offset_seconds uninstalled_at node_seen_at node_ready node_conditions"
+        " kubelet_version health health_reason health_since health_candidate"
+        " health_candidate_since repaired_at client_certificate_expires_at"
+        " client_certificate_renewed_at serving_certificate_expires_at"
+        " serving_certificate_renewed_at tunnel_token_expires_at tunnel_token_renewed_at"
+        " credentials_revoked_at version created_at updated_at",
     },
     "operations": {
         _I: "workspace_id id owner_id parent_operation_id predecessor_operation_id caller",
@@ -148,6 +161,11 @@ _TABLES: Final[dict[str, dict[DataClass, str]]] = {
         _I: "id default_workspace_id",
         _P: "name",
         _O: "created_at",
+    },
+    "worker_bootstraps": {
+        _I: "workspace_id id cluster_id created_by machine_id active_operation_id",
+        _H: "token_hash",
+        _O: "expires_at used_at revoked_at version created_at updated_at",
     },
     "workspace_members": {
         _I: "workspace_id user_id id",

@@ -5,6 +5,12 @@ from typing import Final
 
 from domain.cluster import ADMINISTRATORS_GROUP
 from domain.identifiers import Prefix
+from domain.machine import (
+    NODE_CERTIFICATE_SECONDS,
+    NODE_TOKEN_ISSUER_USER,
+    NODE_USER_PREFIX,
+    NODES_GROUP,
+)
 
 
 class Authority(StrEnum):
@@ -33,6 +39,29 @@ KUBECONFIG_MAXIMUM_LIFETIME: Final = "24h"
 
 LEAF_ROLE: Final = "leaf"
 KUBECONFIG_ROLE: Final = "kubeconfig"
+NODE_ROLE: Final = "node"
+NODE_TOKEN_ISSUER_ROLE: Final = "node-token-issuer"  # noqa: S105 - the name of a role
+
+# Of the certificate with which the API process mints the tokens of nodes.
+NODE_TOKEN_ISSUER_SECONDS: Final = 15 * 60
+
+_CLIENT: Final[dict[str, object]] = {
+    "issuer_ref": str(Authority.KUBERNETES),
+    "client_flag": True,
+    "server_flag": False,
+    "key_usage": ["DigitalSignature"],
+    "key_type": "ec",
+    "use_csr_common_name": False,
+    "use_csr_sans": False,
+    "allow_ip_sans": False,
+    "allow_localhost": False,
+    "allow_wildcard_certificates": False,
+    # An id is no host name. The validation is needed for all that: "disabled" would turn off the
+    # comparison with the allowed names too.
+    "enforce_hostnames": False,
+    "cn_validations": ["hostname"],
+    "no_store": True,
+}
 
 
 def root_request(authority: Authority, cluster_id: str) -> dict[str, object]:
@@ -55,28 +84,28 @@ def roles() -> dict[str, dict[str, object]]:
     """
     return {
         LEAF_ROLE: {"max_ttl": LEAF_MAXIMUM_LIFETIME, "no_store": True},
-        # The only thing that the API process may sign: whatever the request says, what comes out
-        # is a client certificate of the administrators' group.
+        # What the API process may sign: whatever its request says, what comes out of each role is a
+        # client certificate of one kind of user.
         KUBECONFIG_ROLE: {
-            "issuer_ref": str(Authority.KUBERNETES),
+            **_CLIENT,
             "organization": [ADMINISTRATORS_GROUP],
-            "client_flag": True,
-            "server_flag": False,
-            "key_usage": ["DigitalSignature"],
-            "key_type": "ec",
-            "use_csr_common_name": False,
-            "use_csr_sans": False,
             # Principals alone: whoever has the API process's login shall not become
             # `system:kube-scheduler`, or whatever else Kubernetes gives a meaning of its own.
             "allowed_domains": [f"{Prefix.USER}_*", f"{Prefix.API_TOKEN}_*"],
             "allow_glob_domains": True,
-            "allow_localhost": False,
-            "allow_wildcard_certificates": False,
-            # An id is no host name. The validation is needed for all that: "disabled" would turn
-            # off the comparison with the allowed names too.
-            "enforce_hostnames": False,
-            "cn_validations": ["hostname"],
             "max_ttl": KUBECONFIG_MAXIMUM_LIFETIME,
-            "no_store": True,
+        },
+        NODE_ROLE: {
+            **_CLIENT,
+            "organization": [NODES_GROUP],
+            "allowed_domains": [f"{NODE_USER_PREFIX}{Prefix.MACHINE}-*"],
+            "allow_glob_domains": True,
+            "max_ttl": NODE_CERTIFICATE_SECONDS,
+        },
+        NODE_TOKEN_ISSUER_ROLE: {
+            **_CLIENT,
+            "allowed_domains": [NODE_TOKEN_ISSUER_USER],
+            "allow_bare_domains": True,
+            "max_ttl": NODE_TOKEN_ISSUER_SECONDS,
         },
     }

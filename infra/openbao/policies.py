@@ -88,6 +88,8 @@ path "sys/storage/raft/snapshot" { capabilities = ["create", "read", "update", "
 # The API process inside a workspace's namespace.
 API_WORKSPACE_POLICY: Final = """\
 path "pki/+/sign/kubeconfig"     { capabilities = ["create", "update"] }
+path "pki/+/sign/node"           { capabilities = ["create", "update"] }
+path "pki/+/sign/node-token-issuer" { capabilities = ["create", "update"] }
 path "pki/+/issuer/kubernetes/json"{ capabilities = ["read"] }
 path "secrets/data/+/+"          { capabilities = ["create", "read"] }
 path "secrets/subkeys/+/+"       { capabilities = ["read"] }

@@ -1,4 +1,4 @@
-"""What the API process asks OpenBao: certificates for kubeconfigs and for its own listener."""
+"""What the API process asks OpenBao: certificates for kubeconfigs, nodes and its own listener."""
 
 import ipaddress
 from typing import Any, Final
@@ -7,7 +7,8 @@ import hvac
 from hvac import exceptions
 
 from domain.errors import BulkheadError, Reason
-from domain.names import authority_mount_of, secret_namespace_of
+from domain.machine import NODE_CERTIFICATE_SECONDS, NODE_TOKEN_ISSUER_USER, NODE_USER_PREFIX
+from domain.names import authority_mount_of, node_name_of, secret_namespace_of
 from infra.openbao import authorities, policies
 from infra.openbao.answers import certificate_in, read, write
 from infra.openbao.authorities import Authority
@@ -73,18 +74,58 @@ class ApiOpenBao:
             raise BulkheadError(
                 Reason.INVALID_ARGUMENT, f"Names that start with {_RESERVED_PREFIX} are reserved."
             )
-        answer = self._in_workspace(
+        return self._sign_client(
             workspace_id,
-            "sign a kubeconfig certificate",
-            f"{authority_mount_of(cluster_id)}/sign/{authorities.KUBECONFIG_ROLE}",
+            cluster_id,
+            authorities.KUBECONFIG_ROLE,
             {
                 "csr": csr,
                 "common_name": common_name,
-                "exclude_cn_from_sans": True,
                 "ttl": authorities.KUBECONFIG_MAXIMUM_LIFETIME,
             },
         )
-        return certificate_in(answer)
+
+    def sign_node_certificate(
+        self, workspace_id: str, cluster_id: str, csr: str, machine_id: str
+    ) -> str:
+        """Return the client certificate of a machine's kubelet, valid for an hour.
+
+        Args:
+            workspace_id: the cluster's workspace.
+            cluster_id: the cluster whose API server shall accept it.
+            csr: the signing request as PEM; only its P-256 key counts.
+            machine_id: decides the name.
+
+        Raises:
+            BulkheadError: FAILED_PRECONDITION when the cluster has no authority.
+        """
+        return self._sign_client(
+            workspace_id,
+            cluster_id,
+            authorities.NODE_ROLE,
+            {
+                "csr": csr,
+                "common_name": f"{NODE_USER_PREFIX}{node_name_of(machine_id)}",
+                "ttl": NODE_CERTIFICATE_SECONDS,
+            },
+        )
+
+    def sign_node_token_issuer(self, workspace_id: str, cluster_id: str, csr: str) -> str:
+        """Return the client certificate with which the tokens of nodes are minted.
+
+        Raises:
+            BulkheadError: FAILED_PRECONDITION when the cluster has no authority.
+        """
+        return self._sign_client(
+            workspace_id,
+            cluster_id,
+            authorities.NODE_TOKEN_ISSUER_ROLE,
+            {
+                "csr": csr,
+                "common_name": NODE_TOKEN_ISSUER_USER,
+                "ttl": authorities.NODE_TOKEN_ISSUER_SECONDS,
+            },
+        )
 
     def platform_authority(self) -> str:
         """Return the platform's root certificate as PEM: what clients of the API trust."""
@@ -122,6 +163,17 @@ class ApiOpenBao:
                     "ttl": PLATFORM_LEAF_LIFETIME,
                 },
             ),
+        )
+        return certificate_in(answer)
+
+    def _sign_client(
+        self, workspace_id: str, cluster_id: str, role: str, data: dict[str, Any]
+    ) -> str:
+        answer = self._in_workspace(
+            workspace_id,
+            f"sign a certificate of the role {role}",
+            f"{authority_mount_of(cluster_id)}/sign/{role}",
+            {"exclude_cn_from_sans": True, **data},
         )
         return certificate_in(answer)
 

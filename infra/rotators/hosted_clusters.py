@@ -12,12 +12,12 @@ import httpx
 from domain.cluster import ADMINISTRATORS_GROUP, ClusterProvider, ClusterState, HostedControlPlane
 from domain.errors import BulkheadError, Reason
 from domain.names import api_server_port_of
-from infra.control_planes.certificates import LeafSpec, make_leaf
-from infra.control_planes.readiness import load_from_memory
 from infra.database.engine import Database
 from infra.database.queries.cluster import find_cluster, find_endpoint
+from infra.kubernetes.client import load_from_memory
 from infra.openbao.authorities import Authority
 from infra.openbao.client import OpenBao
+from infra.openbao.leaf import LeafSpec, make_leaf
 
 # Of the certificate of one step: longer than the step's own limit.
 _LIFETIME_SECONDS: Final = 15 * 60

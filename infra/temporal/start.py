@@ -33,8 +33,13 @@ WORKSPACE_ID = SearchAttributeKey.for_keyword("BulkheadWorkspaceId")
 CLUSTER_ID = SearchAttributeKey.for_keyword("BulkheadClusterId")
 OPERATION_ID = SearchAttributeKey.for_keyword("BulkheadOperationId")
 SECRET_ID = SearchAttributeKey.for_keyword("BulkheadSecretId")
-SEARCH_ATTRIBUTES = (WORKSPACE_ID, CLUSTER_ID, SECRET_ID, OPERATION_ID)
-_OWNER_IDS = {OwnerType.CLUSTER: CLUSTER_ID, OwnerType.SECRET: SECRET_ID}
+MACHINE_ID = SearchAttributeKey.for_keyword("BulkheadMachineId")
+SEARCH_ATTRIBUTES = (WORKSPACE_ID, CLUSTER_ID, MACHINE_ID, SECRET_ID, OPERATION_ID)
+_OWNER_IDS = {
+    OwnerType.CLUSTER: CLUSTER_ID,
+    OwnerType.MACHINE: MACHINE_ID,
+    OwnerType.SECRET: SECRET_ID,
+}
 
 _RPC_TIMEOUT = timedelta(seconds=3)
 

@@ -16,12 +16,12 @@ from typing import Any
 from temporalio.client import WorkflowHandle
 
 from domain.names import purge_workflow_id_of, workflow_id_of
-from domain.operation import SecretOperation
+from domain.operation import OwnerType
 from infra.database.records.secret import begin_purging
 from infra.temporal.purge import start_purge
 from tests.durability import Fault, FaultInjector, Moment
 from tests.histories import opened
-from tests.platform import Platform, Requested, running_platform
+from tests.platform import Asked, Platform, running_platform
 from tests.servers import running_servers
 from tests.workflows.cluster.scenarios import (
     ClusterScenario,
@@ -31,9 +31,28 @@ from tests.workflows.cluster.scenarios import (
     Resuming,
     Suspending,
 )
+from tests.workflows.machine.fleet import running_fleet
+from tests.workflows.machine.scenarios import (
+    Bootstrapping,
+    Cordoning,
+    DeletingMachine,
+    MachineScenario,
+    Repairing,
+    RevokingBootstrap,
+    Uncordoning,
+)
 from tests.workflows.secret.scenarios import Draining
 
 KINDS = (Creating, Deleting, Suspending, Resuming, Renewing, Draining)
+OF_MACHINES = (
+    Bootstrapping,
+    DeletingMachine,
+    Cordoning,
+    Uncordoning,
+    Repairing,
+    RevokingBootstrap,
+)
+Recorded = ClusterScenario | Draining | MachineScenario | RevokingBootstrap
 HISTORIES = Path(__file__).parent / "histories"
 
 
@@ -44,29 +63,39 @@ async def record(prefix: str) -> None:
         async with running_platform(servers, injector) as platform:
             await _record_purge(platform, f"{prefix}-purge-succeeded")
             for kind in KINDS:
-                scenario: ClusterScenario | Draining = kind(platform)
-                await _record(scenario, f"{prefix}-{scenario.facts.verb}-succeeded")
-                if not scenario.forward_only:
-                    await _record_cancelled(scenario, injector, prefix)
+                await _record_ends(kind(platform), injector, prefix)
+            async with running_fleet(platform) as fleet:
+                for of_machines in OF_MACHINES:
+                    await _record_ends(of_machines(fleet), injector, prefix)
 
 
-async def _record_cancelled(
-    scenario: ClusterScenario | Draining, injector: FaultInjector, prefix: str
-) -> None:
-    asked: asyncio.Future[Requested | SecretOperation] = asyncio.get_running_loop().create_future()
+async def _record_ends(scenario: Recorded, injector: FaultInjector, prefix: str) -> None:
+    await _record(scenario, f"{prefix}-{_verb_of(scenario)}-succeeded")
+    if not scenario.forward_only:
+        await _record_cancelled(scenario, injector, prefix)
+
+
+def _verb_of(scenario: Recorded) -> str:
+    """Return the verb, with its noun where a cluster's operation may have the same."""
+    noun = "machine-" if scenario.facts.owner_type is OwnerType.MACHINE else ""
+    return noun + scenario.facts.verb
+
+
+async def _record_cancelled(scenario: Recorded, injector: FaultInjector, prefix: str) -> None:
+    asked: asyncio.Future[Asked] = asyncio.get_running_loop().create_future()
 
     async def cancel() -> None:
         await scenario.platform.cancel(await asked)
 
     injector.fault = Fault(scenario.workflow, scenario.steps[-1], Moment.BEFORE, cancel)
-    await _record(scenario, f"{prefix}-{scenario.facts.verb}-cancelled", asked)
+    await _record(scenario, f"{prefix}-{_verb_of(scenario)}-cancelled", asked)
     injector.fault = None
 
 
 async def _record(
-    scenario: ClusterScenario | Draining,
+    scenario: Recorded,
     name: str,
-    asked: asyncio.Future[Requested | SecretOperation] | None = None,
+    asked: asyncio.Future[Asked] | None = None,
 ) -> None:
     operation_id = await scenario.request()
     assert scenario.requested is not None

@@ -27,6 +27,12 @@ def test_there_are_histories_of_every_operation_and_of_purges() -> None:
         "renew-certificates",
         "rotate",
         "purge",
+        "machine-bootstrap",
+        "machine-delete",
+        "machine-cordon",
+        "machine-uncordon",
+        "machine-repair",
+        "revoke-worker-bootstrap",
     }
 
 

@@ -3,21 +3,28 @@
 from temporalio import workflow
 
 from activities.control_planes import ControlPlaneActivities
+from activities.machines import MachineActivities
+from activities.nodes import NodeActivities
 from activities.records import EndOperation, RecordActivities
 from domain.errors import Reason
 from domain.names import ABANDON_WORKFLOW
 from domain.operation import (
     ClusterOperation,
+    MachineOperation,
     OperationState,
     OperationType,
     SecretOperation,
     Step,
     TypedOperation,
+    WorkerBootstrapOperation,
 )
 from workflows.cluster.delete import remove_cluster
-from workflows.policies import HOST_CALL
+from workflows.machine.bootstrap import within
+from workflows.machine.delete import remove_machine
+from workflows.policies import HOST_CALL, RESTARTED_WITHIN, SERVICE_CALL
 from workflows.saga import Saga
 from workflows.secret.rotate import abandon_rotation
+from workflows.worker_bootstrap.revoke import revoke_bootstrap
 
 _LOST = (
     "The workflow of this operation was ended from outside before it was done. What it had made "
@@ -34,10 +41,16 @@ class AbandonOperation:
         """Do for the operation's type what its own workflow would have done when it failed."""
         operation = lost.operation
         saga = Saga(operation, forward_only=True)
-        if isinstance(operation, SecretOperation):
-            has_ended = await abandon_rotation(saga, operation)
-        else:
-            has_ended = await _abandon_on_cluster(saga, lost.type, operation)
+        match operation:
+            case SecretOperation():
+                has_ended = await abandon_rotation(saga, operation)
+            case MachineOperation():
+                has_ended = await _abandon_on_machine(saga, lost.type, operation)
+            case WorkerBootstrapOperation():
+                await revoke_bootstrap(saga, operation)
+                has_ended = True
+            case ClusterOperation():
+                has_ended = await _abandon_on_cluster(saga, lost.type, operation)
         if not has_ended:
             await saga.succeed(
                 RecordActivities.record_end,
@@ -76,5 +89,39 @@ async def _abandon_on_cluster(
                 operation.control_plane,
                 HOST_CALL,
                 on_host=True,
+            )
+    return False
+
+
+async def _abandon_on_machine(
+    saga: Saga, operation_type: OperationType, operation: MachineOperation
+) -> bool:
+    """Return True when the operation was finished, and has ended."""
+    match operation_type:
+        case OperationType.MACHINE_CREATE:
+            await saga.step(
+                Step.REVOKE_CREDENTIALS,
+                NodeActivities.expel_machine,
+                operation,
+                HOST_CALL,
+                on_host=True,
+            )
+        case OperationType.MACHINE_DELETE:
+            await remove_machine(saga, operation)
+            return True
+        case OperationType.MACHINE_CORDON | OperationType.MACHINE_UNCORDON:
+            await saga.step(
+                Step.UNCORDON_NODE,
+                NodeActivities.restore_schedulability,
+                operation,
+                HOST_CALL,
+                on_host=True,
+            )
+        case OperationType.MACHINE_REPAIR:
+            await saga.step(
+                Step.RESTART_SERVER,
+                MachineActivities.stop_restarting_server,
+                within(operation, RESTARTED_WITHIN),
+                SERVICE_CALL,
             )
     return False

@@ -20,6 +20,14 @@ async def find_operation(
     return (await session.exec(query)).one_or_none()
 
 
+async def find_operations(
+    session: AsyncSession, operation_ids: Sequence[str]
+) -> Sequence[OperationRow]:
+    """Read operations by their ids, in any order."""
+    query = select(OperationRow).where(col(OperationRow.id).in_(operation_ids))
+    return (await session.exec(query)).all()
+
+
 async def find_operation_with_steps(
     session: AsyncSession, operation_id: str
 ) -> tuple[OperationRow, Sequence[OperationStepRow]] | None:

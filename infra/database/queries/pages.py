@@ -11,10 +11,12 @@ from infra.database.tables import (
     ApiTokenRow,
     AuditEventRow,
     ClusterRow,
+    MachineRow,
     OperationRow,
     RegionRow,
     SecretRow,
     SecretVersionRow,
+    WorkerBootstrapRow,
     WorkspaceRow,
 )
 
@@ -23,10 +25,12 @@ Row = TypeVar(
     ApiTokenRow,
     AuditEventRow,
     ClusterRow,
+    MachineRow,
     OperationRow,
     RegionRow,
     SecretRow,
     SecretVersionRow,
+    WorkerBootstrapRow,
     WorkspaceRow,
 )
 

@@ -36,7 +36,11 @@ class ClusterRecords:
                 return
             cluster.state = ClusterState.ACTIVE
             cluster.certificates_renew_after = datetime.fromtimestamp(renew_after, UTC)
-            cluster.certificates_expire_at = datetime.fromtimestamp(expire_at, UTC)
+            expires_at = datetime.fromtimestamp(expire_at, UTC)
+            # A resume may find certificates that are good for long, and renews none.
+            if cluster.certificates_expire_at != expires_at:
+                cluster.certificates_renewed_at = datetime.now(UTC)
+            cluster.certificates_expire_at = expires_at
             _unlock(cluster)
             await _succeed(session, operation, row)
 

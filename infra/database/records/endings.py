@@ -5,11 +5,17 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from domain.errors import Reason
-from domain.operation import OperationState, OwnedOperation
+from domain.operation import OperationState, OperationType, OwnedOperation
 from infra.database.engine import Database
-from infra.database.records import cluster, rotation
-from infra.database.records.operation import end_operation, hold, notify
-from infra.database.tables import ClusterRow, OperationRow
+from infra.database.records import cluster, machine, rotation, worker_bootstrap
+from infra.database.records.operation import OwnerRow, end_operation, hold, notify
+from infra.database.tables import (
+    ClusterRow,
+    MachineRow,
+    OperationRow,
+    SecretRow,
+    WorkerBootstrapRow,
+)
 
 
 class OperationRecords:
@@ -41,8 +47,8 @@ class OperationRecords:
             )
             return result.first() is not None
 
-    async def note_waiting(self, operation: OwnedOperation, what: str) -> None:
-        """Say what a running operation waits for; its end takes that back."""
+    async def note_waiting(self, operation: OwnedOperation, what: str | None) -> None:
+        """Say what a running operation waits for; None, or its end, takes that back."""
         async with self._database.workspace(operation.workspace_id) as session:
             row = await _operation(session, operation.operation_id, lock=True)
             if row.state is OperationState.RUNNING and row.waiting_for != what:
@@ -59,12 +65,23 @@ class OperationRecords:
             if row.state is not OperationState.RUNNING:
                 return
             if owner is not None and owner.active_operation_id == operation.operation_id:
-                if isinstance(owner, ClusterRow):
-                    await cluster.return_to_before(session, row.type, owner)
-                else:
-                    rotation.return_to_before(owner)
+                await _return_to_before(session, row.type, owner)
             row.error = {"message": message, "reason": reason}
             await end_operation(session, operation, row, state)
+
+
+async def _return_to_before(
+    session: AsyncSession, operation_type: OperationType, owner: OwnerRow
+) -> None:
+    match owner:
+        case ClusterRow():
+            await cluster.return_to_before(session, operation_type, owner)
+        case MachineRow():
+            await machine.return_to_before(session, operation_type, owner)
+        case SecretRow():
+            rotation.return_to_before(owner)
+        case WorkerBootstrapRow():
+            worker_bootstrap.return_to_before(owner)
 
 
 async def _operation(

@@ -1,23 +1,26 @@
 """An operation's rows: planned by a request, found by the outbox, ended by a workflow.
 
-A running operation holds the lock of its owner, which is a cluster or a secret.
+A running operation holds the lock of what it works on: a cluster, a machine, a secret, or a worker
+bootstrap, whose operations belong to its cluster.
 """
 
 import dataclasses
 from datetime import UTC, datetime
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from sqlalchemy import func, text, update
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from domain.caller import Caller, PrincipalKind, Role
-from domain.cluster import HostedControlPlane
+from domain.cluster import HostedControlPlane, NetworkProfile
 from domain.errors import BulkheadError, Reason
 from domain.identifiers import Prefix, new_id
+from domain.machine import ClusterMachine
 from domain.operation import (
     OPERATIONS,
     ClusterOperation,
+    MachineOperation,
     OperationState,
     OperationType,
     OwnedOperation,
@@ -25,12 +28,22 @@ from domain.operation import (
     SecretOperation,
     Step,
     StepStatus,
+    WorkerBootstrapOperation,
 )
 from infra.database.records.audit import add_audit_event
 from infra.database.records.new_rows import Adds
-from infra.database.tables import ClusterRow, OperationRow, OperationStepRow, SecretRow
+from infra.database.tables import (
+    ClusterRow,
+    MachineRow,
+    OperationRow,
+    OperationStepRow,
+    SecretRow,
+    WorkerBootstrapRow,
+)
 
-OwnerRow: TypeAlias = ClusterRow | SecretRow
+Owner = TypeVar("Owner", ClusterRow, MachineRow, SecretRow, WorkerBootstrapRow)
+# What an operation locks.
+OwnerRow: TypeAlias = ClusterRow | MachineRow | SecretRow | WorkerBootstrapRow
 
 
 def plan_operation(
@@ -41,11 +54,13 @@ def plan_operation(
     *,
     request: dict[str, Any],
     predecessor_operation_id: str | None = None,
+    cluster: ClusterRow | None = None,
 ) -> OperationRow:
     """Add an operation with its planned steps and give it the owner's lock.
 
     The caller of this function holds the owner's row lock and has checked that the lock is
-    free, or that this type may take it over from `predecessor_operation_id`.
+    free, or that this type may take it over from `predecessor_operation_id`. The operation of a
+    machine needs the row of its cluster, which says where the control plane is.
     """
     facts = OPERATIONS[operation_type]
     operation = OperationRow(
@@ -53,11 +68,11 @@ def plan_operation(
         id=new_id(Prefix.OPERATION),
         type=operation_type,
         owner_type=facts.owner_type,
-        owner_id=owner.id,
+        owner_id=owner.cluster_id if isinstance(owner, WorkerBootstrapRow) else owner.id,
         predecessor_operation_id=predecessor_operation_id,
         state=OperationState.RUNNING,
         request=request,
-        placement=_placement_of(owner),
+        placement=_placement_of(owner, cluster),
         caller=dataclasses.asdict(caller),
         cancellable=predecessor_operation_id is None,
     )
@@ -81,8 +96,25 @@ def plan_operation(
     return operation
 
 
-def _placement_of(owner: OwnerRow) -> dict[str, Any]:
-    return {"host": owner.host, "slot": owner.slot} if isinstance(owner, ClusterRow) else {}
+def _placement_of(owner: OwnerRow, cluster: ClusterRow | None) -> dict[str, Any]:
+    match owner:
+        case ClusterRow():
+            return _placement_of_cluster(owner)
+        case MachineRow():
+            assert cluster is not None  # noqa: S101 - as the docstring of plan_operation asks
+            return {"cluster_id": cluster.id, **_placement_of_cluster(cluster)}
+        case WorkerBootstrapRow():
+            return {"bootstrap_id": owner.id}
+        case SecretRow():
+            return {}
+
+
+def _placement_of_cluster(cluster: ClusterRow) -> dict[str, Any]:
+    return {
+        "host": cluster.host,
+        "slot": cluster.slot,
+        "network_profile": cluster.network_profile,
+    }
 
 
 async def request_cancellation(session: AsyncSession, operation_id: str) -> bool:
@@ -105,9 +137,15 @@ async def request_cancellation(session: AsyncSession, operation_id: str) -> bool
 
 def owned_operation_of(operation: OperationRow) -> OwnedOperation:
     """Return the input of an operation's workflow."""
-    if operation.owner_type is OwnerType.SECRET:
-        return secret_operation_of(operation)
-    return cluster_operation_of(operation)
+    if operation.type is OperationType.CLUSTER_WORKER_BOOTSTRAP_REVOKE:
+        return bootstrap_operation_of(operation)
+    match operation.owner_type:
+        case OwnerType.SECRET:
+            return secret_operation_of(operation)
+        case OwnerType.MACHINE:
+            return machine_operation_of(operation)
+        case _:
+            return cluster_operation_of(operation)
 
 
 def secret_operation_of(operation: OperationRow) -> SecretOperation:
@@ -121,18 +159,51 @@ def secret_operation_of(operation: OperationRow) -> SecretOperation:
     )
 
 
+def machine_operation_of(operation: OperationRow) -> MachineOperation:
+    """Return the input of the workflow of a machine's operation."""
+    return MachineOperation(
+        operation_id=operation.id,
+        machine=ClusterMachine(
+            machine_id=operation.owner_id,
+            control_plane=_control_plane_of(operation, operation.placement["cluster_id"]),
+        ),
+        caller=caller_of(operation),
+        predecessor_operation_id=operation.predecessor_operation_id,
+    )
+
+
+def bootstrap_operation_of(operation: OperationRow) -> WorkerBootstrapOperation:
+    """Return the input of the workflow of a worker bootstrap's operation."""
+    return WorkerBootstrapOperation(
+        operation_id=operation.id,
+        workspace_id=operation.workspace_id,
+        cluster_id=operation.owner_id,
+        bootstrap_id=operation.placement["bootstrap_id"],
+        caller=caller_of(operation),
+        predecessor_operation_id=operation.predecessor_operation_id,
+    )
+
+
 def cluster_operation_of(operation: OperationRow) -> ClusterOperation:
     """Return the input of the workflow of a cluster's operation."""
     return ClusterOperation(
         operation_id=operation.id,
-        control_plane=HostedControlPlane(
-            workspace_id=operation.workspace_id,
-            cluster_id=operation.owner_id,
-            host=operation.placement["host"],
-            slot=operation.placement["slot"],
-        ),
+        control_plane=_control_plane_of(operation, operation.owner_id),
         caller=caller_of(operation),
         predecessor_operation_id=operation.predecessor_operation_id,
+    )
+
+
+def _control_plane_of(operation: OperationRow, cluster_id: str) -> HostedControlPlane:
+    return HostedControlPlane(
+        workspace_id=operation.workspace_id,
+        cluster_id=cluster_id,
+        host=operation.placement["host"],
+        slot=operation.placement["slot"],
+        # Operations that were planned before there was one carry none.
+        network_profile=NetworkProfile(
+            operation.placement.get("network_profile", NetworkProfile.LINUX_CILIUM)
+        ),
     )
 
 
@@ -168,11 +239,20 @@ async def hold(
 
 
 async def _lock_owner(session: AsyncSession, operation: OwnedOperation) -> OwnerRow | None:
-    if isinstance(operation, SecretOperation):
-        secrets = select(SecretRow).where(SecretRow.id == operation.secret_id)
-        return (await session.exec(secrets.with_for_update())).one_or_none()
-    clusters = select(ClusterRow).where(ClusterRow.id == operation.owner_id)
-    return (await session.exec(clusters.with_for_update())).one_or_none()
+    match operation:
+        case SecretOperation():
+            return await _lock(session, SecretRow, operation.secret_id)
+        case MachineOperation():
+            return await _lock(session, MachineRow, operation.owner_id)
+        case WorkerBootstrapOperation():
+            return await _lock(session, WorkerBootstrapRow, operation.bootstrap_id)
+        case ClusterOperation():
+            return await _lock(session, ClusterRow, operation.owner_id)
+
+
+async def _lock(session: AsyncSession, table: type[Owner], row_id: str) -> Owner | None:
+    query = select(table).where(col(table.id) == row_id)
+    return (await session.exec(query.with_for_update())).one_or_none()
 
 
 async def end_operation(

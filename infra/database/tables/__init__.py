@@ -10,6 +10,7 @@ from infra.database.tables.access import (
 from infra.database.tables.audit import AuditEventRow
 from infra.database.tables.cluster import ClusterRow
 from infra.database.tables.idempotency import IdempotencyKeyRow
+from infra.database.tables.machine import MachineRow, WorkerBootstrapRow
 from infra.database.tables.operation import OperationRow, OperationStepRow
 from infra.database.tables.placement import ControlPlaneHostRow, ControlPlaneSlotRow
 from infra.database.tables.quota import QuotaRow
@@ -31,6 +32,7 @@ __all__ = [
     "ControlPlaneHostRow",
     "ControlPlaneSlotRow",
     "IdempotencyKeyRow",
+    "MachineRow",
     "OperationRow",
     "OperationStepRow",
     "QuotaRow",
@@ -46,6 +48,7 @@ __all__ = [
     "SecretVersionRow",
     "UserRow",
     "UserTokenRow",
+    "WorkerBootstrapRow",
     "WorkspaceMemberRow",
     "WorkspaceRow",
 ]

@@ -30,5 +30,6 @@ class ClusterRow(SQLModel, table=True):
     version: int = 1
     certificates_renew_after: datetime | None = time_column()
     certificates_expire_at: datetime | None = time_column()
+    certificates_renewed_at: datetime | None = time_column()
     created_at: datetime = now_column()
     updated_at: datetime = now_column()

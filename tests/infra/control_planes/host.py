@@ -15,7 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from domain.cluster import HostedControlPlane
+from domain.cluster import HostedControlPlane, NetworkProfile
 from domain.identifiers import Prefix, new_id
 from infra.control_planes.layout import Layout
 from infra.control_planes.placement import HostPlacement
@@ -25,6 +25,9 @@ from infra.openbao.signing import ApiOpenBao
 from infra.settings import ControlPlaneSettings
 from infra.tools import CONTROL_PLANE, ensure, install_into
 from tests.servers import Servers
+
+# No node of these tests asks for it.
+COREDNS_IMAGE = f"registry.test:5000/coredns@sha256:{'0' * 64}"
 
 # Away from the slots that a database of the same session gives out.
 _slots = itertools.count(60)
@@ -58,6 +61,7 @@ class Host:
             cluster_id=new_id(Prefix.CLUSTER),
             host=self.settings.host,
             slot=next(_slots) % self.settings.slots,
+            network_profile=NetworkProfile.LINUX_BRIDGE,
         )
 
     def layout(self, cluster: HostedControlPlane) -> Layout:
@@ -184,7 +188,9 @@ def make_kubeconfig(api: ApiOpenBao, cluster: HostedControlPlane, server: str) -
 @contextlib.contextmanager
 def running_host(servers: Servers, name: str) -> Iterator[Host]:
     """Have a host of its own directory for one session."""
-    settings = servers.control_planes.model_copy(update={"directory": servers.home / name})
+    settings = servers.control_planes.model_copy(
+        update={"directory": servers.home / name, "coredns_image": COREDNS_IMAGE}
+    )
     install_into(settings.programs_dir, CONTROL_PLANE)
     host = Host(servers, settings)
     host.supervisor.ensure_running()

@@ -22,11 +22,18 @@ from infra.control_planes.commands import programs_of
 from infra.control_planes.diagnosis import busy_ports
 from infra.control_planes.first_start import is_stuck
 from infra.control_planes.layout import Layout
+from infra.control_planes.placement import HostPlacement
 from infra.control_planes.processes import ProcessBackend
 from infra.control_planes.readiness import served_certificate
 from infra.openbao.authorities import Authority
 from infra.supervisor.configuration import source_root
-from tests.infra.control_planes.host import Host, nothing_meanwhile, running_host
+from tests.infra.control_planes.host import (
+    Host,
+    Kubectl,
+    make_kubeconfig,
+    nothing_meanwhile,
+    running_host,
+)
 from tests.servers import Servers
 
 # Enough that all of them miss once in a million runs.
@@ -207,7 +214,7 @@ def test_only_leaves_that_are_due_are_replaced(host: Host, monkeypatch: pytest.M
         host.remove(cluster)
 
 
-def test_a_changed_address_of_the_host_gets_into_the_api_servers_certificate(
+def test_a_changed_address_of_the_host_gets_into_the_certificates_of_what_nodes_reach(
     host: Host,
 ) -> None:
     cluster = host.new_cluster()
@@ -221,9 +228,53 @@ def test_a_changed_address_of_the_host_gets_into_the_api_servers_certificate(
         before = {leaf: layout.certificate(leaf).read_bytes() for leaf in Leaf}
         moved.ensure_credentials(cluster)
         changed = [leaf for leaf in Leaf if layout.certificate(leaf).read_bytes() != before[leaf]]
-        assert changed == [Leaf.API_SERVER]
+        assert changed == [Leaf.API_SERVER, Leaf.TUNNEL_SERVER]
     finally:
         host.remove(cluster)
+
+
+@pytest.mark.full
+def test_a_renewal_moves_a_running_cluster_to_the_hosts_new_address(
+    host: Host, tmp_path: Path
+) -> None:
+    with host.cluster() as cluster:
+        host.kubectl(cluster, tmp_path)("create", "configmap", "kept", "--from-literal=text=here")
+        address = "127.0.0.77"
+        moved = host.settings.model_copy(
+            update={"advertise_host": address, "bind_address": address}
+        )
+        backend = ProcessBackend(moved, host.openbao)
+        backend.renew_leaves(cluster)
+        backend.reload(cluster, nothing_meanwhile)
+        backend.wait_until_ready(cluster, nothing_meanwhile)
+        layout = HostPlacement(moved).layout_of(cluster)
+        kubeconfig = tmp_path / "moved"
+        kubeconfig.touch(mode=0o600)
+        kubeconfig.write_text(make_kubeconfig(host.api, cluster, layout.local_api_url))
+        text = Kubectl(kubeconfig)("get", "configmap", "kept", "-o", "jsonpath={.data.text}")
+        assert layout.local_api_host == address
+        assert text == "here"
+        assert served_certificate(address, layout.tunnel_port) is not None
+        assert served_certificate("127.0.0.1", layout.api_port) is None
+
+
+@pytest.mark.full
+def test_a_control_plane_of_a_version_without_tunnels_gets_one_when_it_is_started(
+    host: Host,
+) -> None:
+    with host.cluster() as cluster:
+        layout = host.layout(cluster)
+        older = [
+            program for program in programs_of(layout) if program.name != Component.TUNNEL_SERVER
+        ]
+        host.stop(cluster)
+        host.supervisor.add(layout.name, older)
+        shutil.rmtree(layout.tunnel)
+        layout.egress_configuration.unlink()
+        for leaf in (Leaf.TUNNEL_SERVER, Leaf.TUNNEL_CLIENT):
+            layout.certificate(leaf).unlink()
+        host.start(cluster)
+        assert None not in host.pids(cluster)
 
 
 def test_a_removal_leaves_nothing_even_when_one_was_cut_short(host: Host) -> None:

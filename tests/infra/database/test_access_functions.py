@@ -141,6 +141,34 @@ def test_places_are_given_once_and_only_while_there_is_memory(tenants: Tenants) 
             assert (left is None) == gone
 
 
+def test_the_certificates_of_a_hosts_clusters_are_due_when_it_moves(tenants: Tenants) -> None:
+    tenant = tenants.new_tenant()
+
+    def register(address: str) -> None:
+        with tenants.role(DatabaseRole.WORKER) as connection:
+            connection.execute("SELECT register_host('moving', 1, 10, %s, 30000)", (address,))
+            connection.commit()
+
+    def is_due() -> object:
+        with tenants.role(DatabaseRole.SWEEPER) as connection:
+            query = "SELECT certificates_renew_after <= now() FROM clusters WHERE id = %s"
+            return connection.execute(query, (tenant.cluster,)).fetchone()
+
+    register("old.test")
+    with tenants.role(DatabaseRole.WORKER) as connection:
+        connection.execute("SELECT set_config('app.workspace_id', %s, false)", (tenant.workspace,))
+        connection.execute(
+            "UPDATE clusters SET host = 'moving', state = 'active',"
+            " certificates_renew_after = now() + interval '1 day' WHERE id = %s",
+            (tenant.cluster,),
+        )
+        connection.commit()
+    register("old.test")
+    assert is_due() == (False,)
+    register("new.test")
+    assert is_due() == (True,)
+
+
 def test_the_first_owner_is_made_once(tenants: Tenants) -> None:
     tenants.new_tenant()
     with tenants.administrator() as connection:

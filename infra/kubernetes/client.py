@@ -1,0 +1,360 @@
+"""Asks one hosted cluster's API server, under a login whose key is in memory only."""
+
+import os
+import ssl
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from threading import Lock
+from types import TracebackType
+from typing import Any, Final, Self
+
+import httpx
+
+from domain.cluster import HostedControlPlane
+from domain.errors import BulkheadError, Reason
+from infra.openbao.authorities import Authority
+from infra.openbao.client import OpenBao
+from infra.openbao.leaf import LeafSpec, make_leaf
+
+# A Kubernetes object as JSON.
+Object = dict[str, Any]
+
+# Of a login's certificate: a client renews it while it lives, and a stolen one is soon useless.
+LOGIN_SECONDS: Final = 15 * 60
+
+# Of a login's life, after which the next request gets a new one.
+_RENEW_AFTER: Final = 2 / 3
+
+_TIMEOUT_SECONDS: Final = 10.0
+
+# Objects a page: a list of all pods of a large cluster in one answer would stall its API server.
+_PAGE: Final = 500
+
+# In the metadata of every error of the client's own; what its login fails of is OpenBao's.
+DEPENDENCY: Final[Mapping[str, str]] = {"dependency": "kubernetes"}
+
+# The fields that we own in objects which others write too.
+FIELD_MANAGER: Final = "bulkhead"
+
+_JSON: Final = "application/json"
+_MERGE_PATCH: Final = "application/merge-patch+json"
+_APPLY_PATCH: Final = "application/apply-patch+yaml"
+
+_SENTENCE_CHARACTERS: Final = 300
+
+_SERVER_ERROR: Final = 500
+_ERROR: Final = 400
+
+_REASONS: Final[Mapping[int, Reason]] = {
+    400: Reason.INVALID_ARGUMENT,
+    401: Reason.PERMISSION_DENIED,
+    403: Reason.PERMISSION_DENIED,
+    404: Reason.NOT_FOUND,
+    409: Reason.CONFLICT,
+    422: Reason.INVALID_ARGUMENT,
+    429: Reason.RATE_LIMITED,
+}
+
+# The only group that has rights before any binding exists, and that no binding can take away.
+# Nobody but the platform itself gets a certificate of it, and none that outlives 15 minutes.
+_ADMINISTRATOR: Final = LeafSpec(
+    authority=Authority.KUBERNETES,
+    common_name="bulkhead:control-planes",
+    organization="system:masters",
+    usages=("ClientAuth",),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """What a client trusts and what it shows.
+
+    Attributes:
+        authority: the root of the API server's certificate, as PEM.
+        certificate: the client's own, as PEM.
+        key: its private key, as PEM; never written to a disk.
+    """
+
+    authority: str
+    certificate: bytes
+    key: bytes
+
+    def __repr__(self) -> str:
+        """Show nothing of the key."""
+        return "Login(...)"
+
+
+def administrator_login(openbao: OpenBao, cluster: HostedControlPlane) -> Login:
+    """Make a login as the platform's administrator of a cluster, valid for `LOGIN_SECONDS`.
+
+    Raises:
+        BulkheadError: FAILED_PRECONDITION when the cluster has no authorities,
+            DEPENDENCY_UNAVAILABLE when OpenBao does not answer.
+    """
+    key, certificate = make_leaf(
+        lambda request, usages: openbao.sign(
+            cluster,
+            _ADMINISTRATOR.authority,
+            request,
+            usages=usages,
+            lifetime_seconds=LOGIN_SECONDS,
+        ),
+        _ADMINISTRATOR,
+    )
+    authority = openbao.certificate_of(cluster, Authority.KUBERNETES)
+    return Login(authority, certificate, key)
+
+
+class KubernetesClient:
+    """Asks one API server. Safe to use from several threads, for as long as anybody likes.
+
+    Every method raises `BulkheadError`: DEPENDENCY_UNAVAILABLE when the API server does not answer
+    or cannot, RATE_LIMITED when it asks to wait, PERMISSION_DENIED when it or an admission webhook
+    refuses, INVALID_ARGUMENT for what it does not take; `metadata.status` is the HTTP status.
+
+    Args:
+        url: where the API server is, such as `https://10.0.0.1:20000`.
+        log_in: makes a login that is valid for `LOGIN_SECONDS`; called again when it grows old.
+        timeout_seconds: how long one request may take.
+    """
+
+    def __init__(
+        self, url: str, log_in: Callable[[], Login], *, timeout_seconds: float = _TIMEOUT_SECONDS
+    ) -> None:
+        self._url = url
+        self._log_in = log_in
+        self._timeout_seconds = timeout_seconds
+        self._lock = Lock()
+        self._http: httpx.Client | None = None
+        self._renew_at = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close every connection."""
+        with self._lock:
+            if self._http is not None:
+                self._http.close()
+                self._http = None
+
+    def get(self, path: str) -> Object:
+        """Return an object.
+
+        Raises:
+            BulkheadError: NOT_FOUND when there is none.
+        """
+        return self._ask("GET", path)
+
+    def find(self, path: str) -> Object | None:
+        """Return an object, None when there is none."""
+        return none_if_missing(lambda: self._ask("GET", path))
+
+    def list_all(self, path: str, **parameters: str) -> list[Object]:
+        """Return all objects of a kind, page by page.
+
+        Args:
+            path: of the collection.
+            parameters: `labelSelector`, `fieldSelector`.
+        """
+        found: list[Object] = []
+        page = {"limit": str(_PAGE), **parameters}
+        while True:
+            answer = self._ask("GET", path, parameters=page)
+            found += answer.get("items") or []
+            following = answer["metadata"].get("continue")
+            if not following:
+                return found
+            page["continue"] = following
+
+    def create(self, path: str, body: Object) -> Object:
+        """Add an object to a collection, or ask a subresource, and return what came of it.
+
+        Raises:
+            BulkheadError: CONFLICT when it exists.
+        """
+        return self._ask("POST", path, body)
+
+    def replace(self, path: str, body: Object) -> Object:
+        """Replace an object, or a subresource of it, as a whole.
+
+        Raises:
+            BulkheadError: CONFLICT when it is not the version in `metadata.resourceVersion`,
+                NOT_FOUND when there is none.
+        """
+        return self._ask("PUT", path, body)
+
+    def patch(self, path: str, body: Object) -> Object:
+        """Merge some fields into an object (RFC 7386: null removes a field, lists are replaced).
+
+        Raises:
+            BulkheadError: CONFLICT, NOT_FOUND as for `replace`.
+        """
+        return self._ask("PATCH", path, body, content_type=_MERGE_PATCH)
+
+    def apply(self, path: str, body: Object) -> Object:
+        """Have an object with these fields, whether it exists or not; other fields stay."""
+        return self._ask(
+            "PATCH",
+            path,
+            body,
+            content_type=_APPLY_PATCH,
+            parameters={"fieldManager": FIELD_MANAGER, "force": "true"},
+        )
+
+    def delete(
+        self, path: str, *, uid: str | None = None, grace_seconds: int | None = None
+    ) -> bool:
+        """Ask for the end of an object; return whether there was one.
+
+        Args:
+            path: of the object.
+            uid: remove this one only, and never its successor of the same name.
+            grace_seconds: how long a pod may take to end, 0 forgets it; as it wishes by default.
+
+        Raises:
+            BulkheadError: CONFLICT when the object has another uid.
+        """
+        body: Object = {"apiVersion": "v1", "kind": "DeleteOptions"}
+        if grace_seconds is not None:
+            body["gracePeriodSeconds"] = grace_seconds
+        if uid is not None:
+            body["preconditions"] = {"uid": uid}
+        return none_if_missing(lambda: self._ask("DELETE", path, body)) is not None
+
+    def text(self, path: str) -> str:
+        """Return what is no object: `/readyz`, metrics, a log."""
+        return self._send("GET", path, None, _JSON, {}).text
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        body: Object | None = None,
+        *,
+        content_type: str = _JSON,
+        parameters: Mapping[str, str] | None = None,
+    ) -> Object:
+        response = self._send(method, path, body, content_type, parameters or {})
+        answer = _json_of(response)
+        if answer is None:
+            raise _unavailable(method, path, "it answers with something else than JSON")
+        return answer
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        body: Object | None,
+        content_type: str,
+        parameters: Mapping[str, str],
+    ) -> httpx.Response:
+        headers = {} if body is None else {"content-type": content_type}
+        try:
+            response = self._connected().request(
+                method, path, json=body, headers=headers, params=parameters
+            )
+        except httpx.TransportError as error:
+            raise _unavailable(method, path, type(error).__name__) from error
+        if response.status_code >= _ERROR:
+            raise _refused(method, path, response)
+        return response
+
+    def _connected(self) -> httpx.Client:
+        with self._lock:
+            if self._http is None or time.monotonic() > self._renew_at:
+                # The old one is not closed: another thread may be in the middle of a request. It
+                # closes its connections when the last of them lets go of it.
+                self._http = self._connect()
+            return self._http
+
+    def _connect(self) -> httpx.Client:
+        renew_at = time.monotonic() + LOGIN_SECONDS * _RENEW_AFTER
+        login = self._log_in()
+        context = ssl.create_default_context(cadata=login.authority)
+        load_from_memory(context, login.certificate + login.key)
+        self._renew_at = renew_at
+        return httpx.Client(
+            base_url=self._url, verify=context, trust_env=False, timeout=self._timeout_seconds
+        )
+
+
+def administrator_of(
+    openbao: OpenBao,
+    cluster: HostedControlPlane,
+    url: str,
+    *,
+    timeout_seconds: float = _TIMEOUT_SECONDS,
+) -> KubernetesClient:
+    """Return a client that may do everything in a cluster. Nothing is asked before its first use.
+
+    Args:
+        openbao: signs its certificates.
+        cluster: whose API server is asked.
+        url: where that is.
+        timeout_seconds: how long one request may take.
+    """
+    return KubernetesClient(
+        url, lambda: administrator_login(openbao, cluster), timeout_seconds=timeout_seconds
+    )
+
+
+def none_if_missing(request: Callable[[], Object]) -> Object | None:
+    """Return what a request returns, None when it ends in NOT_FOUND."""
+    try:
+        return request()
+    except BulkheadError as error:
+        if error.reason is Reason.NOT_FOUND:
+            return None
+        raise
+
+
+def load_from_memory(context: ssl.SSLContext, pem: bytes) -> None:
+    """Load a key that never touches a disk: the ssl module takes nothing but names of files."""
+    descriptor = os.memfd_create("client-certificate")
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(pem)
+        file.flush()
+        context.load_cert_chain(f"/proc/self/fd/{descriptor}")
+
+
+def _json_of(response: httpx.Response) -> Object | None:
+    try:
+        found = response.json()
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _refused(method: str, path: str, response: httpx.Response) -> BulkheadError:
+    status = response.status_code
+    said = _json_of(response) or {}
+    sentence = str(said.get("message", ""))[:_SENTENCE_CHARACTERS]
+    if status >= _SERVER_ERROR:
+        return _unavailable(method, path, sentence or f"HTTP {status}", status)
+    return BulkheadError(
+        _REASONS.get(status, Reason.INTERNAL),
+        f"The cluster's API server refuses {method} {path} (HTTP {status}): {sentence}",
+        metadata={
+            **DEPENDENCY,
+            "status": str(status),
+            "kubernetes_reason": str(said.get("reason", "")),
+        },
+    )
+
+
+def _unavailable(method: str, path: str, why: str, status: int | None = None) -> BulkheadError:
+    return BulkheadError(
+        Reason.DEPENDENCY_UNAVAILABLE,
+        f"The cluster's API server cannot answer {method} {path} ({why}); it is asked again.",
+        metadata={**DEPENDENCY, **({} if status is None else {"status": str(status)})},
+    )

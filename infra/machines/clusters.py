@@ -1,0 +1,84 @@
+"""The API servers of the clusters on this host, for code that must not wait for each other."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
+from typing import Final, TypeVar
+
+from domain.cluster import HostedControlPlane
+from infra.control_planes.placement import HostPlacement
+from infra.kubernetes.client import KubernetesClient, Login, administrator_login, administrator_of
+from infra.openbao.client import OpenBao
+from infra.settings import ControlPlaneSettings
+
+# One that does not answer by then is asked again with the next look.
+_TIMEOUT_SECONDS: Final = 5.0
+
+# A cluster that hangs holds one or two threads, each for at most a few timeouts.
+_THREADS: Final = 64
+
+Result = TypeVar("Result")
+
+
+class HostClusters:
+    """Asks the API servers of this host's clusters, as their administrator. One a process."""
+
+    def __init__(self, settings: ControlPlaneSettings, openbao: OpenBao) -> None:
+        self._placement = HostPlacement(settings)
+        self._openbao = openbao
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="clusters")
+        self._lock = Lock()
+        self._clients: dict[HostedControlPlane, KubernetesClient] = {}
+
+    def url_of(self, cluster: HostedControlPlane) -> str:
+        """Return where this host reaches a cluster's API server."""
+        layout = self._placement.layout_of(cluster)
+        return f"https://{layout.local_api_host}:{layout.api_port}"
+
+    async def login(self, cluster: HostedControlPlane) -> Login:
+        """Make a login for a program that speaks to the API server itself."""
+        return await self._run(lambda: administrator_login(self._openbao, cluster))
+
+    async def ask(
+        self, cluster: HostedControlPlane, work: Callable[[KubernetesClient], Result]
+    ) -> Result:
+        """Do something that blocks with a cluster's client, in a thread.
+
+        A cancel waits until it is done: what was sent to an API server still has its effect, and
+        whoever takes that back must come after it.
+        """
+        return await self._run(lambda: work(self._client_of(cluster)))
+
+    def forget(self, cluster: HostedControlPlane) -> None:
+        """Close the connections to a cluster that is gone."""
+        with self._lock:
+            client = self._clients.pop(cluster, None)
+        if client is not None:
+            client.close()
+
+    def close(self) -> None:
+        """Close every connection."""
+        for cluster in list(self._clients):
+            self.forget(cluster)
+        self._threads.shutdown(wait=False)
+
+    def _client_of(self, cluster: HostedControlPlane) -> KubernetesClient:
+        with self._lock:
+            client = self._clients.get(cluster)
+            if client is None:
+                client = self._clients[cluster] = administrator_of(
+                    self._openbao,
+                    cluster,
+                    self.url_of(cluster),
+                    timeout_seconds=_TIMEOUT_SECONDS,
+                )
+            return client
+
+    async def _run(self, work: Callable[[], Result]) -> Result:
+        future = asyncio.get_running_loop().run_in_executor(self._threads, work)
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            await asyncio.wait({future})
+            raise

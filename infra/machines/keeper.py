@@ -1,0 +1,316 @@
+"""Looks after the machines of this host's clusters, each cluster on its own.
+
+A look asks the cluster first and reads the rows afterwards: a machine has its row before it can
+have a node or ask for a certificate, so that nobody new is taken for a stranger.
+"""
+
+import asyncio
+import contextlib
+import ipaddress
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, Final
+
+import structlog
+from sqlalchemy import text, update
+from sqlmodel import col, select
+
+from domain.caller import system_caller
+from domain.cluster import HostedControlPlane
+from domain.errors import BulkheadError
+from domain.machine import NODE_CERTIFICATE_SECONDS, NODE_USER_PREFIX, MachineState
+from domain.names import node_name_of
+from domain.repair_budget import Standing
+from infra.database.engine import Database
+from infra.database.records.audit import add_audit_event
+from infra.database.tables import AuditEventRow, MachineRow
+from infra.kubernetes.client import KubernetesClient
+from infra.kubernetes.nodes import NodeSight, list_nodes, remove_node
+from infra.kubernetes.signing_requests import SigningRequest, decide, list_requests
+from infra.machines.approver import KnownNode, Verdict, audit_id_of, judge
+from infra.machines.clusters import HostClusters
+from infra.machines.health import Observation, ends_of, observe
+from infra.machines.repairs import Repairs
+from infra.temporal.outbox import Outbox
+
+KEEPER: Final = "machine-keeper"
+
+# A kubelet that starts waits for its first certificate, and a person for a node to be ready.
+EVERY_SECONDS: Final = 2.0
+
+# A kubelet whose machine is gone can still make itself a node for as long as its certificate
+# lasts, and a few minutes more by its own clock.
+_STRANGERS_SECONDS: Final = NODE_CERTIFICATE_SECONDS + 15 * 60
+
+# Of decisions in one look: a flood of requests must not keep everything else waiting.
+_MOST_DECISIONS: Final = 100
+
+_OUR_NODE: Final = re.compile(r"mch-[0-9a-f]{32}")
+
+_CLUSTERS: Final = text("""
+SELECT c.workspace_id, c.id, c.slot,
+       EXISTS (SELECT FROM machines m
+               WHERE m.workspace_id = c.workspace_id AND m.cluster_id = c.id) AS has_machines
+FROM clusters c WHERE c.host = :host AND c.state = 'active'
+""")
+_LOST_MACHINES: Final = text("""
+SELECT DISTINCT o.placement ->> 'cluster_id' FROM operations o
+WHERE o.owner_type = 'machine' AND o.placement ->> 'host' = :host
+  AND o.completed_at > now() - make_interval(secs => :seconds)
+""")
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterSight:
+    """What a cluster shows."""
+
+    nodes: Mapping[str, NodeSight]
+    requests: Sequence[SigningRequest]
+
+
+class MachineKeeper:
+    """Finds clusters with the sweeper's role, and writes in the workspace of each.
+
+    Args:
+        database: of the worker.
+        sweeper: of the sweeper.
+        clusters: reaches their API servers.
+        outbox: starts the repairs that were planned.
+        host: whose clusters are looked at.
+        every_seconds: the pause between two looks at a cluster.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        sweeper: Database,
+        clusters: HostClusters,
+        outbox: Outbox,
+        host: str,
+        *,
+        every_seconds: float = EVERY_SECONDS,
+    ) -> None:
+        self._database = database
+        self._sweeper = sweeper
+        self._clusters = clusters
+        self._outbox = outbox
+        self._host = host
+        self._every_seconds = every_seconds
+        self._repairs = Repairs(database, sweeper)
+        self._looks: dict[HostedControlPlane, asyncio.Task[None]] = {}
+        self._problems: dict[HostedControlPlane, str] = {}
+        # Until when a cluster without machines may still be visited by one that it had.
+        self._until: dict[str, float] | None = None
+
+    async def run(self) -> None:
+        """Look for ever; whatever fails is tried again with the next look."""
+        try:
+            while True:
+                try:
+                    await self._begin_looks()
+                except BulkheadError as error:
+                    log.warning("cannot look after machines", message=error.message)
+                except Exception:
+                    # Nobody else would look after them for as long as the process lives.
+                    log.exception("unexpected failure of the keeper")
+                await asyncio.sleep(self._every_seconds)
+        finally:
+            for look in self._looks.values():
+                look.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.gather(*self._looks.values(), return_exceptions=True)
+
+    async def look(self, cluster: HostedControlPlane) -> None:
+        """Look at one cluster, and do what follows from it.
+
+        Raises:
+            BulkheadError: DEPENDENCY_UNAVAILABLE when the cluster, the database or Temporal does
+                not answer.
+        """
+        sight = await self._clusters.ask(cluster, _see)
+        machines = await self._machines_of(cluster)
+        known = {node_name_of(row.id): _known(row, sight.nodes) for row in machines}
+        await self._decide(cluster, sight.requests, known)
+        await self._remove_strangers(cluster, sight.nodes, known)
+        now, ends = datetime.now(UTC), ends_of(sight.requests)
+        observations = [
+            observe(
+                row,
+                sight.nodes.get(name := node_name_of(row.id)),
+                ends.get(NODE_USER_PREFIX + name, {}),
+                now,
+            )
+            for row in machines
+        ]
+        standings = [_standing(observation) for observation in observations]
+        planned = await self._repairs.plan(cluster, standings, now)
+        await self._write(cluster, observations, planned.withheld)
+        for operation in planned.operations:
+            await self._outbox.start(operation)
+
+    async def _begin_looks(self) -> None:
+        found = await self._find_clusters()
+        for cluster in found:
+            before = self._looks.get(cluster)
+            if before is None or before.done():
+                self._looks[cluster] = asyncio.create_task(self._look_and_log(cluster))
+        for gone in [cluster for cluster in self._looks if cluster not in found]:
+            if self._looks[gone].done():
+                del self._looks[gone]
+                self._problems.pop(gone, None)
+                self._clusters.forget(gone)
+
+    async def _look_and_log(self, cluster: HostedControlPlane) -> None:
+        try:
+            await self.look(cluster)
+            problem = ""
+        except BulkheadError as error:
+            problem = error.message
+        except Exception as error:
+            # One cluster's surprise must not end the care for all the others.
+            problem = type(error).__name__
+            log.exception("unexpected failure of a look", cluster_id=cluster.cluster_id)
+        if problem != self._problems.get(cluster, ""):
+            log.warning("look at machines", cluster_id=cluster.cluster_id, problem=problem or None)
+        self._problems[cluster] = problem
+
+    async def _find_clusters(self) -> set[HostedControlPlane]:
+        """Return the clusters that have machines, or had one a short while ago."""
+        now = time.monotonic()
+        async with self._sweeper.transaction() as session:
+            if self._until is None:
+                lost = await session.execute(
+                    _LOST_MACHINES, {"host": self._host, "seconds": _STRANGERS_SECONDS}
+                )
+                self._until = {cluster: now + _STRANGERS_SECONDS for (cluster,) in lost}
+            rows = (await session.execute(_CLUSTERS, {"host": self._host})).all()
+        self._until.update((row.id, now + _STRANGERS_SECONDS) for row in rows if row.has_machines)
+        self._until = {cluster: end for cluster, end in self._until.items() if end > now}
+        return {
+            HostedControlPlane(
+                workspace_id=row.workspace_id, cluster_id=row.id, host=self._host, slot=row.slot
+            )
+            for row in rows
+            if row.id in self._until
+        }
+
+    async def _machines_of(self, cluster: HostedControlPlane) -> list[MachineRow]:
+        async with self._database.workspace(cluster.workspace_id) as session:
+            query = select(MachineRow).where(MachineRow.cluster_id == cluster.cluster_id)
+            return list(await session.exec(query.order_by(col(MachineRow.id))))
+
+    async def _decide(
+        self,
+        cluster: HostedControlPlane,
+        requests: Sequence[SigningRequest],
+        known: Mapping[str, KnownNode],
+    ) -> None:
+        undecided = [request for request in requests if not request.decided]
+        for request in undecided[:_MOST_DECISIONS]:
+            verdict = judge(request, known, datetime.now(UTC))
+            if verdict is None:
+                continue
+            await self._audit(cluster, request, verdict)
+            await self._clusters.ask(
+                cluster,
+                partial(decide, request=request, approve=verdict.approve, message=verdict.reason),
+            )
+
+    async def _audit(
+        self, cluster: HostedControlPlane, request: SigningRequest, verdict: Verdict
+    ) -> None:
+        """Write the line before the decision has an effect; a repeated decision has one line."""
+        event_id = audit_id_of(request, approve=verdict.approve)
+        async with self._database.workspace(cluster.workspace_id) as session:
+            if await session.get(AuditEventRow, (cluster.workspace_id, event_id)) is not None:
+                return
+            of_machine = verdict.machine_id is not None
+            add_audit_event(
+                session,
+                system_caller(cluster.workspace_id, KEEPER),
+                f"node.certificate.{'approve' if verdict.approve else 'deny'}",
+                "machine" if of_machine else "cluster",
+                verdict.machine_id or cluster.cluster_id,
+                outcome="allowed" if verdict.approve else "denied",
+                details={
+                    "cluster_id": cluster.cluster_id,
+                    "request": request.name,
+                    "requestor": request.username[:200],
+                    "signer": request.signer,
+                    "reason": verdict.reason,
+                },
+                event_id=event_id,
+            )
+
+    async def _remove_strangers(
+        self,
+        cluster: HostedControlPlane,
+        nodes: Mapping[str, NodeSight],
+        known: Mapping[str, KnownNode],
+    ) -> None:
+        """Remove nodes that kubelets of deleted machines made again."""
+        for name in nodes:
+            node = known.get(name)
+            if _OUR_NODE.fullmatch(name) and (node is None or node.revoked):
+                log.warning("removing a stranger's node", cluster_id=cluster.cluster_id, node=name)
+                await self._clusters.ask(cluster, partial(remove_node, name=name))
+
+    async def _write(
+        self,
+        cluster: HostedControlPlane,
+        observations: Sequence[Observation],
+        notes: Mapping[str, str],
+    ) -> None:
+        changes: dict[str, dict[str, Any]] = {
+            observation.machine.id: observation.changes(notes.get(observation.machine.id))
+            for observation in observations
+        }
+        if not any(changes.values()):
+            return
+        async with self._database.workspace(cluster.workspace_id) as session:
+            for machine_id, values in changes.items():
+                if values:
+                    statement = update(MachineRow).where(col(MachineRow.id) == machine_id)
+                    await session.execute(statement.values(**values))
+
+
+def _see(client: KubernetesClient) -> ClusterSight:
+    return ClusterSight(list_nodes(client), list_requests(client))
+
+
+def _known(row: MachineRow, nodes: Mapping[str, NodeSight]) -> KnownNode:
+    name = node_name_of(row.id)
+    node = nodes.get(name)
+    return KnownNode(
+        machine_id=row.id,
+        name=name,
+        state=row.state,
+        revoked=row.credentials_revoked_at is not None,
+        reported_addresses=frozenset(map(_canonical, row.addresses)),
+        node_addresses=frozenset() if node is None else frozenset(map(_canonical, node.addresses)),
+    )
+
+
+def _canonical(address: str) -> str:
+    with contextlib.suppress(ValueError):
+        return str(ipaddress.ip_address(address))
+    return address
+
+
+def _standing(observation: Observation) -> Standing:
+    row = observation.machine
+    return Standing(
+        machine_id=row.id,
+        kind=row.kind,
+        health=observation.health.health,
+        available=row.state is MachineState.ACTIVE
+        and row.active_operation_id is None
+        and row.credentials_revoked_at is None,
+        repaired_at=row.repaired_at,
+    )

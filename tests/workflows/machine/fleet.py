@@ -1,0 +1,227 @@
+"""One cluster with machines that are asked for as the API does, and looked at afterwards."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from hashlib import sha256
+from typing import Any, TypeVar
+
+from sqlmodel import select
+
+from domain.caller import Caller
+from domain.cluster import HostedControlPlane
+from domain.identifiers import Prefix, new_id
+from domain.machine import (
+    Instruction,
+    MachineHealth,
+    MachineKind,
+    MachineStage,
+    MachineState,
+)
+from domain.names import node_name_of
+from domain.operation import MachineOperation, OperationType
+from infra.database.engine import Database, DatabaseRole
+from infra.database.records.operation import (
+    machine_operation_of,
+    plan_operation,
+    request_cancellation,
+)
+from infra.database.tables import ClusterRow, MachineRow, OperationRow
+from infra.kubernetes.client import KubernetesClient
+from infra.kubernetes.nodes import remains_of, remove_node
+from infra.machines.clusters import HostClusters
+from infra.machines.keeper import MachineKeeper
+from infra.temporal.outbox import Outbox
+from infra.temporal.start import cancel_operation, start_operation
+from tests.platform import POLL_SECONDS, Platform
+from tests.workflows.machine.servers import ADDRESS, Server
+
+Result = TypeVar("Result")
+
+
+class Fleet:
+    """The machines of one cluster."""
+
+    def __init__(
+        self, platform: Platform, clusters: HostClusters, cluster: HostedControlPlane, owner: Caller
+    ) -> None:
+        self.platform = platform
+        self.clusters = clusters
+        self.cluster = cluster
+        self.owner = owner
+
+    def server_of(self, operation: MachineOperation) -> Server:
+        """Return the server of a machine, off."""
+        return Server(self.platform, self.clusters, operation)
+
+    async def ask(self, work: Callable[[KubernetesClient], Result]) -> Result:
+        """Ask the cluster as its administrator."""
+        return await self.clusters.ask(self.cluster, work)
+
+    async def join(self) -> MachineOperation:
+        """Write what the exchange of a token writes, and start nothing."""
+        async with self.platform.api.workspace(self.owner.workspace_id) as session:
+            cluster = (
+                await session.exec(
+                    select(ClusterRow).where(ClusterRow.id == self.cluster.cluster_id)
+                )
+            ).one()
+            machine = new_machine(self.cluster)
+            session.add(machine)
+            kind = OperationType.MACHINE_CREATE
+            request = {"type": kind, "cluster_id": cluster.id}
+            operation = plan_operation(
+                session, kind, machine, self.owner, request=request, cluster=cluster
+            )
+            await session.flush()
+            return machine_operation_of(operation)
+
+    async def have_active(self) -> MachineOperation:
+        """Have a machine that joined before; the operation that did it has ended."""
+        operation = await self.join()
+        await self.change(
+            operation,
+            active_operation_id=None,
+            state=MachineState.ACTIVE,
+            stage=MachineStage.READY,
+        )
+        with self.platform.servers.administrator() as administrator:
+            administrator.execute(
+                "UPDATE operations SET state = 'SUCCEEDED', completed_at = now() WHERE id = %s",
+                (operation.operation_id,),
+            )
+        return operation
+
+    async def request(self, kind: OperationType, machine_id: str) -> MachineOperation:
+        """Ask for an operation on a machine; a delete takes the lock over as the API lets it."""
+        async with self.platform.api.workspace(self.owner.workspace_id) as session:
+            machine = (
+                await session.exec(
+                    select(MachineRow).where(MachineRow.id == machine_id).with_for_update()
+                )
+            ).one()
+            cluster = await session.get_one(
+                ClusterRow, (self.owner.workspace_id, machine.cluster_id)
+            )
+            predecessor = machine.active_operation_id
+            if kind is OperationType.MACHINE_DELETE:
+                machine.state = MachineState.DELETING
+                if predecessor is not None:
+                    await request_cancellation(session, predecessor)
+            else:
+                assert predecessor is None
+            row = plan_operation(
+                session,
+                kind,
+                machine,
+                self.owner,
+                request={"type": kind, "machine_id": machine_id},
+                predecessor_operation_id=predecessor,
+                cluster=cluster,
+            )
+            await session.flush()
+            operation = machine_operation_of(row)
+        if predecessor is not None:
+            before = await self.operation(predecessor)
+            await cancel_operation(self.platform.client, before.type, before.owner_id, predecessor)
+        return operation
+
+    async def start(self, kind: OperationType, operation: MachineOperation) -> None:
+        """Start the workflow of an operation."""
+        await start_operation(self.platform.client, kind, operation)
+
+    async def operation(self, operation_id: str) -> OperationRow:
+        """Read an operation's row."""
+        async with self.platform.api.workspace(self.owner.workspace_id) as session:
+            return await session.get_one(OperationRow, (self.owner.workspace_id, operation_id))
+
+    async def row(self, machine_id: str) -> MachineRow | None:
+        """Read a machine's row, None when it is gone."""
+        async with self.platform.api.workspace(self.owner.workspace_id) as session:
+            return await session.get(MachineRow, (self.owner.workspace_id, machine_id))
+
+    async def change(self, operation: MachineOperation, **values: object) -> None:
+        """Write a machine's columns."""
+        async with self.platform.api.workspace(self.owner.workspace_id) as session:
+            key = (self.owner.workspace_id, operation.owner_id)
+            row = await session.get_one(MachineRow, key, with_for_update=True)
+            for name, value in values.items():
+                setattr(row, name, value)
+
+    async def until(
+        self, machine_id: str, holds: Callable[[MachineRow], bool], within_seconds: float = 20
+    ) -> MachineRow:
+        """Wait until something holds of a machine's row."""
+        async with asyncio.timeout(within_seconds):
+            while True:
+                row = await self.row(machine_id)
+                assert row is not None
+                if holds(row):
+                    return row
+                await asyncio.sleep(POLL_SECONDS)
+
+    async def remains(self, operation: MachineOperation) -> dict[str, Any]:
+        """Look everywhere for what is left of a machine; empty when nothing is."""
+        name = node_name_of(operation.owner_id)
+        found: dict[str, Any] = await self.ask(lambda client: remains_of(client, name))
+        found["row"] = await self.row(operation.owner_id)
+        return {kind: thing for kind, thing in found.items() if thing}
+
+    async def forget(self, operation: MachineOperation) -> None:
+        """Remove a machine whose operations have ended, without a workflow."""
+        with self.platform.servers.administrator() as administrator:
+            administrator.execute("DELETE FROM machines WHERE id = %s", (operation.owner_id,))
+        await self.ask(lambda client: remove_node(client, node_name_of(operation.owner_id)))
+
+
+def new_machine(cluster: HostedControlPlane) -> MachineRow:
+    """Return the row of a server that has just exchanged its token."""
+    machine_id = new_id(Prefix.MACHINE)
+    return MachineRow(
+        workspace_id=cluster.workspace_id,
+        id=machine_id,
+        cluster_id=cluster.cluster_id,
+        kind=MachineKind.OWN_SERVER,
+        state=MachineState.PROVISIONING,
+        stage=MachineStage.PROVISIONED,
+        identity_key="-",
+        identity_key_hash=sha256(machine_id.encode()).digest(),
+        operating_system="linux",
+        architecture="amd64",
+        hostname="server-1",
+        addresses=[ADDRESS],
+        artifact_set="test",
+        instruction=Instruction.NONE,
+        health=MachineHealth.UNKNOWN,
+        health_candidate=MachineHealth.UNKNOWN,
+    )
+
+
+@contextlib.asynccontextmanager
+async def running_fleet(platform: Platform) -> AsyncIterator[Fleet]:
+    """Make a cluster and look after its machines for as long as the context lasts."""
+    owner = await platform.new_workspace()
+    requested = await platform.request_cluster(owner)
+    await platform.succeed(requested)
+    servers = platform.servers
+    clusters = HostClusters(servers.control_planes, platform.openbao)
+    worker = Database(servers.database, DatabaseRole.WORKER)
+    sweeper = Database(servers.database, DatabaseRole.SWEEPER)
+    outbox = Outbox(worker, sweeper, platform.connection)
+    host = servers.control_planes.host
+    keeper = MachineKeeper(worker, sweeper, clusters, outbox, host, every_seconds=0.3)
+    keeping = asyncio.create_task(keeper.run())
+    try:
+        yield Fleet(platform, clusters, requested.cluster, owner)
+    finally:
+        keeping.cancel()
+        await asyncio.wait({keeping})
+        clusters.close()
+        with servers.administrator() as administrator:
+            # What a failed test left, which a cluster with machines would not be deleted with.
+            administrator.execute(
+                "DELETE FROM machines WHERE workspace_id = %s", (owner.workspace_id,)
+            )
+        await platform.delete(requested.cluster, owner)
+        await worker.close()
+        await sweeper.close()

@@ -1,0 +1,78 @@
+"""The three proofs for every workflow of a machine: all cases in full, a sample otherwise."""
+
+import random
+from collections.abc import Iterable
+
+import pytest
+
+from tests.durability import (
+    Case,
+    Scenario,
+    cases_of,
+    survives_repeats,
+    unwinds_every_cancellation,
+    unwinds_every_failure,
+)
+from tests.workflows.conftest import Injected
+from tests.workflows.machine.fleet import Fleet
+from tests.workflows.machine.scenarios import (
+    Bootstrapping,
+    Cordoning,
+    DeletingMachine,
+    MachineScenario,
+    Repairing,
+    RevokingBootstrap,
+    Uncordoning,
+)
+
+ALL = [Bootstrapping, DeletingMachine, Cordoning, Uncordoning, Repairing, RevokingBootstrap]
+CANCELLABLE = [Bootstrapping, Cordoning, Uncordoning, Repairing]
+SAMPLE = 1
+
+
+def sample(scenario: Scenario) -> Iterable[Case]:
+    """Choose cases anew in each run; pytest-randomly prints the seed that repeats the choice."""
+    return random.sample(list(cases_of(scenario)), SAMPLE)
+
+
+@pytest.mark.parametrize("kind", ALL)
+async def test_running_every_activity_twice_changes_nothing(
+    kind: type[MachineScenario | RevokingBootstrap], injected: Injected, fleet: Fleet
+) -> None:
+    await survives_repeats(kind(fleet), injected.injector)
+
+
+@pytest.mark.parametrize("kind", ALL)
+async def test_a_failure_at_a_sampled_step_is_undone(
+    kind: type[MachineScenario | RevokingBootstrap], injected: Injected, fleet: Fleet
+) -> None:
+    scenario = kind(fleet)
+    await unwinds_every_failure(scenario, injected.injector, sample(scenario))
+
+
+@pytest.mark.parametrize("kind", CANCELLABLE)
+async def test_a_cancel_at_a_sampled_step_is_undone(
+    kind: type[MachineScenario | RevokingBootstrap], injected: Injected, fleet: Fleet
+) -> None:
+    scenario = kind(fleet)
+    await unwinds_every_cancellation(scenario, injected.injector, sample(scenario))
+
+
+@pytest.mark.full
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("kind", ALL)
+async def test_a_failure_at_every_step_is_undone(
+    kind: type[MachineScenario | RevokingBootstrap], injected: Injected, fleet: Fleet
+) -> None:
+    scenario = kind(fleet)
+    await unwinds_every_failure(scenario, injected.injector, cases_of(scenario))
+
+
+@pytest.mark.full
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("kind", CANCELLABLE)
+async def test_a_cancel_at_every_step_is_undone(
+    kind: type[MachineScenario | RevokingBootstrap], injected: Injected, fleet: Fleet
+) -> None:
+    scenario = kind(fleet)
+    await unwinds_every_cancellation(scenario, injected.injector, cases_of(scenario))
