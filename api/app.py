@@ -10,16 +10,21 @@ from api.clients import Clients
 from api.errors import install_error_handlers
 from api.links import Links
 from api.middleware import RequestMiddleware
+from api.node_endpoint import NodeEndpoint
+from api.node_scope import Denials
 from api.openapi import openapi_of
 from api.query import refuse_unknown_parameters
 from api.rate_limits import AccessLimits
 from api.routes import (
     api_token,
+    artifact,
     audit_event,
     cluster,
     codec,
     health,
     kubeconfig,
+    machine,
+    node,
     operation,
     quota,
     region,
@@ -29,6 +34,7 @@ from api.routes import (
     secret_rotation,
     secret_value,
     secret_version,
+    worker_bootstrap,
     workspace,
 )
 from infra.settings import ApiSettings
@@ -38,8 +44,10 @@ VERSION: Final = "v1"
 # Looked through in this order for each request, so what is asked most comes first.
 _ROUTES: Final = (
     secret_value,
+    node,
     cluster,
     operation,
+    machine,
     workspace,
     secret_policy,
     api_token,
@@ -51,6 +59,8 @@ _ROUTES: Final = (
     secret_version,
     secret_reference,
     secret_rotation,
+    worker_bootstrap,
+    artifact,
 )
 
 
@@ -73,6 +83,8 @@ def create_app(clients: Clients, settings: ApiSettings, *, temporal_namespace: s
     )
     app.state.clients = clients
     app.state.links = _links_of(settings, temporal_namespace)
+    app.state.nodes = NodeEndpoint(settings, clients.openbao)
+    app.state.node_denials = Denials()
     app.state.access_limits = AccessLimits()
     app.state.codec_origin = codec.origin_of(settings.temporal_ui_url)
     for noun in _ROUTES:

@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Final
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from domain.errors import BulkheadError
+from infra.openbao.platform_leaf import new_platform_leaf
 from infra.openbao.signing import ApiOpenBao
 
 _logger = logging.getLogger(__name__)
@@ -64,23 +63,13 @@ class PlatformCertificate:
         return max((renewal - datetime.now(UTC)).total_seconds(), _RETRY_SECONDS)
 
     def _sign_and_load(self) -> x509.Certificate:
-        key = ec.generate_private_key(ec.SECP256R1())
-        request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
-        signed = self._openbao.sign_platform_certificate(
-            request.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode(),
-            self._names,
-        )
-        private_key = key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
+        leaf = new_platform_leaf(self._openbao, self._names)
         # The ssl module reads keys from files only. This one is ours alone, and gone at once.
         with tempfile.NamedTemporaryFile(suffix=".pem") as file:
-            file.write(private_key + signed.encode())
+            file.write(leaf)
             file.flush()
             self._context.load_cert_chain(file.name)
-        return x509.load_pem_x509_certificate(signed.encode())
+        return x509.load_pem_x509_certificate(leaf)
 
 
 @dataclass(slots=True)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from infra.database.engine import Database
 from infra.database.operation_changes import OperationChanges
+from infra.kubernetes.node_tokens import NodeTokenIssuer
 from infra.openbao.signing import ApiOpenBao
 from infra.providers.validation import ProviderValidation
 from infra.secret_store.serving import ServingGate
@@ -18,5 +19,6 @@ class Clients:
     changes: OperationChanges
     temporal: TemporalConnection
     openbao: ApiOpenBao
+    node_tokens: NodeTokenIssuer
     providers: ProviderValidation
     serving: ServingGate

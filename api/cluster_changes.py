@@ -7,7 +7,7 @@ start of the workflow to after the commit.
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from api.fields import check_etag, not_found
 from api.quotas import refuse_beyond
@@ -23,6 +23,7 @@ from domain.errors import BulkheadError, Reason
 from domain.identifiers import Prefix, new_id
 from domain.operation import OperationType
 from infra.database.queries.cluster import admit_cluster, claim_slot_memory, find_cluster
+from infra.database.queries.machine import ids_of_machines
 from infra.database.queries.operation import find_operation
 from infra.database.queries.workspace import find_region
 from infra.database.records.operation import (
@@ -32,6 +33,9 @@ from infra.database.records.operation import (
 )
 from infra.database.tables import ClusterRow, OperationRow
 from infra.temporal.start import start_operation
+
+# As many machines as an error's sentence can name.
+_NAMED_MACHINES: Final = 5
 
 Verb = Callable[[RequestScope, str, str], Awaitable[OperationRow]]
 
@@ -45,10 +49,10 @@ async def create(
         BulkheadError: PERMISSION_DENIED for a network that is not offered, NOT_FOUND for the
             region, QUOTA_EXCEEDED, or CAPACITY_UNAVAILABLE when no host has room.
     """
-    if network_profile is not NetworkProfile.LINUX_CILIUM:
+    if network_profile is NetworkProfile.MIXED_OS_CALICO:
         raise BulkheadError(
             Reason.PERMISSION_DENIED,
-            "Clusters with Windows workers are not enabled here; use linux_cilium.",
+            "Clusters with Windows workers are not enabled here; use linux_cilium or linux_bridge.",
             path=("body", "network_profile"),
         )
     cluster_id = new_id(Prefix.CLUSTER)
@@ -141,9 +145,11 @@ async def delete(scope: RequestScope, cluster_id: str, if_match: str) -> Operati
     """Plan the end of a cluster, taking its lock over from whatever runs.
 
     Raises:
-        BulkheadError: NOT_FOUND, ABORTED, or CONFLICT when it is being deleted already.
+        BulkheadError: NOT_FOUND, ABORTED, CONFLICT when it is being deleted already, or
+            FAILED_PRECONDITION while it has machines.
     """
     cluster = await _lock(scope, cluster_id, if_match)
+    await _check_no_machines(scope, cluster)
     predecessor = await _running_operation(scope, cluster)
     if predecessor is not None:
         if predecessor.type is OperationType.CLUSTER_DELETE:
@@ -209,6 +215,19 @@ async def _check_idle(scope: RequestScope, cluster: ClusterRow) -> None:
     running = await _running_operation(scope, cluster)
     if running is not None:
         raise _busy(running)
+
+
+async def _check_no_machines(scope: RequestScope, cluster: ClusterRow) -> None:
+    machines = await ids_of_machines(scope.session, cluster.id, _NAMED_MACHINES + 1)
+    if machines:
+        named = ", ".join(machines[:_NAMED_MACHINES])
+        more = " and more" if len(machines) > _NAMED_MACHINES else ""
+        raise BulkheadError(
+            Reason.FAILED_PRECONDITION,
+            f"The cluster has machines: {named}{more}. Delete them first, so that their pods are "
+            "drained and their servers are left as they were.",
+            metadata={"machine_ids": ",".join(machines[:_NAMED_MACHINES])},
+        )
 
 
 async def _check_region(scope: RequestScope, region_id: str) -> None:

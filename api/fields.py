@@ -67,6 +67,17 @@ IdempotencyKey = Annotated[
     ),
 ]
 
+RequiredIdempotencyKey = Annotated[
+    str,
+    Header(
+        alias="idempotency-key",
+        min_length=1,
+        max_length=64,
+        pattern=r"^[\x20-\x7e]+$",
+        description="The same key with the same request has one effect and one answer, for a day.",
+    ),
+]
+
 
 def check_id(prefix: Prefix, value: str) -> str:
     """Return the id of a path, if it can be one of this kind.

@@ -17,6 +17,7 @@ from api.server import Listener, serve_until
 from infra.core_dumps import forbid_core_dumps
 from infra.database.engine import Database, DatabaseRole
 from infra.database.operation_changes import OperationChanges
+from infra.kubernetes.node_tokens import NodeTokenIssuer
 from infra.openbao.policies import API
 from infra.openbao.signing import ApiOpenBao
 from infra.providers.validation import ProviderValidation
@@ -80,6 +81,7 @@ async def open_clients(settings: ApiProcessSettings) -> AsyncIterator[Clients]:
         changes=OperationChanges(settings.database, DatabaseRole.API),
         temporal=TemporalConnection(settings.temporal, settings.openbao, API),
         openbao=openbao,
+        node_tokens=NodeTokenIssuer(openbao),
         providers=ProviderValidation(settings.providers),
         serving=ServingGate(openbao.marker, settings.openbao.restored_at_file),
     )
@@ -87,6 +89,7 @@ async def open_clients(settings: ApiProcessSettings) -> AsyncIterator[Clients]:
         yield clients
     finally:
         await clients.database.close()
+        clients.node_tokens.close()
         clients.openbao.close()
         clients.temporal.close()
         await clients.providers.close()

@@ -29,6 +29,7 @@ _RESOURCE_PREFIXES = {
     for prefix in (
         Prefix.API_TOKEN,
         Prefix.CLUSTER,
+        Prefix.MACHINE,
         Prefix.OPERATION,
         Prefix.REGION,
         Prefix.SECRET,
@@ -166,7 +167,7 @@ async def open_scope(
             await _record_denial(scope, scope._denial)  # noqa: SLF001 - the same
         raise
     for hook in scope.after_commit:
-        await _run(hook)
+        await run_after_commit(hook)
 
 
 async def _scope(
@@ -277,7 +278,8 @@ async def _record_denial(scope: RequestScope, denial: _Denial) -> None:
         )
 
 
-async def _run(hook: Callable[[], Awaitable[None]]) -> None:
+async def run_after_commit(hook: Callable[[], Awaitable[None]]) -> None:
+    """Do what comes after a commit; what fails of it is logged, and left to the outbox."""
     try:
         await hook()
     except BulkheadError as error:

@@ -8,7 +8,9 @@ from typer.core import TyperGroup
 from cli.commands import (
     account,
     audit,
+    bootstraps,
     clusters,
+    machines,
     operations,
     quotas,
     regions,
@@ -77,6 +79,8 @@ for parent, group, name in (
     (app, workspaces.app, "workspaces"),
     (app, regions.app, "regions"),
     (app, clusters.app, "clusters"),
+    (app, bootstraps.app, "bootstraps"),
+    (app, machines.app, "machines"),
     (app, secrets.app, "secrets"),
     (secrets.app, secrets.rotation_app, "rotation"),
     (secrets.app, secrets.purge_app, "purge"),

@@ -25,7 +25,7 @@ def names_of(noun: Noun) -> Callable[[str], list[str]]:
             return []
         finally:
             session.close()
-        names = [clean(entry["name"]) for entry in entries]
+        names = [clean(entry["name"]) for entry in entries if entry.get("name")]
         return [name for name in names if name.startswith(incomplete)]
 
     return complete

@@ -12,6 +12,7 @@ _LOGIN = "bulkhead login --url {url}"
 _LISTS = {
     "api_tokens": "bulkhead tokens list",
     "clusters": "bulkhead clusters list",
+    "machines": "bulkhead machines list",
     "operations": "bulkhead operations list",
     "quotas": "bulkhead quotas list",
     "regions": "bulkhead regions list",

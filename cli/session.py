@@ -36,6 +36,7 @@ class Noun:
 WORKSPACE = Noun("workspace", "ws", "/workspaces", "bulkhead workspaces list", "slug")
 REGION = Noun("region", "reg", "/regions", "bulkhead regions list")
 CLUSTER = Noun("cluster", "clu", "/clusters", "bulkhead clusters list")
+MACHINE = Noun("machine", "mch", "/machines", "bulkhead machines list")
 TOKEN = Noun("token", "tok", "/api_tokens", "bulkhead tokens list")
 SECRET = Noun("secret", "sec", "/secrets", "bulkhead secrets list")
 SECRET_VERSION = Noun("version", "secv", "", "bulkhead secrets versions SECRET")
@@ -181,7 +182,7 @@ def find_by_name(client: ApiClient, noun: Noun, name: str) -> JsonObject:
         CliError: there is none, or several have the name.
     """
     entries = list(client.pages(noun.path))
-    found = [entry for entry in entries if entry["name"] == name]
+    found = [entry for entry in entries if entry.get("name") == name]
     if noun.alternative_key is not None:
         # It is unique: nobody else can take it, as anybody can take a name.
         found = [entry for entry in entries if entry[noun.alternative_key] == name] or found

@@ -53,6 +53,14 @@ def age(unix_seconds: object, now: float | None = None) -> str:
     return f"{past}s"
 
 
+def remaining(unix_seconds: object, now: float | None = None) -> str:
+    """Return how long it is until a time, in one unit as `age`; `over` when it has passed."""
+    if not isinstance(unix_seconds, int):
+        return "-"
+    left = unix_seconds - int(time.time() if now is None else now)
+    return age(-left, 0) if left > 0 else "over"
+
+
 def moment(unix_seconds: object, missing: str = "-") -> str:
     """Return a time in UTC, to the second."""
     if not isinstance(unix_seconds, int):

@@ -13,6 +13,12 @@ _TITLES = {
     "cluster.suspend": "Suspending cluster",
     "cluster.resume": "Resuming cluster",
     "cluster.certificates.renew": "Renewing the certificates of cluster",
+    "cluster.worker_bootstrap.revoke": "Revoking bootstrap",
+    "machine.create": "Joining machine",
+    "machine.delete": "Draining and removing machine",
+    "machine.cordon": "Cordoning machine",
+    "machine.uncordon": "Uncordoning machine",
+    "machine.repair": "Repairing machine",
     "secret.rotate": "Rotating secret",
 }
 

@@ -27,6 +27,7 @@ from api.fields import (
 )
 from api.idempotency import answer_once
 from api.links import Links
+from api.node_endpoint import NodeEndpoint
 from api.pages import DEFAULT_LIMIT, page_body, position_of
 from api.routes.operation import OperationBody, operation_body
 from api.scope import RequestScope, Scope
@@ -36,7 +37,7 @@ from domain.identifiers import Prefix
 from infra.database.queries.cluster import find_cluster
 from infra.database.queries.pages import page_of
 from infra.database.tables import ClusterRow
-from infra.database.tables.columns import unix
+from infra.database.tables.columns import unix, unix_or_none
 
 router = APIRouter(prefix="/clusters", tags=["clusters"])
 
@@ -46,7 +47,10 @@ class CreateClusterRequest(Body):
 
     name: Name
     region_id: RegionId
-    network_profile: Annotated[NetworkProfile, Field(strict=False)] = NetworkProfile.LINUX_CILIUM
+    # Without it, what the settings say; so the document shows no default.
+    network_profile: Annotated[
+        NetworkProfile, Field(strict=False, default_factory=lambda: NetworkProfile.LINUX_CILIUM)
+    ]
 
 
 class ChangeClusterRequest(Body):
@@ -60,8 +64,15 @@ class ChangeClusterRequest(Body):
     ] = ""
 
 
+class ClusterCertificates(TypedDict):
+    """When the first certificate of the control plane ends, and when all were renewed last."""
+
+    expires_at: int | None
+    renewed_at: int | None
+
+
 class ClusterBody(TypedDict):
-    """The contract's Cluster; `region_id` and `network_profile` are ours."""
+    """The contract's Cluster; `region_id`, `network_profile` and `certificates` are ours."""
 
     id: str
     html_url: str
@@ -72,6 +83,7 @@ class ClusterBody(TypedDict):
     provider: ClusterProvider
     network_profile: NetworkProfile
     reconciling: bool
+    certificates: ClusterCertificates
     created_at: int
     updated_at: int
     etag: str
@@ -106,10 +118,17 @@ async def create_cluster(
 ) -> Response:
     """Create a cluster with a control plane of its own."""
     scope.require(Role.ADMIN, "cluster.create", resource_type="workspace")
+    nodes: NodeEndpoint = request.app.state.nodes
+    network_profile = nodes.settings.default_network_profile
+    if "network_profile" in body.model_fields_set:
+        network_profile = body.network_profile
 
     async def effect() -> OperationBody:
         operation = await cluster_changes.create(
-            scope, name=body.name, region_id=body.region_id, network_profile=body.network_profile
+            scope,
+            name=body.name,
+            region_id=body.region_id,
+            network_profile=network_profile,
         )
         return operation_body(operation, links=Links.of(request))
 
@@ -222,6 +241,10 @@ def cluster_body(row: ClusterRow, *, links: Links) -> ClusterBody:
         provider=row.provider,
         network_profile=row.network_profile,
         reconciling=row.active_operation_id is not None,
+        certificates=ClusterCertificates(
+            expires_at=unix_or_none(row.certificates_expire_at),
+            renewed_at=unix_or_none(row.certificates_renewed_at),
+        ),
         created_at=unix(row.created_at),
         updated_at=unix(row.updated_at),
         etag=str(row.version),

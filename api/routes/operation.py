@@ -58,6 +58,7 @@ _REREAD_SECONDS: Final = 5.0
 
 _OWNER_PREFIXES: Final = {
     "cluster": Prefix.CLUSTER,
+    "machine": Prefix.MACHINE,
     "secret": Prefix.SECRET,
     "workspace": Prefix.WORKSPACE,
 }
@@ -268,6 +269,17 @@ def _metadata(row: OperationRow) -> dict[str, Any]:
             "region_id": row.request["region_id"],
             "name": row.request["name"],
         }
+    if row.type is OperationType.MACHINE_CREATE:
+        return {"workspace_id": row.workspace_id, "machine_id": row.owner_id, **row.request}
+    if row.owner_type is OwnerType.MACHINE:
+        return {
+            "workspace_id": row.workspace_id,
+            "machine_id": row.owner_id,
+            "cluster_id": row.placement["cluster_id"],
+            **row.request,
+        }
+    if row.type is OperationType.CLUSTER_WORKER_BOOTSTRAP_REVOKE:
+        return {"cluster_id": row.owner_id, **row.request}
     if row.owner_type is OwnerType.SECRET:
         return {"workspace_id": row.workspace_id, "secret_id": row.owner_id}
     return {"cluster_id": row.owner_id}

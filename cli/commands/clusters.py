@@ -15,7 +15,7 @@ from cli.options import NoWaitOption, command
 from cli.output import Column
 from cli.private_files import write_private
 from cli.session import CLUSTER, REGION, Session
-from cli.text import age, clean, duration, moment, plural
+from cli.text import age, clean, duration, moment, plural, remaining
 from cli.waiting import see_through
 
 app = typer.Typer(help="Clusters: create, suspend, resume, delete.", no_args_is_help=True)
@@ -58,7 +58,9 @@ def create_cluster(
     ] = None,
     network_profile: Annotated[
         str | None,
-        typer.Option(metavar="PROFILE", help="linux_cilium (the default) or mixed_os_calico."),
+        typer.Option(
+            metavar="PROFILE", help="linux_cilium or linux_bridge; else as the API is set."
+        ),
     ] = None,
     allow_same_name: Annotated[  # noqa: FBT002 - Typer's flags are boolean parameters
         bool, typer.Option("--allow-same-name", help="Even if a cluster has this name already.")
@@ -316,8 +318,17 @@ def _show(session: Session, cluster: JsonObject) -> None:
             ("Region", cluster.get("region_id")),
             ("Network", cluster.get("network_profile")),
             ("Provider", cluster["provider"]),
+            ("Certificates", _certificates(cluster.get("certificates") or {})),
             ("Operation", cluster.get("active_operation_id")),
             ("Created", moment(cluster["created_at"])),
             ("Updated", moment(cluster["updated_at"])),
         ),
     )
+
+
+def _certificates(certificates: JsonObject) -> str | None:
+    if certificates.get("expires_at") is None:
+        return None
+    renewed = certificates.get("renewed_at")
+    told = f"end in {remaining(certificates['expires_at'])}"
+    return told if renewed is None else f"{told}, renewed {age(renewed)} ago"

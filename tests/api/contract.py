@@ -125,6 +125,59 @@ CLUSTER: Shape = {
     "updated_at": count,
     "etag": text(1, 256),
 }
+WORKER_BOOTSTRAP: Shape = {
+    "id": identifier("wbs"),
+    "cluster_id": identifier("clu"),
+    "status": one_of("active", "revoked", "expired"),
+    "created_at": count,
+    "updated_at": count,
+    "expires_at": count,
+    "etag": text(),
+    "reconciling": boolean,
+    "active_operation": nullable(
+        shape({"id": identifier("op"), "type": text(), "started_at": count})
+    ),
+}
+_BOOTSTRAP_ARTIFACT = either(
+    shape(
+        {
+            "supported": lambda value: value is True,
+            "command": text(),
+            "shell": one_of("bash", "powershell"),
+            "download_url": uri,
+            "cloud_init": text(),
+        }
+    ),
+    shape({"supported": lambda value: value is False}),
+)
+WORKER_BOOTSTRAP_ONCE: Shape = {
+    "token": text(1),
+    "command": text(1),
+    "cloud_init": text(1),
+    "artifacts": shape(
+        {
+            "linux": shape({"amd64": _BOOTSTRAP_ARTIFACT, "arm64": _BOOTSTRAP_ARTIFACT}),
+            "windows": shape({"amd64": _BOOTSTRAP_ARTIFACT, "arm64": _BOOTSTRAP_ARTIFACT}),
+        }
+    ),
+}
+MACHINE: Shape = {
+    "id": identifier("mch"),
+    "workspace_id": identifier("ws"),
+    "cluster_id": identifier("clu"),
+    "compute_config_id": text(1, 54),
+    "provider_id": text(),
+    "provider_resource": shape(
+        {"identity_kind": one_of("recyclable", "persistent"), "public_ip": nullable(text())}
+    ),
+    "name": text(0, 120),
+    "node_name": nullable(text()),
+    "state": one_of("ACTIVE", "PROVISIONING", "SUSPENDING", "SUSPENDED", "RESUMING", "DELETING"),
+    "reconciling": boolean,
+    "created_at": count,
+    "updated_at": count,
+    "etag": text(),
+}
 OPERATION_STEP: Shape = {
     "name": text(1),
     "status": one_of("pending", "running", "completed", "failed", "skipped"),
@@ -164,6 +217,31 @@ OPERATION: Shape = {
             }
         ),
         shape({"type": _OTHER_TYPES, "cluster_id": identifier("clu")}),
+        shape(
+            {
+                "type": one_of("cluster.worker_bootstrap.revoke"),
+                "cluster_id": identifier("clu"),
+                "worker_bootstrap_id": identifier("wbs"),
+            }
+        ),
+        shape(
+            {
+                "type": one_of("machine.create"),
+                "workspace_id": identifier("ws"),
+                "cluster_id": identifier("clu"),
+                "instance_type": text(),
+                "managed": boolean,
+                "request_fingerprint": text(),
+            }
+        ),
+        shape(
+            {
+                "type": one_of("machine.delete"),
+                "workspace_id": identifier("ws"),
+                "machine_id": identifier("mch"),
+                "request_fingerprint": text(),
+            }
+        ),
     ),
     "response": either(
         nothing,
@@ -179,6 +257,7 @@ OPERATION: Shape = {
     "started_at": count,
     "completed_at": nullable(count),
 }
+MACHINE_OPERATION: Shape = {**OPERATION, "operation_id": identifier("op")}
 OPERATION_WITH_STEPS: Shape = {**OPERATION, "steps": list_of(shape(OPERATION_STEP))}
 QUOTA: Shape = {
     "metric": text(1),

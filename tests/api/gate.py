@@ -4,11 +4,14 @@ The tests have a database and a Temporal namespace of their own on the session's
 no worker of other tests picks up what is asked for here.
 """
 
+import asyncio
 import contextlib
 import secrets
+import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -24,15 +27,18 @@ from api.app import create_app
 from api.clients import Clients
 from api.main import open_clients
 from domain.caller import Role
+from domain.cluster import HostedControlPlane
 from domain.identifiers import Prefix, new_id
 from domain.names import workflow_id_of
 from domain.operation import OperationType
 from domain.tokens import TokenKind, hash_of, new_token
+from infra.artifacts import ArtifactStore
 from infra.database.bootstrap import bootstrap
 from infra.database.engine import Database, DatabaseRole
 from infra.database.records.cluster import ClusterRecords
 from infra.database.records.operation import cluster_operation_of
 from infra.database.tables import OperationRow
+from infra.openbao.client import OpenBao
 from infra.settings import (
     ApiProcessSettings,
     ApiSettings,
@@ -47,6 +53,8 @@ DATABASE = "bulkhead_api_tests"
 NAMESPACE = "api-tests"
 HOST = "api-tests"
 GIBIBYTE = 1024**3
+NODE_URL = "https://bulkhead.test:8443"
+PROGRAM = b"#!/bin/sh\n"
 
 JSON = dict[str, Any]
 
@@ -158,6 +166,18 @@ class Gate:
         assert cluster["state"] == "active"
         return cluster
 
+    async def new_cluster_with_authorities(self, person: Person) -> JSON:
+        """Make what a cluster's workflow makes in OpenBao before the cluster is active."""
+        cluster = await self.new_active_cluster(person)
+        openbao = OpenBao(self.servers.openbao("worker"))
+        plane = HostedControlPlane(
+            workspace_id=person.workspace, cluster_id=cluster["id"], host=HOST, slot=0
+        )
+        await asyncio.to_thread(openbao.ensure_secret_space, person.workspace)
+        await asyncio.to_thread(openbao.ensure_authorities, plane)
+        openbao.close()
+        return cluster
+
     async def reach_active(self, person: Person, operation_id: str) -> None:
         row = await self.operation(person, operation_id)
         await self.records.reach_active(cluster_operation_of(row), 4000000000, 4100000000)
@@ -229,14 +249,26 @@ async def running_gate(servers: Servers) -> AsyncIterator[Gate]:
         temporal=temporal,
         openbao=servers.openbao("api"),
         providers=UNREACHABLE_PROVIDERS,
-        api=ApiSettings(http_address="127.0.0.1:0", temporal_ui_url=servers.temporal_ui),
+        api=ApiSettings(
+            http_address="127.0.0.1:0", temporal_ui_url=servers.temporal_ui, node_url=NODE_URL
+        ),
     )
-    async with open_clients(settings) as clients, clients.changes.listening():
-        gate = Gate(servers, settings, clients)
-        gate.set_host_memory(1000 * GIBIBYTE)
-        yield gate
-        await gate.client.aclose()
-        await gate.worker_database.close()
+    with tempfile.TemporaryDirectory() as folder:
+        settings.api.artifacts_dir = Path(folder)
+        store_program(Path(folder))
+        async with open_clients(settings) as clients, clients.changes.listening():
+            gate = Gate(servers, settings, clients)
+            gate.set_host_memory(1000 * GIBIBYTE)
+            yield gate
+            await gate.client.aclose()
+            await gate.worker_database.close()
+
+
+def store_program(folder: Path) -> None:
+    """Store what a server would download; one file of a known name stands for all of them."""
+    program = folder / "kubectl"
+    program.write_bytes(PROGRAM)
+    ArtifactStore(folder).ensure({"kubectl": program}, "linux/amd64")
 
 
 def make_database(servers: Servers, database: DatabaseSettings) -> None:

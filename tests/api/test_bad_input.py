@@ -280,7 +280,7 @@ async def test_a_wrong_header_is_named(person: Person, header: str, value: str |
         ("POST", "/", 405),
         ("GET", "/v1", 404),
         ("GET", "/v1/clusters/", 404),
-        ("GET", "/v1/machines", 404),
+        ("GET", "/v1/installs", 404),
         ("POST", "/v1/clusters:import", 404),
         ("GET", "/v1/quotas/compute%2Fplanets", 404),
         ("PUT", "/v1/clusters", 405),

@@ -8,6 +8,7 @@ import pytest
 from api.openapi import openapi_of
 from tests.api import contract
 from tests.api.gate import JSON, Gate, Person
+from tests.api.own_server import new_machine
 
 # Each route with its success status and the headers that it takes, as published.
 PUBLISHED = {
@@ -48,6 +49,20 @@ PUBLISHED = {
     ("POST", "/v1/secrets/{id}/versions/{vid}:disable"): (200, {"if-match!"}),
     ("POST", "/v1/secrets/{id}/versions/{vid}:destroy"): (200, {"if-match!"}),
     ("POST", "/v1/secrets/{id}/versions/{vid}:access"): (200, set()),
+    ("POST", "/v1/clusters/{id}/worker_bootstraps"): (201, {"idempotency-key"}),
+    ("GET", "/v1/clusters/{id}/worker_bootstraps"): (200, set()),
+    ("GET", "/v1/clusters/{id}/worker_bootstraps/{wbs_id}"): (200, set()),
+    ("POST", "/v1/clusters/{id}/worker_bootstraps/{wbs_id}:revoke"): (
+        202,
+        {"idempotency-key", "if-match"},
+    ),
+    ("POST", "/v1/machines"): (202, {"idempotency-key"}),
+    ("GET", "/v1/machines"): (200, set()),
+    ("GET", "/v1/machines/{id}"): (200, set()),
+    ("PATCH", "/v1/machines/{id}"): (200, {"idempotency-key", "if-match!"}),
+    ("DELETE", "/v1/machines/{id}"): (202, {"idempotency-key!", "if-match!"}),
+    ("POST", "/v1/machines/{id}:suspend"): (202, {"idempotency-key!", "if-match!"}),
+    ("POST", "/v1/machines/{id}:resume"): (202, {"idempotency-key!", "if-match!"}),
 }
 
 # What the contract does not name: ours.
@@ -66,6 +81,15 @@ EXTENSIONS = {
     ("PUT", "/v1/secrets/{id}/rotation"),
     ("DELETE", "/v1/secrets/{id}/rotation"),
     ("POST", "/v1/secrets/{id}:rotate"),
+    ("POST", "/v1/machines/{id}:cordon"),
+    ("POST", "/v1/machines/{id}:uncordon"),
+    ("GET", "/v1/nodes/authority"),
+    ("GET", "/v1/nodes/script"),
+    ("POST", "/v1/nodes"),
+    ("POST", "/v1/nodes/self:report"),
+    ("POST", "/v1/nodes/self:resume"),
+    ("POST", "/v1/nodes/self:tokens"),
+    ("GET", "/v1/artifacts/{sha256}"),
 }
 
 
@@ -223,3 +247,29 @@ async def test_health_and_readiness(gate: Gate) -> None:
         "status": "ok",
         "parts": {"postgresql": "ok", "temporal": "ok", "openbao": "ok"},
     }
+
+
+async def test_worker_bootstraps_and_machines_have_their_shape(gate: Gate) -> None:
+    person = gate.new_person()
+    cluster = await gate.new_cluster_with_authorities(person)
+    path = f"/v1/clusters/{cluster['id']}/worker_bootstraps"
+    told_once = {**contract.WORKER_BOOTSTRAP, **contract.WORKER_BOOTSTRAP_ONCE}
+    made = body_of(await person.post(path, {}), 201, told_once)
+    bootstraps = contract.page_of(contract.shape(contract.WORKER_BOOTSTRAP))
+    body_of(await person.get(path), 200, bootstraps)
+    revoked = body_of(await person.post(f"{path}/{made['id']}:revoke"), 202, contract.OPERATION)
+    body_of(await person.get(f"{path}/{made['id']}"), 200, contract.WORKER_BOOTSTRAP)
+    body_of(await person.get(f"/v1/operations/{revoked['id']}"), 200, contract.OPERATION_WITH_STEPS)
+    _, machine = await new_machine(gate, person, cluster)
+    machines = contract.page_of(contract.shape(contract.MACHINE, "name"))
+    body_of(await person.get("/v1/machines"), 200, machines)
+    body_of(await person.get("/v1/machines", params={"view": "basic"}), 200, machines)
+    own = f"/v1/machines/{machine['id']}"
+    assert body_of(await person.get(own), 200, contract.MACHINE) == machine
+    headers = {"if-match": machine["etag"], "idempotency-key": "x"}
+    named = await person.call("PATCH", own, json={"name": "y" * 120}, headers=headers)
+    headers = {"if-match": body_of(named, 200, contract.MACHINE)["etag"], "idempotency-key": "z"}
+    deleted = await person.call("DELETE", own, headers=headers)
+    body_of(deleted, 202, contract.MACHINE_OPERATION)
+    for operation in (await person.get("/v1/operations")).json()["data"]:
+        assert contract.differences(operation, contract.OPERATION) == []

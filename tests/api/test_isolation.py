@@ -3,7 +3,8 @@
 import pytest
 
 from domain.identifiers import Prefix, new_id
-from tests.api.gate import JSON, Gate, Person
+from tests.api.gate import JSON, Gate, Person, a_key
+from tests.api.own_server import new_machine
 
 # Every route that takes an id: the kind of thing, the method, the rest of the path, and a body.
 ROUTES = [
@@ -20,17 +21,28 @@ ROUTES = [
     (Prefix.OPERATION, "POST", "/v1/operations/{}:wait", None),
     (Prefix.OPERATION, "POST", "/v1/operations/{}:cancel", None),
     (Prefix.CLUSTER, "GET", "/v1/quotas?cluster_id={}", None),
+    (Prefix.CLUSTER, "GET", "/v1/clusters/{}/worker_bootstraps", None),
+    (Prefix.CLUSTER, "POST", "/v1/clusters/{}/worker_bootstraps", {}),
+    (Prefix.MACHINE, "GET", "/v1/machines/{}", None),
+    (Prefix.MACHINE, "PATCH", "/v1/machines/{}", {"name": "mine"}),
+    (Prefix.MACHINE, "DELETE", "/v1/machines/{}", None),
+    (Prefix.MACHINE, "POST", "/v1/machines/{}:cordon", None),
+    (Prefix.MACHINE, "POST", "/v1/machines/{}:uncordon", None),
+    (Prefix.MACHINE, "POST", "/v1/machines/{}:suspend", None),
+    (Prefix.MACHINE, "POST", "/v1/machines/{}:resume", None),
 ]
 
 
 async def things_of(gate: Gate, person: Person) -> dict[Prefix, str]:
-    cluster = await gate.new_active_cluster(person)
+    cluster = await gate.new_cluster_with_authorities(person)
+    _, machine = await new_machine(gate, person, cluster)
     token = (await person.post("/v1/api_tokens", {"name": "x"})).json()
     operation = (await person.get("/v1/operations")).json()["data"][0]
     return {
         Prefix.WORKSPACE: person.workspace,
         Prefix.API_TOKEN: token["id"],
         Prefix.CLUSTER: cluster["id"],
+        Prefix.MACHINE: machine["id"],
         Prefix.OPERATION: operation["id"],
         Prefix.REGION: cluster["region_id"],
     }
@@ -61,7 +73,12 @@ async def test_a_foreign_id_and_an_unknown_one_and_a_malformed_one_are_the_same_
         "x" * 60,
     ]
     answers = [
-        await person.call(method, path.format(value), json=body, headers={"if-match": "1"})
+        await person.call(
+            method,
+            path.format(value),
+            json=body,
+            headers={"if-match": "1", "idempotency-key": a_key()},
+        )
         for value in identifiers
         # The query says what is too long for it before anything is looked up.
         if "?" not in path or len(value) < 54
@@ -71,7 +88,10 @@ async def test_a_foreign_id_and_an_unknown_one_and_a_malformed_one_are_the_same_
     workspace_token = (await person.post("/v1/api_tokens", {"name": "x"})).json()["token"]
     bearer = Person(person.user_id, person.workspace, workspace_token, person.client)
     as_token = await bearer.call(
-        method, path.format(foreign[prefix]), json=body, headers={"if-match": "1"}
+        method,
+        path.format(foreign[prefix]),
+        json=body,
+        headers={"if-match": "1", "idempotency-key": a_key()},
     )
     assert as_token.status_code in {403, 404}
     assert foreign[prefix] not in as_token.text

@@ -1,4 +1,3 @@
-import asyncio
 import base64
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -9,23 +8,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import NameOID
 
-from domain.cluster import ADMINISTRATORS_GROUP, HostedControlPlane
-from infra.openbao.client import OpenBao
+from domain.cluster import ADMINISTRATORS_GROUP
 from infra.openbao.signing import ApiOpenBao
-from tests.api.gate import HOST, JSON, Gate, Person
-
-
-async def cluster_with_authorities(gate: Gate, person: Person) -> JSON:
-    """Make what a cluster's workflow makes in OpenBao before the cluster is active."""
-    cluster = await gate.new_active_cluster(person)
-    openbao = OpenBao(gate.servers.openbao("worker"))
-    plane = HostedControlPlane(
-        workspace_id=person.workspace, cluster_id=cluster["id"], host=HOST, slot=0
-    )
-    await asyncio.to_thread(openbao.ensure_secret_space, person.workspace)
-    await asyncio.to_thread(openbao.ensure_authorities, plane)
-    openbao.close()
-    return cluster
+from tests.api.gate import JSON, Gate
 
 
 def parts_of(kubeconfig: JSON) -> tuple[str, x509.Certificate, x509.Certificate, Any]:
@@ -49,7 +34,7 @@ def parts_of(kubeconfig: JSON) -> tuple[str, x509.Certificate, x509.Certificate,
 
 async def test_a_kubeconfig_holds_a_certificate_of_the_clusters_own_authority(gate: Gate) -> None:
     person = gate.new_person()
-    cluster = await cluster_with_authorities(gate, person)
+    cluster = await gate.new_cluster_with_authorities(person)
     answer = await person.get(f"/v1/clusters/{cluster['id']}/kubeconfig")
     assert answer.status_code == 200, answer.text
     assert answer.headers["cache-control"] == "no-store"
@@ -76,7 +61,7 @@ async def test_kubeconfigs_of_two_clusters_trust_different_authorities(gate: Gat
     person = gate.new_person()
     authorities = []
     for _ in range(2):
-        cluster = await cluster_with_authorities(gate, person)
+        cluster = await gate.new_cluster_with_authorities(person)
         answer = await person.get(f"/v1/clusters/{cluster['id']}/kubeconfig")
         authorities.append(parts_of(yaml.safe_load(answer.json()["kubeconfig"]))[1])
     assert authorities[0] != authorities[1]
@@ -86,7 +71,7 @@ async def test_nothing_is_disclosed_that_could_not_be_audited(
     gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     person = gate.new_person()
-    cluster = await cluster_with_authorities(gate, person)
+    cluster = await gate.new_cluster_with_authorities(person)
     signed = []
     monkeypatch.setattr(
         ApiOpenBao, "sign_kubeconfig_certificate", lambda *arguments: signed.append(arguments)

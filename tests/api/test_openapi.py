@@ -17,6 +17,7 @@ from api.openapi import openapi_of
 from tests.api import contract
 from tests.api.gate import Gate, Person
 from tests.api.keeper import Keeper, new_keeper
+from tests.api.own_server import new_machine
 from tests.api.process import Process, answers, running_process
 from tests.api.test_contract import PUBLISHED
 
@@ -54,12 +55,14 @@ async def person(keeper: Keeper) -> Person:
 @pytest.fixture(scope="module")
 async def identifiers(gate: Gate, person: Person, keeper: Keeper) -> dict[str, str]:
     """Make one thing of each kind whose routes take an id."""
-    cluster = await gate.new_active_cluster(person)
+    cluster = await gate.new_cluster_with_authorities(person)
+    _, machine = await new_machine(gate, person, cluster)
     operations = (await person.get("/v1/operations")).json()["data"]
     token = (await person.post("/v1/api_tokens", {"name": "x"})).json()
     return {
         "workspaces": person.workspace,
         "clusters": cluster["id"],
+        "machines": machine["id"],
         "operations": operations[0]["id"],
         "api_tokens": token["id"],
         "secrets": (await keeper.create())["id"],

@@ -1,0 +1,203 @@
+"""What requests change about machines: rules, rows, the operation and its audit line.
+
+Each function runs in the request's transaction, takes the machine's row lock first, and leaves the
+start of the workflow to after the commit.
+"""
+
+import hashlib
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from functools import partial
+from typing import Final
+
+from api.fields import check_etag, check_id, not_found
+from api.routes.operation import send_cancellation
+from api.scope import RequestScope
+from domain.cluster import ClusterState
+from domain.errors import BulkheadError, Reason
+from domain.identifiers import Prefix
+from domain.machine import MachineState
+from domain.operation import OperationType
+from infra.database.queries.cluster import find_cluster
+from infra.database.queries.machine import find_machine
+from infra.database.queries.operation import find_operation
+from infra.database.records.operation import (
+    machine_operation_of,
+    plan_operation,
+    request_cancellation,
+)
+from infra.database.tables import ClusterRow, MachineRow, OperationRow
+from infra.temporal.start import start_operation
+
+Verb = Callable[[RequestScope, str, str], Awaitable[OperationRow]]
+
+_NAMES: Final = {
+    OperationType.MACHINE_CORDON: "cordoned",
+    OperationType.MACHINE_UNCORDON: "uncordoned",
+}
+
+
+async def hold(scope: RequestScope, machine_id: str, if_match: str) -> MachineRow:
+    """Lock a machine.
+
+    Raises:
+        BulkheadError: NOT_FOUND, or ABORTED.
+    """
+    machine = await find_machine(scope.session, check_id(Prefix.MACHINE, machine_id), lock=True)
+    if machine is None:
+        raise not_found(Prefix.MACHINE)
+    check_etag(if_match, machine.version)
+    return machine
+
+
+def rename(scope: RequestScope, machine: MachineRow, name: str | None) -> None:
+    """Give a machine another name to be shown, or none."""
+    if machine.name != name:
+        machine.name = name
+        _touch(machine)
+        scope.audit("machine.update", "machine", machine.id, fields="name")
+
+
+async def delete(scope: RequestScope, machine_id: str, if_match: str) -> OperationRow:
+    """Plan that a machine is drained and taken out, taking its lock over from whatever runs.
+
+    Raises:
+        BulkheadError: NOT_FOUND, ABORTED, CONFLICT when it is being deleted already, or
+            FAILED_PRECONDITION when its cluster cannot be asked.
+    """
+    machine = await hold(scope, machine_id, if_match)
+    cluster = await _active_cluster(scope, machine)
+    predecessor = await _running_operation(scope, machine)
+    if predecessor is not None:
+        if predecessor.type is OperationType.MACHINE_DELETE:
+            raise _busy(predecessor)
+        if await request_cancellation(scope.session, predecessor.id):
+            scope.after_commit.append(
+                partial(send_cancellation, scope, predecessor.type, machine.id, predecessor.id)
+            )
+    machine.state = MachineState.DELETING
+    _touch(machine)
+    return await _plan(
+        scope,
+        OperationType.MACHINE_DELETE,
+        machine,
+        cluster,
+        predecessor_operation_id=None if predecessor is None else predecessor.id,
+    )
+
+
+async def cordon(scope: RequestScope, machine_id: str, if_match: str) -> OperationRow:
+    """Plan that a machine takes no new pods.
+
+    Raises:
+        BulkheadError: NOT_FOUND, ABORTED, CONFLICT while an operation runs, FAILED_PRECONDITION.
+    """
+    return await _set_schedulable(scope, machine_id, if_match, OperationType.MACHINE_CORDON)
+
+
+async def uncordon(scope: RequestScope, machine_id: str, if_match: str) -> OperationRow:
+    """Plan that a machine takes new pods again.
+
+    Raises:
+        BulkheadError: as `cordon`.
+    """
+    return await _set_schedulable(scope, machine_id, if_match, OperationType.MACHINE_UNCORDON)
+
+
+def out_of_reach(machine: MachineRow, participle: str) -> BulkheadError:
+    """Return the failure of what can only be done to a server that the platform made."""
+    return BulkheadError(
+        Reason.FAILED_PRECONDITION,
+        f"This is a server of your own, which cannot be {participle} from here: turn it off or on "
+        "yourself; it comes back by itself. Cordon it before, or delete the machine to drain it.",
+        metadata={"kind": machine.kind},
+    )
+
+
+async def _set_schedulable(
+    scope: RequestScope, machine_id: str, if_match: str, operation_type: OperationType
+) -> OperationRow:
+    machine = await hold(scope, machine_id, if_match)
+    running = await _running_operation(scope, machine)
+    if running is not None:
+        raise _busy(running)
+    if machine.state is not MachineState.ACTIVE:
+        raise BulkheadError(
+            Reason.FAILED_PRECONDITION,
+            f"The machine is {machine.state}; only one that is {MachineState.ACTIVE} can be "
+            f"{_NAMES[operation_type]}.",
+            metadata={"state": machine.state},
+        )
+    cluster = await _active_cluster(scope, machine)
+    _touch(machine)
+    return await _plan(scope, operation_type, machine, cluster)
+
+
+async def _plan(
+    scope: RequestScope,
+    operation_type: OperationType,
+    machine: MachineRow,
+    cluster: ClusterRow,
+    *,
+    predecessor_operation_id: str | None = None,
+) -> OperationRow:
+    wanted = f"{operation_type} {machine.id} {machine.version}"
+    operation = plan_operation(
+        scope.rows,
+        operation_type,
+        machine,
+        scope.caller,
+        # The contract shows which request it was; ours differ by what they are based on.
+        request={"request_fingerprint": hashlib.sha256(wanted.encode()).hexdigest()},
+        predecessor_operation_id=predecessor_operation_id,
+        cluster=cluster,
+    )
+    scope.audit(
+        operation_type,
+        "machine",
+        machine.id,
+        operation_id=operation.id,
+        cluster_id=cluster.id,
+    )
+    await scope.rows.write(scope.session)
+    workflow_input = machine_operation_of(operation)
+
+    async def start() -> None:
+        client = await scope.clients.temporal.client()
+        await start_operation(client, operation_type, workflow_input)
+
+    scope.after_commit.append(start)
+    return operation
+
+
+async def _active_cluster(scope: RequestScope, machine: MachineRow) -> ClusterRow:
+    cluster = await find_cluster(scope.session, machine.cluster_id)
+    assert cluster is not None  # noqa: S101 - a foreign key holds it
+    if cluster.state is not ClusterState.ACTIVE:
+        raise BulkheadError(
+            Reason.FAILED_PRECONDITION,
+            f"The machine's cluster is {cluster.state}, and its API is what has to be asked; "
+            "wait until it is active, or resume it.",
+            metadata={"state": cluster.state, "cluster_id": cluster.id},
+        )
+    return cluster
+
+
+async def _running_operation(scope: RequestScope, machine: MachineRow) -> OperationRow | None:
+    if machine.active_operation_id is None:
+        return None
+    return await find_operation(scope.session, machine.active_operation_id)
+
+
+def _touch(machine: MachineRow) -> None:
+    machine.version += 1
+    machine.updated_at = datetime.now(UTC)
+
+
+def _busy(running: OperationRow) -> BulkheadError:
+    return BulkheadError(
+        Reason.CONFLICT,
+        f"{running.type} is running on the machine. Wait for it with "
+        f"POST /v1/operations/{running.id}:wait, or cancel it.",
+        metadata={"operation_id": running.id, "operation_type": running.type},
+    )

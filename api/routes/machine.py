@@ -1,0 +1,418 @@
+"""Machines: the servers of clusters, as the people who own them see them."""
+
+# ruff: noqa: FAST003 - the parameter is there, under its alias
+
+import ipaddress
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated, Any, Final, Literal, NotRequired
+
+from fastapi import APIRouter, Query, Request
+from pydantic import AfterValidator, Field, StringConstraints
+from starlette.responses import JSONResponse, Response
+from typing_extensions import TypedDict
+
+from api import machine_changes
+from api.errors import documented
+from api.fields import (
+    PRINTABLE,
+    Body,
+    Cursor,
+    IdempotencyKey,
+    Identifier,
+    IfMatch,
+    Limit,
+    RequiredIdempotencyKey,
+    check_id,
+    check_visible,
+    not_found,
+)
+from api.idempotency import answer_once
+from api.links import Links
+from api.pages import DEFAULT_LIMIT, page_body, position_of
+from api.routes.operation import OperationBody, operation_body
+from api.scope import RequestScope, Scope
+from domain.caller import Role
+from domain.errors import BulkheadError, Reason
+from domain.identifiers import Prefix
+from domain.machine import MachineHealth, MachineKind, MachineStage, MachineState
+from domain.names import node_name_of
+from infra.database.queries.cluster import find_cluster
+from infra.database.queries.machine import find_machine, page_of_machines
+from infra.database.tables import MachineRow
+from infra.database.tables.columns import unix, unix_or_none
+
+router = APIRouter(prefix="/machines", tags=["machines"])
+
+# The contract has a compute config for each machine. A server that nobody here made has none, and
+# this stands where its id would; it is no id, so nothing can ever have it.
+_NO_COMPUTE_CONFIG: Final = "own-server"
+
+_ClusterId = Annotated[str, Query(min_length=1, max_length=54, pattern=PRINTABLE)]
+
+
+def _visible_or_empty(name: str) -> str:
+    return check_visible(name) if name else name
+
+
+MachineName = Annotated[
+    str,
+    StringConstraints(max_length=120, pattern=PRINTABLE),
+    AfterValidator(_visible_or_empty),
+]
+
+
+class CreateMachineRequest(Body):
+    """A machine to be made in a cloud."""
+
+    cluster_id: Annotated[str, StringConstraints(min_length=1, max_length=54, pattern=PRINTABLE)]
+    instance_type: Annotated[str, StringConstraints(max_length=100, pattern=PRINTABLE)]
+    compute_config_id: Annotated[
+        str, StringConstraints(min_length=1, max_length=54, pattern=PRINTABLE)
+    ] = ""
+    name: MachineName = ""
+    node_claim: dict[str, Any] = Field(default_factory=dict)
+
+
+class ChangeMachineRequest(Body):
+    """What shall be different: the name that is shown. Null or empty: none."""
+
+    name: MachineName | None = None
+
+
+class SuspendMachineRequest(Body):
+    """Why."""
+
+    reason: Literal["manual", "downgrade"] = "manual"
+
+
+class ResumeMachineRequest(Body):
+    """Nothing."""
+
+
+class ProviderResource(TypedDict):
+    """What the server is to its provider; one of the customer's own stays what it is."""
+
+    identity_kind: Literal["recyclable", "persistent"]
+    public_ip: str | None
+
+
+class Health(TypedDict):
+    """What is known of it, debounced."""
+
+    state: MachineHealth
+    reason: str | None
+    since: int
+
+
+class Credential(TypedDict):
+    """When a certificate or a token ends, and when it was renewed last; null: not seen yet."""
+
+    expires_at: int | None
+    renewed_at: int | None
+
+
+class Credentials(TypedDict):
+    """What the server shows: to the API, to whoever asks its kubelet, and to the tunnel server."""
+
+    kubelet_client: Credential
+    kubelet_serving: Credential
+    tunnel: Credential
+
+
+class MachineBody(TypedDict):
+    """The contract's Machine, and from `kind` on what is ours; `view=basic` has the first part."""
+
+    id: str
+    workspace_id: str
+    cluster_id: str
+    compute_config_id: str
+    provider_id: str
+    provider_resource: ProviderResource
+    name: NotRequired[str]
+    node_name: str | None
+    state: MachineState
+    reconciling: bool
+    created_at: int
+    updated_at: int
+    etag: str
+    kind: NotRequired[MachineKind]
+    stage: NotRequired[MachineStage]
+    schedulable: NotRequired[bool]
+    health: NotRequired[Health]
+    certificates: NotRequired[Credentials]
+    operating_system: NotRequired[str]
+    architecture: NotRequired[str]
+    hostname: NotRequired[str]
+    addresses: NotRequired[list[str]]
+    kubelet_version: NotRequired[str | None]
+    last_report_at: NotRequired[int | None]
+    clock_offset_seconds: NotRequired[int | None]
+    active_operation_id: NotRequired[str | None]
+
+
+class MachineList(TypedDict):
+    """One page."""
+
+    data: list[MachineBody]
+    has_more: bool
+    next_cursor: str | None
+
+
+class MachineOperationBody(OperationBody):
+    """The contract's MachineOperation: an operation that says its id twice."""
+
+    operation_id: str
+
+
+@router.post(
+    "",
+    status_code=202,
+    response_model=MachineOperationBody,
+    responses=documented(403, 404, 409, 422),
+)
+async def create_machine(
+    scope: Scope,
+    body: CreateMachineRequest,
+    idempotency_key: IdempotencyKey = None,  # noqa: ARG001 - the contract takes it
+) -> Response:
+    """Make a machine in a cloud; not offered yet. Servers join by worker bootstraps."""
+    scope.require(Role.ADMIN, "machine.create", resource_type="workspace")
+    cluster = await find_cluster(scope.session, check_id(Prefix.CLUSTER, body.cluster_id))
+    if cluster is None:
+        raise not_found(Prefix.CLUSTER)
+    raise BulkheadError(
+        Reason.FAILED_PRECONDITION,
+        "Machines in clouds are not offered by this version. A server that you have joins with the "
+        f"command of POST /v1/clusters/{cluster.id}/worker_bootstraps.",
+        metadata={"use": "worker_bootstraps"},
+    )
+
+
+@router.get("", response_model=MachineList, responses=documented())
+async def list_machines(
+    scope: Scope,
+    limit: Limit = DEFAULT_LIMIT,
+    cursor: Cursor = None,
+    cluster_id: _ClusterId | None = None,
+    state: MachineState | None = None,
+    view: Literal["basic", "full"] = "full",
+) -> Response:
+    """List machines, newest first; of one cluster or in one state if that is given."""
+    page = await page_of_machines(
+        scope.session,
+        cluster_id=cluster_id,
+        state=state,
+        before=position_of(cursor, Prefix.MACHINE),
+        limit=limit,
+    )
+    render = basic_body if view == "basic" else machine_body
+    return JSONResponse(page_body(page, render))
+
+
+@router.get("/{id}", response_model=MachineBody, responses=documented(403, 404))
+async def get_machine(scope: Scope, machine_id: Identifier) -> Response:
+    """Get a machine."""
+    machine = await find_machine(scope.session, check_id(Prefix.MACHINE, machine_id))
+    if machine is None:
+        raise not_found(Prefix.MACHINE)
+    return JSONResponse(machine_body(machine))
+
+
+@router.patch("/{id}", response_model=MachineBody, responses=documented(403, 404, 409, 422))
+async def change_machine(
+    request: Request,
+    scope: Scope,
+    machine_id: Identifier,
+    body: ChangeMachineRequest,
+    if_match: IfMatch,
+    idempotency_key: IdempotencyKey = None,
+) -> Response:
+    """Rename a machine; its node keeps its name."""
+    _require_admin(scope, "machine.update", machine_id)
+    changes = body.model_dump(include=body.model_fields_set)
+
+    async def effect() -> MachineBody:
+        machine = await machine_changes.hold(scope, machine_id, if_match)
+        if "name" in changes:
+            machine_changes.rename(scope, machine, changes["name"] or None)
+        return machine_body(machine)
+
+    return await answer_once(request, scope, idempotency_key, changes, 200, effect)
+
+
+@router.delete(
+    "/{id}",
+    status_code=202,
+    response_model=MachineOperationBody,
+    responses=documented(403, 404, 409),
+)
+async def delete_machine(
+    request: Request,
+    scope: Scope,
+    machine_id: Identifier,
+    if_match: IfMatch,
+    idempotency_key: RequiredIdempotencyKey,
+) -> Response:
+    """Drain a machine and take it out of its cluster; a join or repair that runs is stopped."""
+    _require_admin(scope, "machine.delete", machine_id)
+    return await _answer_with_operation(
+        request, scope, machine_id, if_match, idempotency_key, machine_changes.delete
+    )
+
+
+@router.post(
+    "/{id}:cordon",
+    status_code=202,
+    response_model=MachineOperationBody,
+    responses=documented(403, 404, 409),
+)
+async def cordon_machine(
+    request: Request,
+    scope: Scope,
+    machine_id: Identifier,
+    if_match: IfMatch,
+    idempotency_key: IdempotencyKey = None,
+) -> Response:
+    """Let a machine take no new pods; those on it stay."""
+    _require_admin(scope, "machine.cordon", machine_id)
+    return await _answer_with_operation(
+        request, scope, machine_id, if_match, idempotency_key, machine_changes.cordon
+    )
+
+
+@router.post(
+    "/{id}:uncordon",
+    status_code=202,
+    response_model=MachineOperationBody,
+    responses=documented(403, 404, 409),
+)
+async def uncordon_machine(
+    request: Request,
+    scope: Scope,
+    machine_id: Identifier,
+    if_match: IfMatch,
+    idempotency_key: IdempotencyKey = None,
+) -> Response:
+    """Let a machine take new pods again."""
+    _require_admin(scope, "machine.uncordon", machine_id)
+    return await _answer_with_operation(
+        request, scope, machine_id, if_match, idempotency_key, machine_changes.uncordon
+    )
+
+
+@router.post(
+    "/{id}:suspend",
+    status_code=202,
+    response_model=MachineOperationBody,
+    responses=documented(403, 404, 409, 422),
+)
+async def suspend_machine(
+    scope: Scope,
+    machine_id: Identifier,
+    if_match: IfMatch,
+    idempotency_key: RequiredIdempotencyKey,  # noqa: ARG001 - the contract asks for it
+    body: SuspendMachineRequest | None = None,  # noqa: ARG001 - checked, as by the contract
+) -> Response:
+    """Turn a machine off and keep it as a snapshot; not for servers of one's own."""
+    _require_admin(scope, "machine.suspend", machine_id)
+    machine = await machine_changes.hold(scope, machine_id, if_match)
+    raise machine_changes.out_of_reach(machine, "suspended")
+
+
+@router.post(
+    "/{id}:resume",
+    status_code=202,
+    response_model=MachineOperationBody,
+    responses=documented(403, 404, 409, 422),
+)
+async def resume_machine(
+    scope: Scope,
+    machine_id: Identifier,
+    if_match: IfMatch,
+    idempotency_key: RequiredIdempotencyKey,  # noqa: ARG001 - the contract asks for it
+    body: ResumeMachineRequest | None = None,  # noqa: ARG001 - checked, as by the contract
+) -> Response:
+    """Turn a suspended machine on again; not for servers of one's own."""
+    _require_admin(scope, "machine.resume", machine_id)
+    machine = await machine_changes.hold(scope, machine_id, if_match)
+    raise machine_changes.out_of_reach(machine, "resumed")
+
+
+def basic_body(row: MachineRow) -> MachineBody:
+    """Render what the contract publishes of a machine."""
+    body = MachineBody(
+        id=row.id,
+        workspace_id=row.workspace_id,
+        cluster_id=row.cluster_id,
+        compute_config_id=_NO_COMPUTE_CONFIG,
+        provider_id=f"own-server://{row.hostname}",
+        provider_resource=ProviderResource(
+            identity_kind="persistent", public_ip=_public_address(row.addresses)
+        ),
+        node_name=None if row.node_seen_at is None else node_name_of(row.id),
+        state=row.state,
+        reconciling=row.active_operation_id is not None,
+        created_at=unix(row.created_at),
+        updated_at=unix(row.updated_at),
+        etag=str(row.version),
+    )
+    if row.name is not None:
+        body["name"] = row.name
+    return body
+
+
+def machine_body(row: MachineRow) -> MachineBody:
+    """Render a machine."""
+    return MachineBody(
+        **basic_body(row),
+        kind=row.kind,
+        stage=row.stage,
+        schedulable=row.schedulable,
+        health=Health(state=row.health, reason=row.health_reason, since=unix(row.health_since)),
+        certificates=Credentials(
+            kubelet_client=_credential(
+                row.client_certificate_expires_at, row.client_certificate_renewed_at
+            ),
+            kubelet_serving=_credential(
+                row.serving_certificate_expires_at, row.serving_certificate_renewed_at
+            ),
+            tunnel=_credential(row.tunnel_token_expires_at, row.tunnel_token_renewed_at),
+        ),
+        operating_system=row.operating_system,
+        architecture=row.architecture,
+        hostname=row.hostname,
+        addresses=row.addresses,
+        kubelet_version=row.kubelet_version,
+        last_report_at=unix_or_none(row.reported_at),
+        clock_offset_seconds=row.clock_offset_seconds,
+        active_operation_id=row.active_operation_id,
+    )
+
+
+def _credential(expires_at: datetime | None, renewed_at: datetime | None) -> Credential:
+    return Credential(expires_at=unix_or_none(expires_at), renewed_at=unix_or_none(renewed_at))
+
+
+def _public_address(addresses: Sequence[str]) -> str | None:
+    return next((one for one in addresses if ipaddress.ip_address(one).is_global), None)
+
+
+def _require_admin(scope: RequestScope, action: str, machine_id: str) -> None:
+    scope.require(Role.ADMIN, action, resource_type="machine", resource_id=machine_id)
+
+
+async def _answer_with_operation(
+    request: Request,
+    scope: RequestScope,
+    machine_id: str,
+    if_match: str,
+    idempotency_key: str | None,
+    verb: machine_changes.Verb,
+) -> Response:
+    async def effect() -> MachineOperationBody:
+        operation = await verb(scope, machine_id, if_match)
+        body = operation_body(operation, links=Links.of(request))
+        return MachineOperationBody(**body, operation_id=operation.id)
+
+    return await answer_once(request, scope, idempotency_key, {}, 202, effect)

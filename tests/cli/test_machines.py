@@ -1,0 +1,73 @@
+"""Machines and the rights to become one at the terminal."""
+
+from domain.identifiers import Prefix, new_id
+from infra.embedded.home import Home
+from infra.embedded.stack import Stack
+from infra.settings import EmbeddedSettings
+from tests.cli.conftest import Bulkhead
+
+
+def _add_machine(home: Home, workspace: str, cluster: str) -> str:
+    """Write down a machine as a server that joined long ago would be."""
+    machine = new_id(Prefix.MACHINE)
+    stack = Stack(home, EmbeddedSettings.model_construct(home=None), durable=False)
+    with stack.administrator("bulkhead") as connection:
+        connection.execute(
+            "INSERT INTO machines (workspace_id, id, cluster_id, kind, name, state, stage,"
+            " schedulable, identity_key, identity_key_hash, operating_system, architecture,"
+            " hostname, addresses, artifact_set, instruction, health, health_reason,"
+            " health_candidate, version, node_seen_at, client_certificate_expires_at,"
+            " client_certificate_renewed_at, serving_certificate_expires_at)"
+            " VALUES (%s, %s, %s, 'own_server', 'web-1', 'ACTIVE', 'ready', false, 'x', %s,"
+            " 'linux', 'amd64', 'web-1', '[\"10.1.2.3\"]', 'x', 'none', 'not_ready',"
+            " 'KubeletNotReady: the network plugin is missing', 'not_ready', 1, now(),"
+            " now() + interval '40 minutes', now() - interval '20 minutes',"
+            " now() + interval '50 minutes')",
+            (workspace, machine, cluster, machine.encode()),
+        )
+    return machine
+
+
+def test_a_machine_is_shown_with_its_health_and_its_certificates(
+    bulkhead: Bulkhead, stack_home: Home
+) -> None:
+    empty = bulkhead.run("machines", "list")
+    assert empty.returncode == 0
+    assert "bulkhead bootstraps create CLUSTER" in empty.stderr
+    bulkhead.ok("regions", "create", "here")
+    cluster = bulkhead.json("clusters", "create", "demo")["owner_id"]
+    assert "Certificates" in bulkhead.ok("clusters", "get", "demo")
+
+    # Nothing but loopback is listened on here.
+    refused = bulkhead.run("bootstraps", "create", "demo")
+    assert refused.returncode == 5
+    assert "BULKHEAD_NODE_ADDRESS" in refused.stderr
+    assert bulkhead.json("bootstraps", "list", "demo") == []
+    assert bulkhead.run("bootstraps", "create", "demo", "--ttl", "30s").returncode == 2
+    assert (
+        bulkhead.run("bootstraps", "get", "demo", new_id(Prefix.WORKER_BOOTSTRAP)).returncode == 3
+    )
+
+    # So that nobody looks for its node, and finds another health.
+    bulkhead.ok("clusters", "suspend", "demo")
+    workspace = bulkhead.environment["BULKHEAD_WORKSPACE"]
+    machine = _add_machine(stack_home, workspace, cluster)
+    try:
+        header, row = bulkhead.ok("machines", "list", "--cluster", "demo").splitlines()
+        assert header.split() == ["NAME", "STATE", "HEALTH", "CERTIFICATES", "BUSY", "AGE", "ID"]
+        assert row.split()[:5] == ["web-1", "ACTIVE", "not_ready,", "cordoned", "39m"]
+        shown = bulkhead.ok("machines", "get", "web-1")
+        assert "the network plugin is missing" in shown
+        assert "ends in 39m, renewed 20m ago" in shown
+        assert bulkhead.json("machines", "rename", "web-1", "front")["name"] == "front"
+        assert bulkhead.run("machines", "get", "web-1").returncode == 3
+        kept = bulkhead.run("clusters", "delete", "demo", "--yes")
+        assert kept.returncode == 5
+        assert machine in kept.stderr
+        unsure = bulkhead.run("machines", "delete", "front")
+        assert unsure.returncode == 2
+        assert "needs --yes" in unsure.stderr
+    finally:
+        stack = Stack(stack_home, EmbeddedSettings.model_construct(home=None), durable=False)
+        with stack.administrator("bulkhead") as connection:
+            connection.execute("DELETE FROM machines WHERE id = %s", (machine,))
