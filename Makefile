@@ -55,10 +55,18 @@ programs: setup ## Find, build or download the pinned Kubernetes and etcd progra
 # For targets that need them and have something else to print; progress is on standard error.
 .PHONY: made-programs
 made-programs: setup
-	@$(BIN)/python -m infra.tools >/dev/null
+	@$(BIN)/python -m infra.tools control-plane client node platform >/dev/null
+
+.PHONY: server-image
+server-image: setup ## Make the image of local servers; without root it says why not, and ends well
+	$(BIN)/python -m infra.local_cloud image
+
+.PHONY: host-packages
+host-packages: setup server-image ## Install what servers that join need on this machine, where it may
+	$(BIN)/python -m infra.gateway
 
 .PHONY: up
-up: made-programs ## Start the stack on this machine, or bring it to the newest state
+up: setup ## Start the stack on this machine, or bring it to the newest state
 	$(BIN)/python -m infra.embedded up
 
 .PHONY: down
@@ -88,7 +96,7 @@ rotate-seal-key: setup ## Replace the key that seals the secret store, or finish
 	$(BIN)/python -m infra.embedded rotate-seal-key
 
 .PHONY: demo
-demo: made-programs ## Create a real Kubernetes cluster through the public API and use it
+demo: setup ## Create a real Kubernetes cluster through the public API and use it
 	$(BIN)/python -m cli.demo $(ARGS)
 
 .PHONY: check

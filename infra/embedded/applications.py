@@ -17,6 +17,7 @@ from infra.settings import (
     DatabaseSettings,
     OpenBaoSettings,
     OutboundSettings,
+    RegistrySettings,
     SecretStoreSettings,
     TemporalSettings,
 )
@@ -40,6 +41,7 @@ SettingsGroup = (
     | ControlPlaneSettings
     | OutboundSettings
     | ApiSettings
+    | RegistrySettings
 )
 
 # The fields of `infra.settings` that hold each group.
@@ -51,6 +53,7 @@ _PREFIXES: dict[type[SettingsGroup], str] = {
     ControlPlaneSettings: "CONTROL_PLANES",
     OutboundSettings: "OUTBOUND",
     ApiSettings: "API",
+    RegistrySettings: "REGISTRY",
 }
 
 
@@ -120,23 +123,23 @@ class Worker:
 
 
 class Api:
-    """The web process."""
+    """The web process.
+
+    Attributes:
+        https_address: where it answers with a certificate of the platform's authority.
+    """
 
     part = Part.API
 
-    def __init__(self, environment: dict[str, str], ports: Ports) -> None:
+    def __init__(self, environment: dict[str, str], ports: Ports, https_address: str) -> None:
         self._environment = environment
         self._ports = ports
+        self.https_address = f"https://{https_address}"
 
     @property
     def address(self) -> str:
         """Where it answers without TLS, on loopback."""
         return f"http://127.0.0.1:{self._ports.api}"
-
-    @property
-    def https_address(self) -> str:
-        """Where it answers with a certificate of the platform's authority."""
-        return f"https://127.0.0.1:{self._ports.api_https}"
 
     def prepare(self, *, running: bool) -> None:
         """Do nothing."""

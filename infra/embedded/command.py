@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from domain.errors import BulkheadError, Reason
+from infra.embedded import demo_servers, node_address
 from infra.embedded.console import (
     print_addresses,
     print_failure,
@@ -24,7 +25,9 @@ from infra.embedded.maintenance import (
 )
 from infra.embedded.stack import Stack
 from infra.embedded.status import status_of
+from infra.gateway import haproxy
 from infra.settings import EmbeddedSettings
+from infra.tools import ensure
 
 # Of `status` when something is not right, and of every command that failed.
 _NOT_RIGHT = 1
@@ -35,6 +38,7 @@ _AFTER_INTERRUPT = {
     "down": "Interrupted; some of it may still run, and all data is kept. `make down` goes on, "
     "`make status` shows what runs.",
     "status": "Interrupted.",
+    "images": "Interrupted.",
     "backup": "Interrupted; nothing was changed, and no file was written.",
     "restore": "Interrupted. When something was replaced already, `make up` says so, and the same "
     "`make restore` goes on.",
@@ -53,21 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
         settings = _settings()
         home = locate(settings.home)
         stack = Stack(home, settings)
-        match chosen.command:
-            case "up":
-                _up(stack)
-            case "down":
-                _down(stack)
-            case "purge":
-                return _purge(stack, is_agreed=chosen.yes)
-            case "backup":
-                run_backup(stack, chosen)
-            case "restore":
-                return 0 if run_restore(stack, chosen, _is_wanted) else _NOT_RIGHT
-            case "rotate-seal-key":
-                run_rotate_seal_key(stack, chosen)
-            case _:
-                return _status(stack, as_json=chosen.json)
+        return _run(stack, chosen)
     except BulkheadError as error:
         print_failure(errors, error)
         if chosen.command == "up" and home is not None:
@@ -76,6 +66,26 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         say(errors, _AFTER_INTERRUPT[chosen.command])
         return _INTERRUPTED
+
+
+def _run(stack: Stack, chosen: argparse.Namespace) -> int:
+    match chosen.command:
+        case "up":
+            _up(stack)
+        case "down":
+            _down(stack)
+        case "purge":
+            return _purge(stack, is_agreed=chosen.yes)
+        case "backup":
+            run_backup(stack, chosen)
+        case "restore":
+            return 0 if run_restore(stack, chosen, _is_wanted) else _NOT_RIGHT
+        case "images":
+            _print_images(stack)
+        case "rotate-seal-key":
+            run_rotate_seal_key(stack, chosen)
+        case _:
+            return _status(stack, as_json=chosen.json)
     return 0
 
 
@@ -86,6 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("down", help="stop everything and keep all data")
     status = commands.add_parser("status", help="say what runs, and where")
     status.add_argument("--json", action="store_true", help="for programs")
+    commands.add_parser("images", help="print, as JSON, how nodes name the images of the registry")
     purge = commands.add_parser("purge", help="stop everything and remove all data")
     purge.add_argument("--yes", action="store_true", help="do not ask")
     add_commands(commands)
@@ -113,10 +124,31 @@ def _up(stack: Stack) -> None:
             f"as root PostgreSQL runs as one of them; {stack.home.link.name} links to it.",
         )
     _say_what_is_lost(console, stack)
+    if stack.lacks_gateway:
+        _install_gateway(console)
+    # Before anything is drawn: what is missing takes minutes, and says so itself.
+    ensure(stack.programs)
     with progress_on(console, "ready") as report:
         owner = stack.up(report=report)
     if owner is not None:
         print_addresses(console, stack, owner)
+
+
+def _install_gateway(console: Console) -> None:
+    """Install haproxy where that may be done; else say what goes without it."""
+    without = "Without it servers reach each cluster by ports of its own."
+    if not haproxy.is_installable():
+        say(
+            console,
+            f"haproxy is not installed. {without} Install it (version 2.6 or newer) and run `make "
+            "up` again to have one port for everything.",
+        )
+        return
+    say(console, "Installing haproxy with apt-get: by it servers reach everything on one port.")
+    try:
+        haproxy.install()
+    except BulkheadError as error:
+        say(console, f"{error.message} {without}", style="yellow")
 
 
 def _down(stack: Stack) -> None:
@@ -129,6 +161,12 @@ def _down(stack: Stack) -> None:
         say(console, f"Everything is kept in {directory}; `make up` brings it back.")
     else:
         say(console, f"There is no stack in {directory}; `make up` makes one.")
+    if servers := demo_servers.running(stack.home):
+        say(
+            console,
+            f"The demo's servers {', '.join(servers)} run on and wait for the stack; `make purge` "
+            "removes them.",
+        )
 
 
 def _purge(stack: Stack, *, is_agreed: bool) -> int:
@@ -147,6 +185,10 @@ def _purge(stack: Stack, *, is_agreed: bool) -> int:
     _say_what_is_lost(console, stack)
     with progress_on(console, "stopped") as report:
         stack.down(report)
+        if stack.home.demo.exists():
+            with report("servers of the demo"):
+                demo_servers.remove(stack.home)
+    node_address.forget(stack.home.node_address_file)
     if stack.home.remove():
         say(console, f"Removed {directory}.")
     else:
@@ -193,9 +235,21 @@ def _status(stack: Stack, *, as_json: bool) -> int:
         )
     else:
         print_status(console, components)
+        if stack.node_address is None:
+            say(console, "No server can join: BULKHEAD_NODE_ADDRESS was never set.", style="dim")
         if stack.home.link is not None:
             say(console, f"State: {stack.home.directory}", style="dim")
     return _NOT_RIGHT if lost or not all(found.is_right for found in components) else 0
+
+
+def _print_images(stack: Stack) -> None:
+    images = stack.images
+    if images is None:
+        raise BulkheadError(
+            Reason.FAILED_PRECONDITION,
+            "The stack has no registry: set BULKHEAD_NODE_ADDRESS and run `make up`.",
+        )
+    print(images.model_dump_json(indent=2))
 
 
 def _say_what_is_lost(console: Console, stack: Stack) -> None:

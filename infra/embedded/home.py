@@ -44,6 +44,11 @@ class Home:
         return self.directory / "ports.json"
 
     @property
+    def node_address_file(self) -> Path:
+        """The address at which servers reach the stack; missing where none can."""
+        return self.directory / "node-address.json"
+
+    @property
     def passwords(self) -> Path:
         """One file a database role."""
         return self.directory / "passwords"
@@ -77,6 +82,31 @@ class Home:
     def programs(self) -> Path:
         """The programs that control planes are made of."""
         return self.directory / "programs"
+
+    @property
+    def registry(self) -> Path:
+        """The image registry's configuration and certificate, and what it serves."""
+        return self.directory / "registry"
+
+    @property
+    def artifacts(self) -> Path:
+        """The programs that servers download when they join."""
+        return self.directory / "artifacts"
+
+    @property
+    def images_file(self) -> Path:
+        """The references of the images in the registry."""
+        return self.directory / "images.json"
+
+    @property
+    def gateway(self) -> Path:
+        """The gateway's configuration."""
+        return self.directory / "gateway"
+
+    @property
+    def demo(self) -> Path:
+        """What the demo keeps: a kubeconfig, and servers that it booted."""
+        return self.directory / "demo"
 
     @property
     def restore(self) -> Path:
@@ -113,6 +143,10 @@ class Home:
             self.openbao,
             self.control_planes,
             self.programs,
+            self.artifacts,
+            self.registry,
+            self.gateway,
+            self.demo,
             self.restore,
             self._scratch,
             self.supervisor,
@@ -123,6 +157,8 @@ class Home:
             self.owner_file,
             self.ca_file,
             self.ports_file,
+            self.node_address_file,
+            self.images_file,
             self.tombstones,
             self._lock,
         ):

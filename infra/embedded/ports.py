@@ -1,13 +1,14 @@
 """Ports: chosen once in a block of their own, kept in a file, or set by the environment."""
 
 import contextlib
+import ipaddress
 import os
 import socket
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from pydantic import BaseModel
+from pydantic import BaseModel, model_validator
 
 from domain.errors import BulkheadError, Reason
 from infra.settings import EmbeddedSettings
@@ -28,9 +29,12 @@ _BLOCKS = (_END_PORT - _FIRST_PORT) // _BLOCK_PORTS
 # ranges: as far apart as their ports, times ten.
 _FIRST_UID = 210_000
 
+# Where those of the stack's own parts begin among its 8,160: after as many slots as can be set.
+_OWN_UIDS = 1000
+
 
 class Ports(BaseModel):
-    """The port of each listener, all on loopback."""
+    """The port of each listener, on loopback or where servers reach it; new ones are added last."""
 
     api: int
     api_https: int
@@ -41,12 +45,35 @@ class Ports(BaseModel):
     postgresql: int
     openbao: int
     openbao_cluster: int
+    registry: int
+    gateway: int
     control_planes: int
+
+    @model_validator(mode="before")
+    @classmethod
+    def fill_in_new_ones(cls, data: dict[str, int]) -> dict[str, int]:
+        """Give each listener that a stack did not have yet its place in the stack's block."""
+        return _own_ports(data["control_planes"] - _OWN_PORTS) | data
+
+    @property
+    def number(self) -> int:
+        """The number of this stack among those of the machine."""
+        return (self.control_planes - _FIRST_PORT) // _BLOCK_PORTS
 
     @property
     def first_uid(self) -> int:
         """The first user id of this stack's control planes."""
         return _FIRST_UID + 10 * (self.control_planes - _FIRST_PORT)
+
+    @property
+    def registry_uid(self) -> int:
+        """The user id of the registry, after those of all control planes."""
+        return self.first_uid + _OWN_UIDS
+
+    @property
+    def gateway_uid(self) -> int:
+        """The user id of the gateway."""
+        return self.first_uid + _OWN_UIDS + 1
 
 
 def load(path: Path) -> Ports:
@@ -69,7 +96,7 @@ def chosen(path: Path, settings: EmbeddedSettings) -> Iterator[Ports]:
     """Keep or choose the ports, and hold the claim on their block until the servers listen."""
     with contextlib.ExitStack() as claim:
         ports = load(path) if path.exists() else _ports_of(_claim_free_block(path, claim))
-        fixed = settings.model_dump(exclude={"home"}, exclude_none=True)
+        fixed = settings.model_dump(exclude={"home", "node_address"}, exclude_none=True)
         ports = ports.model_copy(
             update={name.removesuffix("_port"): port for name, port in fixed.items()}
         )
@@ -78,9 +105,18 @@ def chosen(path: Path, settings: EmbeddedSettings) -> Iterator[Ports]:
 
 
 def _ports_of(first: int) -> Ports:
+    return Ports(**_own_ports(first), control_planes=first + _OWN_PORTS)
+
+
+def _own_ports(first: int) -> dict[str, int]:
     names = [name for name in Ports.model_fields if name != "control_planes"]
-    ports = {name: first + index for index, name in enumerate(names)}
-    return Ports(**ports, control_planes=first + _OWN_PORTS)
+    return {name: first + index for index, name in enumerate(names)}
+
+
+def address_of(host: str, port: int) -> str:
+    """Return `host:port`, with an IPv6 address in brackets."""
+    is_six = ipaddress.ip_address(host).version == 6  # noqa: PLR2004 - IPv6
+    return f"[{host}]:{port}" if is_six else f"{host}:{port}"
 
 
 def taken_by_others(ports: Ports, part: str) -> list[str]:

@@ -33,6 +33,8 @@ class Part(StrEnum):
     CONTROL_PLANES = "control-planes"
     WORKER = "worker"
     API = "api"
+    REGISTRY = "registry"
+    GATEWAY = "gateway"
 
 
 class PartFailedError(BulkheadError):

@@ -7,8 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 
+from domain.cluster import NetworkProfile
+from domain.names import API_SERVER_NAME
+from infra.artifacts import ArtifactStore
+from infra.control_planes.layout import LOOPBACK
 from infra.control_planes.processes import host_supervisor
 from infra.database.bootstrap import bootstrap, ensure_password_files
+from infra.embedded import for_nodes
+from infra.embedded import node_address as node_addresses
 from infra.embedded import ports as port_files
 from infra.embedded.applications import (
     HOST,
@@ -18,13 +24,17 @@ from infra.embedded.applications import (
     environment_of,
     run_host,
 )
+from infra.embedded.gateway import GatewayServer
 from infra.embedded.home import Home
 from infra.embedded.openbao import AUDIT_LOGS, OpenBao
 from infra.embedded.owner import Owner, ensure_owner
 from infra.embedded.ports import Ports
 from infra.embedded.postgresql import PostgreSQL
+from infra.embedded.registry import REGISTRY_CERTIFICATE, RegistryServer
 from infra.embedded.server import Part, Server, start
 from infra.embedded.temporal import NAMESPACE, Temporal
+from infra.gateway import haproxy
+from infra.images import ImageReferences
 from infra.openbao.operator import Operator
 from infra.openbao.policies import OPERATOR
 from infra.settings import (
@@ -38,11 +48,13 @@ from infra.settings import (
     TemporalSettings,
 )
 from infra.supervisor.supervisor import Supervisor
-from infra.tools import CONTROL_PLANE, install_into
+from infra.tools import CLIENT, CONTROL_PLANE, NODE, PLATFORM, ensure, install_into
 
 SERVERS = frozenset({Part.POSTGRESQL, Part.TEMPORAL, Part.OPENBAO})
 ALL_PARTS = frozenset(Part)
 _APPLICATIONS = frozenset({Part.WORKER, Part.API})
+# What only servers that join need, and therefore only a stack that they reach has.
+_FOR_NODES = frozenset({Part.REGISTRY, Part.GATEWAY})
 
 _WAITING = "waiting for another `up` or `down`"
 
@@ -94,8 +106,15 @@ class Stack:
             self.home.refuse_unfinished_restore()
             if parts & {Part.CONTROL_PLANES, Part.WORKER}:
                 with report("Kubernetes programs"):
-                    install_into(self.home.programs, (*CONTROL_PLANE, "kubectl"))
+                    install_into(self.home.programs, (*CONTROL_PLANE, *CLIENT))
+            if Part.REGISTRY in parts and self.registry_address is not None:
+                with report("images"):
+                    for_nodes.make_images(self.home)
+            if Part.API in parts and self.node_address is not None:
+                with report("programs of nodes"):
+                    ArtifactStore(self.home.artifacts).ensure(ensure(NODE))
             self.up_servers(parts, report)
+            self._up_for_nodes(parts, report)
             return self._up_applications(parts, report)
 
     @contextlib.contextmanager
@@ -107,6 +126,9 @@ class Stack:
             self.home.locked(lambda: report(_WAITING)),
             port_files.chosen(self.home.ports_file, self._settings) as self._ports,
         ):
+            node_addresses.ensure(
+                self.home.node_address_file, self._settings.node_address, self._ports.number
+            )
             yield
 
     def down(self, report: Report = report_nothing) -> None:
@@ -192,7 +214,29 @@ class Stack:
             programs_dir=self.home.programs,
             first_port=self.ports.control_planes,
             first_uid=self.ports.first_uid,
+            advertise_host=self.node_address or LOOPBACK,
+            bind_address=self.node_address or LOOPBACK,
+            coredns_image=self.images.coredns if self.images else "",
         )
+
+    @property
+    def node_address(self) -> str | None:
+        """The address at which servers reach this machine, None when none can join."""
+        chosen = node_addresses.load(self.home.node_address_file)
+        return None if chosen is None else chosen.address
+
+    @property
+    def registry_address(self) -> str | None:
+        """The `host:port` of the image registry, None when there is none."""
+        if self.node_address is None:
+            return None
+        return port_files.address_of(self.node_address, self.ports.registry)
+
+    @property
+    def images(self) -> ImageReferences | None:
+        """The images as nodes ask for them, None while there are none."""
+        address = self.registry_address
+        return None if address is None else for_nodes.images_of(self.home, address)
 
     @contextlib.contextmanager
     def administrator(self, database: str = "postgres") -> Iterator[psycopg.Connection]:
@@ -206,6 +250,9 @@ class Stack:
     def servers(self) -> dict[Part, Server]:
         """Return every part that is a program under the stack's own supervisord."""
         temporal = Temporal(self.home, self.ports, durable=self._durable)
+        reached = {
+            server.part: server for server in (self.registry, self.gateway) if server is not None
+        }
         return {
             Part.POSTGRESQL: self.postgresql,
             Part.TEMPORAL: temporal,
@@ -222,19 +269,60 @@ class Stack:
                 temporal,
             ),
             Part.API: self.api,
+            **reached,
         }
+
+    @property
+    def registry(self) -> RegistryServer | None:
+        """The image registry, if servers can join."""
+        if self.node_address is None:
+            return None
+        return for_nodes.registry_of(self.home, self.ports, self.node_address, self.openbao("api"))
+
+    @property
+    def lacks_gateway(self) -> bool:
+        """Whether servers can join, or will after the next `up`, and haproxy is not installed."""
+        return self._will_be_reached and haproxy.find() is None
+
+    @property
+    def programs(self) -> tuple[str, ...]:
+        """The programs that the next `up` needs, of those that may have to be built."""
+        for_nodes = (*NODE, *PLATFORM) if self._will_be_reached else ()
+        return (*CONTROL_PLANE, *CLIENT, *for_nodes)
+
+    @property
+    def _will_be_reached(self) -> bool:
+        setting = self._settings.node_address
+        return self.node_address is not None if setting is None else setting != "none"
+
+    @property
+    def gateway(self) -> GatewayServer | None:
+        """The gateway, if servers can join and its program is installed."""
+        if self.node_address is None:
+            return None
+        slots = self.control_planes.slots
+        return for_nodes.gateway_of(self.home, self.ports, self.node_address, slots)
 
     @property
     def api(self) -> Api:
         """The API of this stack."""
+        host = self.node_address or LOOPBACK
+        https_address = port_files.address_of(host, self.ports.api_https)
         settings = ApiSettings(
             http_address=f"127.0.0.1:{self.ports.api}",
-            https_address=f"127.0.0.1:{self.ports.api_https}",
+            https_address=https_address,
+            node_url=None if self.node_address is None else f"https://{https_address}",
             public_url=f"http://127.0.0.1:{self.ports.api}",
             temporal_ui_url=f"http://127.0.0.1:{self.ports.temporal_ui}",
+            server_names=list(dict.fromkeys(["localhost", LOOPBACK, host, API_SERVER_NAME])),
+            artifacts_dir=self.home.artifacts if self.node_address else None,
+            gateway_port=self.ports.gateway if self.gateway else 0,
+            # The only profile that needs nothing from a public registry.
+            default_network_profile=NetworkProfile.LINUX_BRIDGE,
+            **self._images_of_nodes(),
         )
         environment = environment_of(self.database, self.temporal, self.openbao("api"), settings)
-        return Api(environment, self.ports)
+        return Api(environment, self.ports, https_address)
 
     def _supervisors(self) -> tuple[Supervisor, Supervisor]:
         # Also without the ports, which are gone with a home.
@@ -298,6 +386,27 @@ class Stack:
 
         _all_at_once(bring_up, _APPLICATIONS & parts)
         return owner
+
+    def _images_of_nodes(self) -> dict[str, str]:
+        if self.registry_address is None or self.images is None:
+            return {}
+        return {"registry": self.registry_address, "pause_image": self.images.pause}
+
+    def _up_for_nodes(self, parts: AbstractSet[Part], report: Report) -> None:
+        servers = self.servers()
+        for part in _FOR_NODES & parts - servers.keys():
+            self.supervisor.remove(part)
+            if part is Part.REGISTRY:
+                self.supervisor.remove(REGISTRY_CERTIFICATE)
+
+        def bring_up(part: Part) -> None:
+            with report(part):
+                start(self.supervisor, servers[part], self.ports)
+
+        _all_at_once(bring_up, _FOR_NODES & parts & servers.keys())
+        if (registry := self.registry) is not None and Part.REGISTRY in parts:
+            settings = environment_of(self.openbao("api"), registry.certificate_settings)
+            self.supervisor.add(REGISTRY_CERTIFICATE, [registry.keeper(settings)])
 
 
 def _all_at_once(action: Callable[[Part], None], parts: AbstractSet[Part]) -> None:

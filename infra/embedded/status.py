@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from domain.errors import BulkheadError, Reason
 from infra.control_planes.processes import host_supervisor
 from infra.embedded.memory import memory_of, memory_of_tree
+from infra.embedded.node_address import problem_of
 from infra.embedded.server import Part, Server
 from infra.embedded.stack import Stack
 from infra.supervisor.program import ProcessInfo, ProcessState
@@ -62,7 +63,23 @@ def status_of(stack: Stack) -> list[ComponentStatus]:
         # With all control planes: they are not told apart here.
         total = memory_of_tree(control_planes.pid)
         control_planes = replace(control_planes, memory_bytes=total)
-    return [*components, control_planes]
+    return [*components, control_planes, *_of_node_address(stack)]
+
+
+def _of_node_address(stack: Stack) -> list[ComponentStatus]:
+    address = stack.node_address
+    if address is None:
+        return []
+    problem = problem_of(address)
+    return [
+        ComponentStatus(
+            component="node address",
+            state="missing" if problem else "ready",
+            pid=None,
+            address=address,
+            problem=problem,
+        )
+    ]
 
 
 def _of_supervisor(name: str, stack: Stack, supervisor: Supervisor) -> ComponentStatus:

@@ -22,6 +22,7 @@ _FLANNEL_VERSION = "v0.28.10"
 _COREDNS_VERSION = "1.15.0"
 _REGISTRY_VERSION = "v3.1.2"
 _CRANE_VERSION = "v0.22.1"
+_KWOK_VERSION = "v0.8.0"
 # Ours: the one in its main.go.
 _PAUSE_VERSION = "1.0.0"
 _STATIC = " -linkmode external -extldflags -static"
@@ -110,6 +111,8 @@ CRANE = _module(
     version_variable="github.com/google/go-containerregistry/cmd/crane/cmd.Version",
     typical_seconds=11,
 )
+
+KWOK = _module("kwok", _KWOK_VERSION, typical_seconds=86)
 
 
 def _built_only(
@@ -327,6 +330,14 @@ _ALL = (
         version_arguments=None,
         version_pattern=r"\tk8s\.io/kubernetes\t(v\S+)",
     ),
+    # Released too, but under a checksum that we have not seen published.
+    _built_only(
+        "kwok",
+        "sigs.k8s.io/kwok/cmd/kwok",
+        KWOK,
+        version_arguments=("--version",),
+        version_pattern=r"^kwok version (v\S+)",
+    ),
 )
 
 PROGRAMS: Mapping[str, Program] = {program.name: program for program in _ALL}
@@ -357,10 +368,13 @@ NODE: tuple[str, ...] = (
 # What the platform serves images with, and makes them of.
 PLATFORM: tuple[str, ...] = ("registry", "crane", "coredns", "pause", "agnhost")
 CLIENT: tuple[str, ...] = ("kubectl",)
+# What lets nodes that do not exist look alive, where no server can be booted.
+SIMULATION: tuple[str, ...] = ("kwok",)
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "control-plane": CONTROL_PLANE,
     "client": CLIENT,
     "node": NODE,
     "platform": PLATFORM,
+    "simulation": SIMULATION,
 }
