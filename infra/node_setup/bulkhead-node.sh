@@ -1,0 +1,1073 @@
+#!/bin/sh
+# bulkhead-node: makes this server a node of a Bulkhead cluster, keeps it one, and undoes that.
+#
+# Network: this server opens every connection (HTTPS, TLS 1.2 or newer, through HTTPS_PROXY where
+# that is set). The platform's certificate authority is known by its sha256, nothing else is trusted.
+# Secrets: the one-time token comes on standard input or in a file. Private keys are made here and
+# stay here. No secret is ever an argument of a program, an exported variable or in a log.
+# Power cuts: every file is written beside its place and renamed, and what must not be lost (the key,
+# the answer of the platform) is on the disk before anything depends on it. What was not finished,
+# bulkhead-node.timer goes on with; running `install` again does the same.
+# Files: /etc/bulkhead, /var/lib/bulkhead, /opt/bulkhead, /opt/cni/bin, /run/bulkhead, the units
+# bulkhead-*, and the few that `forget` at the end names; it removes all of them.
+set -eu
+umask 077
+PATH=$PATH:/usr/sbin:/sbin
+
+ETC=/etc/bulkhead
+STATE=/var/lib/bulkhead
+TOKENS=$STATE/tokens
+RUN=/run/bulkhead
+BIN=/opt/bulkhead/bin
+SELF=/usr/local/sbin/bulkhead-node
+UNITS=/etc/systemd/system
+ENABLED=$UNITS/timers.target.wants/bulkhead-node.timer
+NETWORK=/etc/cni/net.d/10-bulkhead.conflist
+KUBELET_CERTIFICATE=/var/lib/kubelet/pki/kubelet-client-current.pem
+SERVICES="bulkhead-containerd bulkhead-kubelet bulkhead-tunnel bulkhead-kube-proxy bulkhead-flannel"
+# Tunnel, kubelet and kube-proxy; all but 10250 listen on 127.0.0.1 only.
+PORTS="8133 8134 10248 10249 10250 10256"
+
+help() {
+    cat <<'TEXT'
+bulkhead-node [install] --url URL --authority-sha256 HEX [--token-file FILE]
+    joins the cluster for which the token was made; without --token-file the token is read from
+    standard input. The file is removed. Again: completes or repairs what is there.
+bulkhead-node check [--url URL --authority-sha256 HEX]      makes all checks, changes nothing
+bulkhead-node endpoints [--url URL]                         what this server must be able to reach
+bulkhead-node status                                        how this server is doing
+bulkhead-node report                                        run by bulkhead-node.timer
+bulkhead-node uninstall                                     leaves the server as it was before
+
+Exit codes:
+     0  done
+     1  something unexpected; the last lines say what
+     2  the command line, or what was given as the token, cannot be used
+    10  not root
+    11  not Linux with systemd
+    12  no programs for this processor architecture
+    13  a tool is missing
+    14  a kernel module is missing
+    15  swap is on
+    16  a port is in use
+    17  another kubelet or container runtime is here
+    18  not enough disk space
+    19  the platform's certificate authority is not the one whose hash was given
+    20  the clock is off by more than 60 seconds
+    21  the token was used, was revoked or has expired
+    22  the platform refused this server for another reason
+    23  a program's sha256 is not the pinned one, twice
+    24  a service does not run
+    25  this server is no longer part of its cluster
+    26  uninstall could not remove everything
+    27  the node did not appear in its cluster in time
+    31  the platform's API cannot be reached
+    32  the cluster's API cannot be reached
+    33  the cluster's tunnel cannot be reached
+    34  the platform's registry cannot be reached
+TEXT
+}
+
+# ---------------------------------------------------------------- small helpers
+
+say() { echo "bulkhead: $*"; }
+
+# problem CODE SENTENCE: what a check answers when it does not pass.
+problem() {
+    MESSAGE=$2
+    return "$1"
+}
+
+# fail CODE SENTENCE: ends the run; the sentence is shown, kept for `status`, and told the platform.
+fail() {
+    say "$2" >&2
+    remember failed "$1" "$2"
+    case $1 in
+    20 | 25 | 31) ;; # the platform knows, or cannot be told
+    26) ! registered || tell failed "$1" "$2" || true ;;
+    *) if registered && tell failed "$1" "$2"; then obey; fi ;;
+    esac
+    exit "$1"
+}
+
+remember() {
+    [ -d "$RUN" ] || return 0
+    printf 'phase %s\ncode %s\nmessage %s\nat %s\n' "$1" "$2" "$3" "$(date)" >"$RUN/state"
+}
+
+registered() { [ -s "$ETC/registration" ]; }
+
+# value KEY: one line of what the platform answered at registration.
+value() { sed -n "s/^$1 //p" "$ETC/registration"; }
+
+# put MODE PATH: replaces a file by standard input in one step, if that changes it. Which files were
+# changed is noted until the services that read them were restarted.
+put() {
+    cat >"$2.new"
+    if cmp -s "$2.new" "$2"; then
+        rm "$2.new"
+    else
+        chmod "$1" "$2.new"
+        mv "$2.new" "$2"
+        echo "$2" >>"$RUN/changed"
+    fi
+}
+
+# web ARGUMENT...: curl as it is used for everything here, without root's own settings for it.
+web() {
+    curl --disable --silent --show-error --proto =https --tlsv1.2 --connect-timeout 10 "$@" \
+        2>"$WORK/error"
+}
+
+# openssl's takes a quarter of sha256sum's time where the processor helps.
+hash_of() { openssl dgst -sha256 -r <"$1" | cut -d ' ' -f 1; }
+
+# address_towards HOST: this server's own address on the way there.
+address_towards() {
+    there=$(getent ahostsv4 "$1" | awk '{ print $1; exit }')
+    own=$(ip -4 route get "${there:-192.0.2.1}" 2>/dev/null | sed -n 's/.* src \([0-9.]*\).*/\1/p')
+    echo "${own:-$(addresses | head -n 1)}"
+}
+
+# addresses: those of the server itself, not of pods.
+addresses() {
+    ip -o -4 address show scope global |
+        awk '$2 !~ /^(cni|flannel|veth|cilium|lxc)/ { sub("/.*", "", $4); print $4 }' | head -n 32
+}
+
+# ---------------------------------------------------------------- checks
+
+CHECKS="system architecture tools modules swap ports runtimes disk"
+
+check_root() { [ "$(id -u)" = 0 ] || problem 10 "Run this as root."; }
+
+check_system() {
+    [ "$(uname -s)" = Linux ] && [ -d /run/systemd/system ] ||
+        problem 11 "This is not Linux started by systemd, which runs the services of a node."
+}
+
+check_architecture() {
+    case $(uname -m) in
+    x86_64) ARCHITECTURE=amd64 ;;
+    aarch64) ARCHITECTURE=arm64 ;;
+    *) problem 12 "There are no programs for $(uname -m); a node needs x86_64 or aarch64." ;;
+    esac
+}
+
+check_tools() {
+    missing=
+    for tool in awk base64 cmp curl flock getent ip iptables mount openssl sha256sum ss; do
+        command -v "$tool" >/dev/null || missing="$missing $tool"
+    done
+    install="apt-get install iproute2"
+    ! command -v dnf >/dev/null || install="dnf install iproute"
+    [ -z "$missing" ] ||
+        problem 13 "Missing:$missing. Run: $install curl openssl iptables kmod util-linux diffutils"
+}
+
+# Built into the kernel counts, which is why the kernel's own files are looked at.
+check_modules() {
+    for module in overlay br_netfilter nf_conntrack vxlan; do
+        modprobe --quiet "$module" 2>/dev/null || true
+    done
+    missing=
+    grep -qw overlay /proc/filesystems || missing="$missing overlay"
+    [ -e /proc/sys/net/bridge/bridge-nf-call-iptables ] || missing="$missing br_netfilter"
+    [ -e /proc/sys/net/netfilter/nf_conntrack_max ] || missing="$missing nf_conntrack"
+    [ -z "$missing" ] || problem 14 "The kernel has no module:$missing. Install the full kernel package."
+}
+
+check_swap() {
+    [ "$(wc -l </proc/swaps)" -le 1 ] ||
+        problem 15 "Swap is on. Turn it off with swapoff -a, and remove it from /etc/fstab."
+}
+
+check_ports() {
+    if systemctl is-active --quiet bulkhead-kubelet; then return; fi
+    used=$(ss -Hltn | awk '{ print $4 }' | sed 's/.*://')
+    for port in $PORTS; do
+        ! echo "$used" | grep -qx "$port" ||
+            problem 16 "Port $port is in use; see who with: ss -ltnp. A node needs $PORTS." || return
+    done
+}
+
+check_runtimes() {
+    running=$(systemctl list-units --plain --no-legend --state=active kubelet.service \
+        containerd.service docker.service crio.service k3s.service k3s-agent.service \
+        rke2-server.service rke2-agent.service snap.microk8s.daemon-kubelite.service)
+    [ -z "$running" ] ||
+        problem 17 "${running%% *} runs here. Stop and disable it, or take another server." || return
+    for file in /etc/kubernetes/kubelet.conf /var/lib/kubelet/config.yaml; do
+        [ ! -e "$file" ] || problem 17 "$file is of another Kubernetes. Remove that first." || return
+    done
+}
+
+check_disk() {
+    if [ -e "$STATE/installed" ]; then return; fi
+    for need in "/opt 1" "/var/lib 2"; do
+        free=$(df -Pk "${need% *}" | awk 'NR == 2 { print $4 }')
+        [ "$free" -ge $((${need#* } * 1048576)) ] ||
+            problem 18 "${need% *} has $((free / 1024)) MiB free; ${need#* } GiB are needed." || return
+    done
+}
+
+# The authority is fetched without trust and then compared with the hash. It is asked at its address
+# for the time as well, because a clock that is far off makes every certificate look invalid.
+check_authority() {
+    AUTHORITY=$WORK/authority
+    fetch_unverified || problem 31 "$URL cannot be reached: $(cat "$WORK/error")" || return
+    [ "$(hash_of "$AUTHORITY")" = "$AUTHORITY_SHA256" ] ||
+        problem 19 "The certificate authority of $URL is not the one that was named: somebody is in between, or the command is an old one."
+}
+
+fetch_unverified() {
+    web --fail --insecure --max-time 30 --dump-header "$WORK/unverified" \
+        --output "$WORK/authority" "$URL/v1/nodes/authority"
+}
+
+check_clock() {
+    there=$(sed -n 's/^[Dd]ate: *//p' "$WORK/unverified" 2>/dev/null | tr -d '\r' | tail -n 1)
+    [ -n "$there" ] || problem 31 "$URL does not tell the time." || return
+    off=$(($(date +%s) - $(date -d "$there" +%s)))
+    [ "$off" -le 60 ] && [ "$off" -ge -60 ] ||
+        problem 20 "This server's clock is off by $off seconds. Set it, for example with: timedatectl set-ntp true"
+}
+
+check_platform() {
+    host=${URL#https://}
+    port=${host##*:}
+    host=${host%:*}
+    [ "$port" != "$host" ] || port=443
+    check_endpoint 31 "The platform's API" "$AUTHORITY" "$host" "$host" "$port"
+}
+
+check_cluster_api() { check_of_cluster 32 "The cluster's API" cluster_api; }
+
+check_tunnel() { check_of_cluster 33 "The cluster's tunnel" tunnel; }
+
+check_of_cluster() {
+    check_endpoint "$1" "$2" "$ETC/cluster-ca.crt" "$(value "$3_host")" \
+        "$(value "$3_server_name")" "$(value "$3_port")"
+}
+
+check_registry() {
+    registry=$(value registry)
+    [ -z "$registry" ] || check_endpoint 34 "The platform's registry" "$ETC/platform-ca.crt" \
+        "${registry%:*}" "${registry%:*}" "${registry##*:}"
+}
+
+# check_endpoint CODE WHAT AUTHORITY HOST NAME PORT: connects, and lets TLS verify the certificate.
+# What is answered after that does not matter, so curl's own exit code does not either.
+check_endpoint() {
+    handshake=$(web --output /dev/null --cacert "$3" --max-time 15 --connect-to "$5:$6:$4:$6" \
+        --write-out '%{time_appconnect}' "https://$5:$6/") || true
+    case $handshake in
+    *[1-9]*) ;;
+    *) problem "$1" "$2 at $4:$6 cannot be reached: $(cat "$WORK/error")" ;;
+    esac
+}
+
+# run_checks NAME...: with SHOW set all of them as a table, else until one does not pass.
+run_checks() {
+    for name in "$@"; do
+        code=0
+        MESSAGE=
+        "check_$name" || code=$?
+        if [ -n "$SHOW" ]; then
+            case $code in
+            0) echo "ok      $name" ;;
+            *) echo "FAIL $code $name: $MESSAGE" ;;
+            esac
+            [ "$FIRST" != 0 ] || FIRST=$code
+        elif [ "$code" != 0 ]; then
+            fail "$code" "$MESSAGE"
+        fi
+    done
+}
+
+endpoints() {
+    ! registered || use_what_is_known
+    [ -n "$URL" ] || usage "--url is needed while this server is no node."
+    echo "This server must be able to open these connections (TCP, TLS):"
+    echo "  ${URL#https://}  the platform's API"
+    if registered; then
+        echo "  $(value cluster_api_host):$(value cluster_api_port)  the API of its cluster"
+        echo "  $(value tunnel_host):$(value tunnel_port)  the tunnel of its cluster"
+        [ -z "$(value registry)" ] || echo "  $(value registry)  the platform's registry"
+    else
+        echo "  the API and the tunnel of its cluster, and the registry: named once it has registered"
+    fi
+}
+
+# ---------------------------------------------------------------- the platform
+
+# ask PATH BODY_FILE: POST with the headers in $WORK/headers. The status goes to HTTP (000: no
+# answer), the answer to $WORK/answer.
+ask() {
+    : >"$WORK/answer"
+    HTTP=$(web --cacert "$AUTHORITY" --max-time 60 --header "@$WORK/headers" --data-binary "@$2" \
+        --output "$WORK/answer" --write-out '%{http_code}' "$URL$1") || HTTP=000
+}
+
+# ask_signed PATH: the same, signed with this server's key; the body is in $WORK/body.
+ask_signed() {
+    now=$(date +%s)
+    printf 'POST\n%s\n%s\n%s' "$1" "$now" "$(hash_of "$WORK/body")" >"$WORK/signed"
+    openssl dgst -sha256 -sign "$ETC/identity.key" -out "$WORK/signature" "$WORK/signed"
+    openssl pkey -in "$ETC/identity.key" -pubout -outform DER -out "$WORK/public"
+    {
+        printf 'Content-Type: application/json\nAccept: text/plain\n'
+        printf 'Bulkhead-Key: %s\nBulkhead-Time: %s\n' "$(hash_of "$WORK/public")" "$now"
+        printf 'Bulkhead-Signature: %s\n' "$(base64 -w 0 <"$WORK/signature")"
+    } >"$WORK/headers"
+    ask "$1" "$WORK/body"
+}
+
+answer() { sed -n "s/^$1 //p" "$WORK/answer"; }
+
+# reason: the sentence of an error answer, or of curl when there was none.
+reason() {
+    [ "$HTTP" = 000 ] && cat "$WORK/error" && return
+    sed -n 's/.*"message": *"\([^"]*\)".*/\1/p' "$WORK/answer"
+}
+
+signing_request() {
+    printf '[req]\ndistinguished_name = dn\n[dn]\n' >"$WORK/openssl.cnf"
+    openssl req -new -config "$WORK/openssl.cnf" -subj /CN=bulkhead-node -key "$ETC/identity.key" |
+        base64 -w 0
+}
+
+# quoted: the lines of standard input as a list of JSON strings, without what JSON would escape.
+quoted() { tr -cd '[:alnum:] .,:;/()_=+\n-' | sed 's/ *$//; s/.*/"&"/' | paste -s -d , -; }
+
+# tell PHASE CODE MESSAGE: reports to the platform; true if it took that.
+tell() {
+    {
+        printf '{"phase":"%s","code":%s,"message":%s' "$1" "$2" "$(echo "$3" | tr '\n' ' ' | cut -c -400 | quoted)"
+        printf ',"hostname":%s,"addresses":[%s]' "$(uname -n | quoted)" "$(addresses | quoted)"
+        certificate_end client "$(client_certificate)"
+        certificate_end serving /var/lib/kubelet/pki/kubelet-server-current.pem
+        printf '}'
+    } >"$WORK/body"
+    ask_signed /v1/nodes/self:report
+    [ "$HTTP" = 200 ]
+}
+
+# client_certificate: the one that kubelet renewed, or the first one.
+client_certificate() {
+    if [ -e "$KUBELET_CERTIFICATE" ]; then echo "$KUBELET_CERTIFICATE"; else echo "$ETC/node.crt"; fi
+}
+
+certificate_end() {
+    [ -e "$2" ] || return 0
+    end=$(openssl x509 -in "$2" -noout -enddate)
+    printf ',"%s_certificate_expires_at":%s' "$1" "$(date -d "${end#*=}" +%s)"
+}
+
+# refused: ends the run with what a 401 to a signed request means.
+refused() {
+    off=$(sed -n 's/.*"clock_offset_seconds": *"\{0,1\}\(-\{0,1\}[0-9]*\).*/\1/p' "$WORK/answer")
+    [ -z "$off" ] || fail 20 "This server's clock is off by $off seconds. Set it; all goes on then."
+    # An answer of something in between is no reason to stop anything.
+    grep -q '"success": *false' "$WORK/answer" || fail 22 "$URL answers 401, not as the platform does."
+    systemctl stop bulkhead-kubelet bulkhead-tunnel
+    fail 25 "This server is no longer part of its cluster ($(reason)). Run: bulkhead-node uninstall"
+}
+
+# register: exchanges the token for the node's certificate. The answer to an earlier attempt may
+# have been lost after the token was used: then the key, which the platform knows, opens the door.
+register() {
+    attempt=0
+    [ -s "$ETC/identity.key" ] && attempt=1
+    [ -s "$ETC/identity.key" ] ||
+        openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 | put 600 "$ETC/identity.key"
+    sync "$ETC/identity.key" "$ETC"
+    while :; do
+        if [ "$attempt" -gt 0 ] && resume; then return; fi
+        printf '{"csr":"%s","hostname":%s,"operating_system":"linux","architecture":"%s","addresses":[%s]}' \
+            "$(signing_request)" "$(uname -n | quoted)" "$ARCHITECTURE" "$(addresses | quoted)" >"$WORK/body"
+        {
+            printf 'Content-Type: application/json\nAccept: text/plain\n'
+            printf 'Authorization: Bearer %s\n' "$(cat "$ETC/token")"
+        } >"$WORK/headers"
+        ask /v1/nodes "$WORK/body"
+        case $HTTP in
+        201) break ;;
+        401) forget && fail 21 "The token was not accepted: $(reason) Make a new worker bootstrap." ;;
+        409) fail 22 "$(reason) This server tries again every 30 seconds." ;;
+        429 | 5* | 000) ;;
+        *) forget && fail 22 "The platform refused this server ($HTTP): $(reason)" ;;
+        esac
+        attempt=$((attempt + 1))
+        [ "$attempt" -lt 10 ] || fail 31 "$URL does not answer: $(reason) This server tries again every 30 seconds."
+        sleep 2
+    done
+    keep_registration
+}
+
+# resume: a fresh certificate for a key that the platform knows.
+resume() {
+    printf '{"csr":"%s"}' "$(signing_request)" >"$WORK/body"
+    ask_signed /v1/nodes/self:resume
+    [ "$HTTP" = 200 ] || return 1
+    keep_registration
+}
+
+keep_registration() {
+    case $(answer node_name) in
+    mch-*) ;;
+    *) fail 22 "The platform's answer cannot be read." ;;
+    esac
+    answer cluster_authority | base64 -d | put 644 "$ETC/cluster-ca.crt"
+    answer certificate | base64 -d | put 644 "$ETC/node.crt"
+    grep -v '^server_time ' "$WORK/answer" | put 600 "$ETC/registration"
+    sync "$ETC"/*.crt "$ETC/registration" "$ETC"
+    rm -f "$ETC/token"
+}
+
+# renew_tokens: the tokens of tunnel, kube-proxy and flannel, bound to this node and good for an
+# hour; they are had once the node is in its cluster.
+renew_tokens() {
+    echo '{}' >"$WORK/body"
+    ask_signed /v1/nodes/self:tokens
+    [ "$HTTP" = 200 ] || return 1
+    # Without a line feed: the tunnel's agent sends the file as it is.
+    answer tunnel_token | tr -d '\n' | put 600 "$TOKENS/tunnel"
+    answer kube_proxy_token | tr -d '\n' | put 600 "$TOKENS/kube-proxy"
+    answer flannel_token | tr -d '\n' | put 600 "$TOKENS/flannel"
+    now=$(date +%s)
+    echo $(((now + $(answer expires_at)) / 2)) | put 600 "$TOKENS/renew-at"
+}
+
+# ---------------------------------------------------------------- files
+
+# hash_present: which programs are there already; while the platform is asked, for it takes a while.
+hash_present() {
+    find "$BIN" /opt/cni/bin -type f -exec openssl dgst -sha256 -r {} + >"$WORK/present" 2>/dev/null &
+}
+
+# get_artifact NAME SHA256 SIZE MODE PATH: what is there with the right content is not fetched.
+get_artifact() {
+    case $5 in
+    /opt/bulkhead/bin/* | /opt/cni/bin/*) ;;
+    *) fail 22 "The platform wants to put $1 at $5, where no program of a node belongs." ;;
+    esac
+    ! grep -qxF "$2 *$5" "$WORK/present" || return 0
+    (umask 022 && mkdir -p "${5%/*}")
+    for attempt in 1 2; do
+        say "fetching $1 ($(($3 / 1048576)) MiB)"
+        web --fail --cacert "$AUTHORITY" --retry 3 --retry-connrefused --speed-limit 1024 \
+            --speed-time 60 --output "$5.new" "$URL/v1/artifacts/$2" ||
+            fail 31 "$1 cannot be fetched: $(cat "$WORK/error")"
+        if [ "$(hash_of "$5.new")" = "$2" ]; then
+            chmod "$4" "$5.new"
+            echo "$5" >>"$STATE/fetched"
+            mv "$5.new" "$5"
+            echo "$5" >>"$RUN/changed"
+            return
+        fi
+        rm "$5.new"
+        say "$1 is not what its sha256 says (attempt $attempt)"
+    done
+    fail 23 "$1 was corrupted on its way, twice; it was not used. Tell the platform's operator."
+}
+
+get_artifacts() {
+    value artifact >"$WORK/artifacts"
+    wait
+    while read -r line; do
+        # shellcheck disable=SC2086 # five words
+        get_artifact $line
+    done <"$WORK/artifacts"
+}
+
+# kubeconfig NAME USER: how NAME reaches the cluster's API; JSON is YAML as well.
+kubeconfig() {
+    put 600 "$ETC/$1.kubeconfig" <<EOF
+{"apiVersion": "v1", "kind": "Config", "current-context": "cluster",
+ "clusters": [{"name": "cluster", "cluster": {
+   "server": "https://$(value cluster_api_host):$(value cluster_api_port)",
+   "tls-server-name": "$(value cluster_api_server_name)",
+   "certificate-authority": "$ETC/cluster-ca.crt"}}],
+ "users": [{"name": "node", "user": $2}],
+ "contexts": [{"name": "cluster", "context": {"cluster": "cluster", "user": "node"}}]}
+EOF
+}
+
+put_configuration() {
+    node_ip=$(address_towards "$(value cluster_api_host)")
+    kubelet_options=
+    [ ! -d /etc/kubernetes/kubelet.conf.d ] || kubelet_options=--config-dir=/etc/kubernetes/kubelet.conf.d
+    put 600 "$ETC/node.env" <<EOF
+NODE_NAME=$(value node_name)
+NODE_IP=$node_ip
+TUNNEL_NAME=$(value tunnel_server_name)
+TUNNEL_PORT=$(value tunnel_port)
+KUBELET_OPTIONS=$kubelet_options
+EOF
+    put_proxy "$node_ip"
+    put_kernel_settings
+    put_hosts
+    kubeconfig kubelet "{\"client-certificate\": \"$ETC/node.crt\", \"client-key\": \"$ETC/identity.key\"}"
+    kubeconfig kube-proxy "{\"tokenFile\": \"$TOKENS/kube-proxy\"}"
+    put_kubelet
+    put_kube_proxy
+    put_containerd
+    if [ "$(value network_profile)" = linux_bridge ]; then
+        kubeconfig flannel "{\"tokenFile\": \"$TOKENS/flannel\"}"
+        # Routes between servers of one subnet, VXLAN between others, where the kernel has it.
+        backend='{"Type": "host-gw"}'
+        [ ! -d /sys/module/vxlan ] || backend='{"Type": "vxlan", "DirectRouting": true}'
+        put 644 "$ETC/flannel.json" <<EOF
+{"Network": "$(value pod_network)", "Backend": $backend}
+EOF
+    fi
+}
+
+# The proxy of whoever installs is the services' too; it may hold a password, so root alone reads it.
+put_proxy() {
+    proxy=${HTTPS_PROXY:-${https_proxy:-}}
+    [ -n "$proxy" ] || return 0
+    inside="localhost,127.0.0.1,$1,$(value service_network),$(value pod_network),.$(value cluster_domain)"
+    put 600 "$ETC/proxy.env" <<EOF
+HTTPS_PROXY=$proxy
+NO_PROXY=${NO_PROXY:-${no_proxy:-}},$inside
+EOF
+}
+
+# What a node needs of the kernel, after noting what was set before, also of what kubelet changes.
+put_kernel_settings() {
+    if [ ! -e "$STATE/kernel.before" ]; then
+        for key in net/ipv4/ip_forward net/bridge/bridge-nf-call-iptables \
+            net/bridge/bridge-nf-call-ip6tables net/ipv4/conf/all/route_localnet \
+            vm/overcommit_memory vm/panic_on_oom kernel/panic kernel/panic_on_oops; do
+            [ ! -e "/proc/sys/$key" ] || echo "$key $(cat "/proc/sys/$key")"
+        done | put 600 "$STATE/kernel.before"
+    fi
+    put 644 /etc/sysctl.d/90-bulkhead.conf <<EOF
+net.ipv4.ip_forward = 1
+net.bridge.bridge-nf-call-iptables = 1
+EOF
+    for key in net/ipv4/ip_forward net/bridge/bridge-nf-call-iptables; do
+        [ "$(cat "/proc/sys/$key")" = 1 ] || echo 1 >"/proc/sys/$key"
+    done
+    [ ! -e /proc/modules ] ||
+        awk '/^(overlay|br_netfilter|nf_conntrack|vxlan) / { print $1 }' /proc/modules |
+        put 644 /etc/modules-load.d/bulkhead.conf
+}
+
+# The tunnel's agent finds its server by name; a name that only the platform's entrance knows is
+# added to /etc/hosts, which is written in place because it may be a mount.
+put_hosts() {
+    {
+        grep -v '# bulkhead$' /etc/hosts || true
+        host=$(value tunnel_host)
+        [ "$host" = "$(value tunnel_server_name)" ] || echo "$host $(value tunnel_server_name) # bulkhead"
+    } >"$WORK/hosts"
+    cmp -s "$WORK/hosts" /etc/hosts || cat "$WORK/hosts" >/etc/hosts
+}
+
+put_kubelet() {
+    # systemd owns the groups where there is one hierarchy; elsewhere two drivers would fight.
+    driver=cgroupfs
+    [ "$(stat -f -c %T /sys/fs/cgroup)" != cgroup2fs ] || driver=systemd
+    resolv=/run/systemd/resolve/resolv.conf
+    [ -e "$resolv" ] || resolv=/etc/resolv.conf
+    put 600 "$ETC/kubelet.yaml" <<EOF
+apiVersion: kubelet.config.k8s.io/v1beta1
+kind: KubeletConfiguration
+authentication:
+  anonymous: {enabled: false}
+  webhook: {enabled: true}
+  x509: {clientCAFile: $ETC/cluster-ca.crt}
+authorization: {mode: Webhook}
+cgroupDriver: $driver
+clusterDNS: [$(value cluster_dns)]
+clusterDomain: $(value cluster_domain)
+containerRuntimeEndpoint: unix:///run/containerd/containerd.sock
+readOnlyPort: 0
+resolvConf: $resolv
+rotateCertificates: true
+serverTLSBootstrap: true
+tlsMinVersion: VersionTLS12
+volumePluginDir: /var/lib/kubelet/volume-plugins
+EOF
+}
+
+put_kube_proxy() {
+    put 600 "$ETC/kube-proxy.yaml" <<EOF
+apiVersion: kubeproxy.config.k8s.io/v1alpha1
+kind: KubeProxyConfiguration
+clientConnection: {kubeconfig: $ETC/kube-proxy.kubeconfig}
+clusterCIDR: $(value pod_network)
+healthzBindAddress: 127.0.0.1:10256
+hostnameOverride: $(value node_name)
+metricsBindAddress: 127.0.0.1:10249
+mode: iptables
+EOF
+}
+
+put_containerd() {
+    put 600 "$ETC/containerd.toml" <<EOF
+version = 3
+imports = ["/etc/containerd/conf.d/*.toml"]
+
+[plugins.'io.containerd.cri.v1.images'.pinned_images]
+sandbox = "$(value pause_image)"
+
+[plugins.'io.containerd.cri.v1.images'.registry]
+config_path = "$ETC/certs.d"
+
+[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc]
+runtime_type = "io.containerd.runc.v2"
+
+[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc.options]
+BinaryName = "$BIN/runc"
+SystemdCgroup = $([ "$driver" = systemd ] && echo true || echo false)
+
+# Left alone, these two would make directories below /opt and /var/run.
+[plugins.'io.containerd.internal.v1.opt']
+path = "/var/lib/containerd/opt"
+
+[plugins.'io.containerd.nri.v1.nri']
+disable = true
+EOF
+    registry=$(value registry)
+    [ -n "$registry" ] || return 0
+    mkdir -p "$ETC/certs.d/$registry"
+    put 600 "$ETC/certs.d/$registry/hosts.toml" <<EOF
+server = "https://$registry"
+
+[host."https://$registry"]
+capabilities = ["pull", "resolve"]
+ca = "$ETC/platform-ca.crt"
+EOF
+}
+
+# ---------------------------------------------------------------- services
+
+# put_unit NAME WHAT FILE: a service that starts once FILE is there; its own lines are standard input.
+put_unit() {
+    {
+        printf '[Unit]\nDescription=Bulkhead: %s\nConditionPathExists=%s\n' "$2" "$3"
+        printf 'After=network-online.target\nWants=network-online.target\nStartLimitIntervalSec=0\n\n'
+        printf '[Service]\nRestart=always\nRestartSec=1\nEnvironmentFile=-%s\nEnvironmentFile=-%s\n' \
+            "$ETC/node.env" "$ETC/proxy.env"
+        printf 'Environment=PATH=%s:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n' "$BIN"
+        cat
+        printf '\n[Install]\nWantedBy=multi-user.target\n'
+    } | put 644 "$UNITS/bulkhead-$1.service"
+}
+
+# What the three services beside kubelet and containerd may not do.
+HARDENED="NoNewPrivileges=yes
+ProtectSystem=strict
+ProtectHome=yes
+PrivateTmp=yes
+ProtectKernelModules=yes
+RestrictSUIDSGID=yes
+LockPersonality=yes"
+
+# The timer is there before the token is used: what a power cut interrupts, it goes on with.
+put_units() {
+    put_unit containerd "container runtime" "$ETC/containerd.toml" <<EOF
+Type=notify
+ExecStart=$BIN/containerd --config $ETC/containerd.toml
+KillMode=process
+Delegate=yes
+LimitNOFILE=1048576
+TasksMax=infinity
+OOMScoreAdjust=-999
+EOF
+    put_unit kubelet "kubelet" "$ETC/kubelet.kubeconfig" <<EOF
+ExecStart=$BIN/kubelet --config=$ETC/kubelet.yaml --kubeconfig=$ETC/kubelet.kubeconfig --hostname-override=\${NODE_NAME} --node-ip=\${NODE_IP} \$KUBELET_OPTIONS
+KillMode=process
+OOMScoreAdjust=-999
+
+[Unit]
+After=bulkhead-containerd.service
+Wants=bulkhead-containerd.service
+EOF
+    put_unit tunnel "the way in from the control plane" "$TOKENS/tunnel" <<EOF
+ExecStart=$BIN/konnectivity-agent --ca-cert=$ETC/cluster-ca.crt --proxy-server-host=\${TUNNEL_NAME} --proxy-server-port=\${TUNNEL_PORT} --service-account-token-path=$TOKENS/tunnel --agent-identifiers=ipv4=\${NODE_IP} --admin-bind-address=127.0.0.1 --admin-server-port=8133 --health-server-host=127.0.0.1 --health-server-port=8134
+# Asked to end, it would wait for its streams without an end.
+KillSignal=SIGKILL
+SuccessExitStatus=SIGKILL
+CapabilityBoundingSet=
+PrivateDevices=yes
+ProtectControlGroups=yes
+ProtectKernelTunables=yes
+MemoryDenyWriteExecute=yes
+RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX
+$HARDENED
+EOF
+    put_unit kube-proxy "Services of the cluster" "$TOKENS/kube-proxy" <<EOF
+ExecStart=$BIN/kube-proxy --config=$ETC/kube-proxy.yaml
+CapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW CAP_SYS_RESOURCE
+ReadWritePaths=/run
+$HARDENED
+EOF
+    put_unit flannel "pod network" "$ETC/flannel.json" <<EOF
+ExecStart=$BIN/flanneld --kube-subnet-mgr --kubeconfig-file=$ETC/flannel.kubeconfig --net-config-path=$ETC/flannel.json --public-ip=\${NODE_IP} --iface=\${NODE_IP} --ip-masq
+CapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW
+ReadWritePaths=/run
+$HARDENED
+EOF
+    put 644 "$UNITS/bulkhead-node.service" <<EOF
+[Unit]
+Description=Bulkhead: report, renewals, and whatever of the setup is not done yet
+After=network-online.target
+Wants=network-online.target
+
+[Service]
+Type=oneshot
+EnvironmentFile=-$ETC/proxy.env
+ExecStart=$SELF report
+EOF
+    put 644 "$UNITS/bulkhead-node.timer" <<EOF
+[Unit]
+Description=Bulkhead: every 30 seconds
+
+[Timer]
+OnBootSec=1
+OnUnitActiveSec=30
+AccuracySec=1
+
+[Install]
+WantedBy=timers.target
+EOF
+    # The timer's link is made last of all, so it stands for the others.
+    if [ ! -e "$ENABLED" ] || grep -q "^$UNITS/" "$RUN/changed"; then
+        # shellcheck disable=SC2086 # a list of names
+        systemctl enable --quiet $SERVICES bulkhead-node.timer
+    fi
+    systemctl start bulkhead-node.timer
+}
+
+# start NAME OTHERS: starts a service, or starts it again if a file that it reads was changed: one
+# with its name, one of OTHERS, or one that all of them read.
+start() {
+    files="(bulkhead-)?$1|$2|node\\.env|proxy\\.env|cluster-ca"
+    if systemctl is-active --quiet "bulkhead-$1" && grep -qE "/($files)[^/]*\$" "$RUN/changed"; then
+        say "restarting $1"
+        systemctl restart "bulkhead-$1"
+    else
+        systemctl start "bulkhead-$1" ||
+            fail 24 "bulkhead-$1 does not start; see why with: journalctl -u bulkhead-$1"
+    fi
+}
+
+# ---------------------------------------------------------------- what the commands do
+
+lock() {
+    mkdir -p "$RUN"
+    exec 9>"$RUN/lock"
+    flock "$@" 9
+}
+
+install() {
+    lock
+    check_root || fail $? "$MESSAGE"
+    if registered; then
+        use_what_is_known
+        put 755 "$SELF" <"$0"
+        put_units
+        say "This server is $(value node_name) of cluster $(value cluster_id) already; no token is used."
+    else
+        case $URL in https://?*) ;; *) usage "--url must be an https:// address." ;; esac
+        [ -n "$AUTHORITY_SHA256" ] || usage "--authority-sha256 is needed."
+        say "checking this server"
+        # shellcheck disable=SC2086 # a list of names
+        run_checks $CHECKS authority clock platform
+        read_token
+        mkdir -p "$ETC" "$TOKENS"
+        chmod 700 "$ETC"
+        echo "$TOKEN" | put 600 "$ETC/token"
+        TOKEN=
+        put 644 "$ETC/platform-ca.crt" <"$AUTHORITY"
+        echo "$URL" | put 644 "$ETC/url"
+        put 755 "$SELF" <"$0"
+        put_units
+        sync "$ETC"/* "$ETC" "$SELF" "$UNITS"/bulkhead-*
+    fi
+    join
+}
+
+# join: the rest of the way, from wherever it was left.
+join() {
+    use_what_is_known
+    hash_present
+    if ! registered; then
+        check_architecture || fail $? "$MESSAGE"
+        say "registering at $URL"
+        register
+    elif [ ! -e "$STATE/installed" ]; then
+        # What the platform said then may be old: the certificate, and which programs there are.
+        resume || unanswered
+    fi
+    say "this server is $(value node_name)"
+    endpoints
+    run_checks cluster_api tunnel registry
+    get_artifacts
+    tell downloaded 0 "" || unanswered
+    put_configuration
+    say "starting containerd and kubelet"
+    start containerd 'runc|hosts\.toml'
+    start kubelet 'identity|node\.crt'
+    tell kubelet_started 0 "" || unanswered
+    say "waiting for the node in its cluster"
+    tries=0
+    until renew_tokens; do
+        [ "$HTTP" != 401 ] || refused
+        tries=$((tries + 1))
+        [ "$tries" -lt 64 ] || fail 27 "The node did not appear in its cluster: $(reason) See: journalctl -u bulkhead-kubelet"
+        if [ "$tries" -lt 40 ]; then sleep 0.25; else sleep 5; fi
+    done
+    say "starting pod network, tunnel and kube-proxy"
+    [ ! -e "$ETC/flannel.json" ] || start flannel flanneld
+    start tunnel konnectivity-agent
+    start kube-proxy kube-proxy
+    [ ! -e "$ETC/flannel.json" ] || await_pod_network
+    : >"$RUN/changed"
+    sync -f "$ETC" "$STATE" "$BIN"
+    value node_name | put 644 "$STATE/installed"
+    remember running 0 "All services run."
+    tell running 0 "All services run." || unanswered
+    say "done; see how this server is doing with: bulkhead-node status"
+}
+
+# The node becomes ready when containerd finds the network's file, so that one comes last.
+await_pod_network() {
+    tries=0
+    until put_network; do
+        tries=$((tries + 1))
+        [ "$tries" -lt 300 ] || fail 24 "bulkhead-flannel does not get its pods' network; see: journalctl -u bulkhead-flannel"
+        sleep 0.2
+    done
+}
+
+# put_network: a bridge for the pods of this server; flannel, once it runs, tells their addresses.
+put_network() {
+    [ -s /run/flannel/subnet.env ] || return 1
+    gateway=$(sed -n 's/^FLANNEL_SUBNET=//p' /run/flannel/subnet.env)
+    subnet=$(echo "$gateway" | awk -F '[./]' '{ print $1 "." $2 "." $3 "." $4 - 1 "/" $5 }')
+    (umask 022 && mkdir -p "${NETWORK%/*}")
+    put 644 "$NETWORK" <<EOF
+{"cniVersion": "1.0.0", "name": "bulkhead", "plugins": [
+  {"type": "bridge", "bridge": "cni0", "isDefaultGateway": true, "hairpinMode": true,
+   "forceAddress": true, "mtu": $(sed -n 's/^FLANNEL_MTU=//p' /run/flannel/subnet.env),
+   "ipam": {"type": "host-local", "ranges": [[{"subnet": "$subnet"}]],
+            "routes": [{"dst": "$(value pod_network)"}]}},
+  {"type": "portmap", "capabilities": {"portMappings": true}}]}
+EOF
+}
+
+check() {
+    SHOW=1
+    if registered; then
+        use_what_is_known
+        AUTHORITY_SHA256=$(hash_of "$AUTHORITY")
+    fi
+    # shellcheck disable=SC2086 # a list of names
+    run_checks $CHECKS
+    [ -z "$AUTHORITY_SHA256" ] || run_checks authority clock platform
+    ! registered || run_checks cluster_api tunnel registry
+    exit "$FIRST"
+}
+
+use_what_is_known() {
+    [ -s "$ETC/url" ] || fail 2 "Nothing is set up here. Start with the command of a worker bootstrap."
+    URL=$(cat "$ETC/url")
+    AUTHORITY=$ETC/platform-ca.crt
+}
+
+# read_token: from the file, which is removed, or from standard input.
+read_token() {
+    if [ -n "$TOKEN_FILE" ]; then
+        TOKEN=$(cat "$TOKEN_FILE") || fail 2 "There is no token in $TOKEN_FILE."
+        [ "$TOKEN_FILE" = "$ETC/token" ] || rm "$TOKEN_FILE"
+    else
+        [ ! -t 0 ] || say "paste the token, then Enter:"
+        read -r TOKEN || true
+    fi
+    case $TOKEN in
+    bulkhead_wbt_*[!0-9A-Za-z]* | '') fail 2 "What was given is not a token of a worker bootstrap." ;;
+    bulkhead_wbt_*) ;;
+    *) fail 2 "What was given is not a token of a worker bootstrap." ;;
+    esac
+}
+
+# report: what the timer does.
+report() {
+    lock -n || return 0
+    use_what_is_known
+    if [ ! -e "$STATE/installed" ]; then
+        join
+        return
+    fi
+    # Kubelet renews it long before; this is for a server that was off, or cut off, until it ended.
+    if ! openssl x509 -in "$(client_certificate)" -noout -checkend 120 >/dev/null; then
+        say "the node's certificate has ended; getting another"
+        if resume; then
+            rm -f "$KUBELET_CERTIFICATE"
+            systemctl restart bulkhead-kubelet
+        fi
+    fi
+    # What does not work now does with the next turn; the report goes out in any case.
+    [ "$(date +%s)" -lt "$(cat "$TOKENS/renew-at" || echo 0)" ] || renew_tokens || say "no new tokens: $(reason)"
+    put_hosts
+    put_network || true
+    down=
+    for service in $SERVICES; do
+        [ "$service" = bulkhead-flannel ] && [ ! -e "$ETC/flannel.json" ] && continue
+        # One that ends again and again is "activating" nearly all the time.
+        case $(systemctl is-active "$service" || true) in
+        active) ;;
+        activating) down="$down $service" ;;
+        *) systemctl start "$service" || down="$down $service" ;;
+        esac
+    done
+    [ -z "$down" ] || fail 24 "Not running:$down. See why with: journalctl -u SERVICE"
+    tell running 0 "All services run." || unanswered
+    remember running 0 "All services run."
+    obey
+}
+
+# obey: does what the answer to a report says.
+obey() {
+    case $(answer instruction) in
+    restart)
+        say "restarting, as the platform asks"
+        renew_tokens || true
+        systemctl restart bulkhead-containerd bulkhead-kubelet bulkhead-tunnel bulkhead-kube-proxy
+        ;;
+    uninstall) uninstall ;;
+    esac
+}
+
+# unanswered: ends the run with why the platform did not do what it was asked.
+unanswered() {
+    [ "$HTTP" != 401 ] || refused
+    if [ "$HTTP" = 000 ] && fetch_unverified && ! check_clock; then fail 20 "$MESSAGE"; fi
+    fail 31 "$URL does not do what it is asked ($HTTP): $(reason) This server tries again every 30 seconds."
+}
+
+status() {
+    [ ! -e "$RUN/state" ] || cat "$RUN/state"
+    for service in $SERVICES bulkhead-node.timer; do
+        printf '%s %s\n' "$service" "$(systemctl is-active "$service" || true)"
+    done
+}
+
+# uninstall: ends what runs, gives back what was changed, removes every file.
+uninstall() {
+    lock
+    say "stopping services and pods"
+    systemctl disable --now --quiet bulkhead-node.timer bulkhead-kubelet 2>/dev/null || true
+    if [ -x "$BIN/runc" ]; then
+        for pod in $("$BIN/runc" --root /run/containerd/runc/k8s.io list --quiet 2>/dev/null); do
+            "$BIN/runc" --root /run/containerd/runc/k8s.io delete --force "$pod" || true
+        done
+    fi
+    systemctl kill --signal=KILL bulkhead-containerd 2>/dev/null || true
+    # shellcheck disable=SC2086 # a list of names
+    systemctl disable --now --quiet $SERVICES 2>/dev/null || true
+    systemctl stop kubepods.slice 2>/dev/null || true
+    find /sys/fs/cgroup -depth -type d -path '*/kubepods*' -exec rmdir {} + 2>/dev/null || true
+    say "giving back network and kernel settings"
+    [ ! -x "$BIN/kube-proxy" ] || "$BIN/kube-proxy" --cleanup >/dev/null 2>&1 || true
+    for tables in iptables ip6tables; do
+        "$tables-save" --counters >"$WORK/tables" 2>/dev/null || continue
+        grep -qE 'KUBE-|FLANNEL-|CNI-' "$WORK/tables" || continue
+        grep -vE 'KUBE-|FLANNEL-|CNI-' "$WORK/tables" | "$tables-restore" --counters || true
+    done
+    for namespace in /run/netns/cni-*; do
+        [ ! -e "$namespace" ] || ip netns delete "${namespace##*/}"
+    done
+    for interface in cni0 flannel.1; do
+        ip link delete "$interface" 2>/dev/null || true
+    done
+    if registered; then
+        ip -4 route show root "$(value pod_network)" | while read -r route; do
+            # shellcheck disable=SC2086 # a route is several words
+            ip route delete $route || true
+        done
+    fi
+    if [ -e "$STATE/kernel.before" ]; then
+        while read -r key before; do
+            [ "$(cat "/proc/sys/$key")" = "$before" ] || echo "$before" >"/proc/sys/$key" || true
+        done <"$STATE/kernel.before"
+    fi
+    say "unmounting volumes"
+    awk '$2 ~ "^/(var/lib/kubelet|var/lib/containerd|run/containerd)/" { print $2 }' /proc/mounts |
+        sort -r | while read -r place; do umount "$place" || true; done
+    # What is still mounted is somebody's data: nothing below it may be removed.
+    if grep -qE ' (/var/lib/kubelet|/run/containerd)/' /proc/mounts; then
+        fail 26 "Volumes below /var/lib/kubelet cannot be unmounted; end what uses them and run this again."
+    fi
+    if registered && [ -s "$ETC/url" ]; then
+        use_what_is_known
+        tell uninstalled 0 "" || say "the platform did not take the last report ($HTTP); that does no harm"
+    fi
+    forget
+    say "done: what was installed is removed. Packages were never installed, and none was removed."
+}
+
+# forget: removes every file that this script or the services made.
+forget() {
+    # shellcheck disable=SC2086 # a list of names
+    systemctl disable --now --quiet bulkhead-node.timer $SERVICES 2>/dev/null || true
+    [ ! -e "$STATE/fetched" ] || while read -r program; do rm -f "$program"; done <"$STATE/fetched"
+    if [ -e /etc/hosts ] && grep -q '# bulkhead$' /etc/hosts; then
+        grep -v '# bulkhead$' /etc/hosts >"$WORK/hosts" || true
+        cat "$WORK/hosts" >/etc/hosts
+    fi
+    for tree in /var/lib/kubelet /var/lib/containerd /var/lib/cni /run/containerd /run/flannel \
+        /var/log/pods /var/log/containers; do
+        [ ! -d "$tree" ] || find "$tree" -xdev -mindepth 1 -delete || true
+        rmdir "$tree" 2>/dev/null || true
+    done
+    rm -f "$NETWORK" "$UNITS"/bulkhead-*.service "$UNITS/bulkhead-node.timer" \
+        /etc/sysctl.d/90-bulkhead.conf /etc/modules-load.d/bulkhead.conf \
+        /var/lib/cloud/scripts/per-boot/bulkhead-node
+    rm -rf "$STATE" "$ETC" "$RUN" "$SELF"
+    rmdir /run/netns /etc/cni/net.d /etc/cni /opt/cni/bin /opt/cni "$BIN" "${BIN%/*}" 2>/dev/null || true
+    systemctl daemon-reload
+    systemctl reset-failed 'bulkhead-*' 2>/dev/null || true
+}
+
+usage() {
+    say "$1 See: bulkhead-node --help" >&2
+    exit 2
+}
+
+main() {
+    URL='' AUTHORITY_SHA256='' TOKEN_FILE='' AUTHORITY='' SHOW='' FIRST=0 COMMAND=install
+    case ${1:-} in
+    install | check | endpoints | status | report | uninstall) COMMAND=$1 && shift ;;
+    esac
+    while [ $# -gt 0 ]; do
+        case $1 in
+        -h | --help) help && exit 0 ;;
+        --uninstall) COMMAND=uninstall && shift && continue ;;
+        --url | --authority-sha256 | --token-file) [ $# -gt 1 ] || usage "$1 needs a value." ;;
+        *) usage "There is no option $1." ;;
+        esac
+        case $1 in
+        --url) URL=${2%/} ;;
+        --authority-sha256) AUTHORITY_SHA256=$2 ;;
+        --token-file) TOKEN_FILE=$2 ;;
+        esac
+        shift 2
+    done
+    check_root || {
+        say "$MESSAGE" >&2
+        exit 10
+    }
+    WORK=$(mktemp -d "/run/bulkhead.XXXXXX")
+    trap 'rm -rf "$WORK"' EXIT
+    trap 'exit 1' HUP INT TERM
+    "$COMMAND"
+}
+
+main "$@"

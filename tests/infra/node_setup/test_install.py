@@ -1,0 +1,301 @@
+import json
+import random
+import re
+import shutil
+from datetime import timedelta
+
+import pytest
+
+from infra.node_setup import bootstrap_cloud_init, bootstrap_command
+from tests.infra.node_setup.connect_proxy import connect_proxy
+from tests.infra.node_setup.sandbox import Run, Sandbox
+from tests.infra.node_setup.small_platform import NODE_NAME, SmallPlatform
+
+# More renames than a whole run makes; the last ones cut nothing.
+_RENAMES = range(1, 36)
+_SAMPLE = frozenset(random.sample(_RENAMES, 2))
+_REGISTRATION = ("/v1/nodes", 201)
+
+
+def _install(sandbox: Sandbox, platform: SmallPlatform) -> Run:
+    command = bootstrap_command(
+        platform.url, platform.authority_sha256, platform.token or "bulkhead_wbt_used"
+    )
+    return sandbox.execute(["sh", "-c", command])
+
+
+def _installed(sandbox: Sandbox, platform: SmallPlatform) -> Sandbox:
+    run = _install(sandbox, platform)
+    assert run.status == 0, run.output
+    return sandbox
+
+
+def _started(sandbox: Sandbox) -> list[str]:
+    return [line for line in sandbox.read("run/systemctl.log").splitlines() if "start" in line]
+
+
+def test_one_command_makes_a_node(sandbox: Sandbox, platform: SmallPlatform) -> None:
+    run = _install(sandbox, platform)
+    assert run.status == 0, run.output
+    assert sandbox.read("var/lib/bulkhead/installed").strip() == NODE_NAME
+    assert [line.removeprefix("start bulkhead-") for line in _started(sandbox)] == [
+        "node.timer",
+        "containerd",
+        "kubelet",
+        "flannel",
+        "tunnel",
+        "kube-proxy",
+    ]
+    assert platform.phases() == ["downloaded", "kubelet_started", "running"]
+    bridge = json.loads(sandbox.read("etc/cni/net.d/10-bulkhead.conflist"))["plugins"][0]
+    assert (bridge["mtu"], bridge["ipam"]["ranges"]) == (1450, [[{"subnet": "10.244.3.0/24"}]])
+    assert "tunnel.invalid # bulkhead" in sandbox.read("etc/hosts")
+    for secret in ("etc/bulkhead/identity.key", "var/lib/bulkhead/tokens/tunnel"):
+        assert (sandbox.root / secret).stat().st_mode & 0o777 == 0o600
+    assert not sandbox.exists("etc/bulkhead/token")
+
+
+def test_no_secret_is_an_argument_or_a_variable_or_in_the_output(
+    sandbox: Sandbox, platform: SmallPlatform
+) -> None:
+    token = str(platform.token)
+    for tool in ("awk", "cat", "chmod", "cmp", "curl", "env", "openssl", "sed", "systemctl", "tr"):
+        log = '{ echo "$0 $*"; export; } >>/run/seen.log'
+        if tool == "systemctl":
+            program = (sandbox.root / "bin/systemctl").read_text()
+            sandbox.replace(tool, program.replace("case", f"{log}\ncase", 1))
+        else:
+            sandbox.replace_around(tool, log)
+    run = _install(sandbox, platform)
+    assert run.status == 0, run.output
+    seen = sandbox.read("run/seen.log") + run.output
+    assert "bulkhead-kubelet" in seen
+    for secret in (token, "tunnel_token-canary", "flannel_token-canary", "PRIVATE KEY"):
+        assert secret not in seen
+
+
+def test_a_second_run_uses_no_token_and_restarts_nothing(
+    sandbox: Sandbox, platform: SmallPlatform
+) -> None:
+    _installed(sandbox, platform)
+    before = {path: (sandbox.root / path).stat().st_mtime_ns for path in sandbox.files()}
+    run = _install(sandbox, platform)
+    assert run.status == 0, run.output
+    assert "no token is used" in run.output
+    after = {path: (sandbox.root / path).stat().st_mtime_ns for path in sandbox.files()}
+    files = {path for path in before if (sandbox.root / path).is_file()}
+    changed = {path for path in files if after[path] != before[path]}
+    assert {path for path in changed if "tokens" not in path} <= {"var/lib/bulkhead/installed"}
+    assert platform.requests.count(_REGISTRATION) == 1
+    assert not [line for line in _started(sandbox) if "restart" in line]
+
+
+@pytest.mark.parametrize(
+    "rename",
+    [
+        pytest.param(number, marks=() if number in _SAMPLE else pytest.mark.full)
+        for number in _RENAMES
+    ],
+)
+def test_a_power_cut_anywhere_leads_to_one_registration_and_a_whole_node(
+    sandbox: Sandbox, platform: SmallPlatform, rename: int
+) -> None:
+    count = sandbox.root / "var/lib/renames"
+    count.write_text("0")
+    sandbox.replace_around(
+        "mv",
+        f"n=$(($(cat /var/lib/renames) + 1)); echo $n >/var/lib/renames\n"
+        f"[ $n != {rename} ] || kill -9 0",
+    )
+    token = platform.token
+    if _install(sandbox, platform).status == 0:
+        assert int(count.read_text()) < rename
+        return
+    has_timer = "enable" in _log(sandbox)
+    _lose_power(sandbox)
+    platform.token = platform.token or None
+    if has_timer:
+        run = sandbox.run("report")
+    else:
+        assert platform.token == token
+        run = _install(sandbox, platform)
+    assert run.status == 0, run.output
+    assert sandbox.exists("var/lib/bulkhead/installed")
+    assert platform.requests.count(_REGISTRATION) == 1
+    assert platform.phases()[-1] == "running"
+
+
+def _log(sandbox: Sandbox) -> str:
+    return sandbox.read("run/systemctl.log") if sandbox.exists("run/systemctl.log") else ""
+
+
+def _lose_power(sandbox: Sandbox) -> None:
+    for place in (sandbox.root / "run").iterdir():
+        shutil.rmtree(place) if place.is_dir() else place.unlink()
+
+
+def test_an_answer_that_is_lost_costs_no_second_token(
+    sandbox: Sandbox, platform: SmallPlatform
+) -> None:
+    platform.lose_answers = 1
+    run = _install(sandbox, platform)
+    assert run.status == 0, run.output
+    assert platform.count("/v1/nodes", 502) == 1
+    assert platform.requests.count(_REGISTRATION) == 0
+    assert sandbox.exists("var/lib/bulkhead/installed")
+
+
+def test_a_token_that_is_refused_leaves_nothing_behind(
+    sandbox: Sandbox, platform: SmallPlatform
+) -> None:
+    before = sandbox.files()
+    used = platform.token
+    platform.token = None
+    command = bootstrap_command(platform.url, platform.authority_sha256, str(used))
+    run = sandbox.execute(["sh", "-c", command])
+    assert (run.status, "was used; it works once" in run.output) == (21, True), run.output
+    # An overlay marks what was removed again; only the file of hosts is known to be whole.
+    left = {path for path in sandbox.files() - before if (sandbox.root / path).is_file()}
+    assert left == set()
+
+
+@pytest.mark.parametrize(("damaged", "status"), [(1, 0), (2, 23)])
+def test_a_corrupted_program_is_never_put_in_its_place(
+    sandbox: Sandbox, platform: SmallPlatform, damaged: int, status: int
+) -> None:
+    platform.corrupt = damaged
+    run = _install(sandbox, platform)
+    assert run.status == status, run.output
+    assert sandbox.exists("opt/bulkhead/bin/containerd") == (status == 0)
+    if status:
+        assert platform.reports[-1]["phase"] == "failed"
+        assert platform.reports[-1]["code"] == 23
+        # And when the way is free again, the timer's next turn completes it.
+        assert sandbox.run("report").status == 0
+
+
+def test_a_server_that_is_out_stops_and_says_how_to_uninstall(
+    sandbox: Sandbox, platform: SmallPlatform
+) -> None:
+    _installed(sandbox, platform)
+    key, platform.key = platform.key, None
+    run = sandbox.run("report")
+    assert (run.status, "bulkhead-node uninstall" in run.output) == (25, True)
+    assert "stop bulkhead-kubelet bulkhead-tunnel" in sandbox.read("run/systemctl.log")
+    assert "no longer part" in sandbox.run("status").output
+    # A platform that was restored from a backup knows it again.
+    platform.key = key
+    assert sandbox.run("report").status == 0
+    assert _started(sandbox)[-5:].count("start bulkhead-kubelet") == 1
+
+
+def test_a_refusal_that_is_not_the_platforms_stops_nothing(
+    sandbox: Sandbox, platform: SmallPlatform
+) -> None:
+    _installed(sandbox, platform)
+    answer = platform.server.answer
+    platform.server.answer = lambda request: (
+        lost if (lost := answer(request)).status == 404 else type(lost)(401, b"<html>log in</html>")
+    )
+    assert sandbox.run("report").status == 22
+    assert "stop" not in sandbox.read("run/systemctl.log").split("\n")[-2]
+
+
+def test_a_clock_that_is_off_is_said_and_stops_nothing(
+    sandbox: Sandbox, platform: SmallPlatform
+) -> None:
+    _installed(sandbox, platform)
+    sandbox.replace_around("date", '[ "$*" != +%s ] || { echo $(($(date -u +%-s) + 900)); exit; }')
+    real = sandbox.root / "bin/date"
+    real.write_text(real.read_text().replace("date -u", "/usr/bin/date -u"))
+    run = sandbox.run("report")
+    assert run.status == 20, run.output
+    sentence = re.search(r"clock is off by (899|900|901) seconds", run.output)
+    assert sentence is not None, run.output
+    assert sentence[0] in sandbox.run("status").output
+    assert "stop" not in sandbox.read("run/systemctl.log").replace("is-active", "")
+
+
+def test_a_server_that_slept_past_its_certificate_comes_back(
+    sandbox: Sandbox, platform: SmallPlatform
+) -> None:
+    platform.certificate_life = timedelta(seconds=1)
+    _installed(sandbox, platform)
+    platform.certificate_life = timedelta(hours=1)
+    run = sandbox.run("report")
+    assert run.status == 0, run.output
+    assert platform.count("/v1/nodes/self:resume", 200) == 1
+    assert "restart bulkhead-kubelet" in sandbox.read("run/systemctl.log")
+    assert sandbox.run("report").status == 0
+    assert platform.count("/v1/nodes/self:resume", 200) == 1
+
+
+def test_tokens_are_renewed_at_half_of_their_life(
+    sandbox: Sandbox, platform: SmallPlatform
+) -> None:
+    _installed(sandbox, platform)
+    sandbox.run("report")
+    assert platform.count("/v1/nodes/self:tokens", 200) == 1
+    (sandbox.root / "var/lib/bulkhead/tokens/renew-at").write_text("1\n")
+    sandbox.run("report")
+    assert platform.count("/v1/nodes/self:tokens", 200) == 2
+
+
+@pytest.mark.parametrize("state", ["inactive", "activating"])
+def test_a_restart_that_the_platform_asks_for_is_done_whatever_runs(
+    sandbox: Sandbox, platform: SmallPlatform, state: str
+) -> None:
+    _installed(sandbox, platform)
+    program = (sandbox.root / "bin/systemctl").read_text()
+    sandbox.replace("systemctl", program.replace("exit 3", f"echo {state}; exit 3"))
+    platform.instruction = "restart"
+    status, phase = (24, "failed") if state == "activating" else (0, "running")
+    assert sandbox.run("report").status == status
+    assert platform.phases()[-1] == phase
+    assert "restart bulkhead-containerd bulkhead-kubelet" in sandbox.read("run/systemctl.log")
+
+
+def test_cloud_init_gets_the_token_in_a_file_for_root(
+    sandbox: Sandbox, platform: SmallPlatform
+) -> None:
+    document = bootstrap_cloud_init(platform.url, platform.authority, str(platform.token))
+    assert document.startswith("#cloud-config\n")
+    files = json.loads(document.partition("\n")[2])["write_files"]
+    for file in files:
+        place = sandbox.root / file["path"].lstrip("/")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(file["content"])
+        place.chmod(int(file["permissions"], 8))
+    assert [file["permissions"] for file in files if str(platform.token) in file["content"]] == [
+        "0600"
+    ]
+    run = sandbox.execute(["sh", files[-1]["path"]])
+    assert run.status == 0, run.output
+    assert sandbox.exists("var/lib/bulkhead/installed")
+    assert not sandbox.exists(files[-1]["path"])
+    assert not sandbox.exists("etc/bulkhead/bootstrap-ca.crt")
+
+
+def test_everything_goes_through_the_proxy_and_the_services_get_it(
+    sandbox: Sandbox, platform: SmallPlatform
+) -> None:
+    facts = ("--url", platform.url, "--authority-sha256", platform.authority_sha256)
+    token = str(platform.token)
+    with connect_proxy() as proxy:
+        environment = {"HTTPS_PROXY": proxy.url, "NO_PROXY": "intranet"}
+        run = sandbox.run("install", *facts, token=token, environment=environment)
+        assert run.status == 0, run.output
+    # One connection for each request, and the handshakes that only try an endpoint.
+    assert proxy.targets == [f"127.0.0.1:{platform.server.port}"] * len(platform.requests)
+    kept = sandbox.read("etc/bulkhead/proxy.env")
+    assert f"HTTPS_PROXY={proxy.url}\n" in kept
+    assert "NO_PROXY=intranet,localhost,127.0.0.1,127.0.0.1,10.96.0.0/16,10.244.0.0/16," in kept
+    assert (sandbox.root / "etc/bulkhead/proxy.env").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_proxy_that_is_not_there_is_said(sandbox: Sandbox, platform: SmallPlatform) -> None:
+    facts = ("--url", platform.url, "--authority-sha256", platform.authority_sha256)
+    with connect_proxy() as proxy:
+        pass
+    run = sandbox.run("install", *facts, environment={"HTTPS_PROXY": proxy.url})
+    assert (run.status, "cannot be reached" in run.output) == (31, True)
