@@ -15,10 +15,29 @@ from pathlib import Path
 import pytest
 
 from domain.errors import BulkheadError, Reason
-from infra.local_cloud import Host, Image, LocalCloud, server_image
+from infra.local_cloud import Host, Image, LocalCloud, LocalServer, server_image
 from infra.local_cloud.cloud import sweep_lost_clouds
 from infra.supervisor.configuration import source_root
 from infra.tools.progress import Progress
+
+# Everything that a server has, but for what any boot and any minute change by themselves.
+_STATE = r"""
+find / -xdev \( -path /proc -o -path /sys -o -path /dev -o -path /run -o -path /tmp \
+    -o -path /var/cache -o -path /var/tmp -o -path /var/log/journal -o -path /var/lib/systemd \
+    -o -path /var/lib/cloud \) -prune -o -type f -printf '%p %m %s\n' | grep -v '^/var/log/' | sort
+find /var/lib/containerd /run/containerd /run/bulkhead /run/flannel -mindepth 1 2>/dev/null
+iptables-save | grep '^-'
+ip -brief link | cut -d ' ' -f 1
+ip route
+cat /etc/hosts /proc/sys/net/ipv4/ip_forward
+systemctl list-unit-files --no-legend | grep -v '^run-u' | sort
+systemctl --failed --no-legend
+"""
+
+
+def state_of(server: LocalServer) -> list[str]:
+    """Return all that a server has; what was installed and removed again makes no difference."""
+    return server.run(_STATE).output.splitlines()
 
 
 def image_or_skip() -> Image:
