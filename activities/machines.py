@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from temporalio import activity
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 # Short against the 30 s between two reports, long against the cost of one look.
 _POLL_SECONDS = 0.5
+# Who has waited for long is asked about less often: two hundred servers that join at once would
+# else keep a worker busy with looking alone. A stop of the worker waits for the pause as well.
+_POLL_SHARE = 0.1
+_MOST_POLL_SECONDS = 2.0
 
 # A server that reported in the last four turns will report again.
 _STILL_REPORTS = timedelta(minutes=2)
@@ -211,7 +215,8 @@ class MachineActivities:
             raise worker_is_stopping()
         if what != noted:
             await self._operations.note_waiting(operation, what)
-        await asyncio.sleep(_POLL_SECONDS)
+        waited = (datetime.now(UTC) - activity.info().scheduled_time).total_seconds()
+        await asyncio.sleep(min(max(_POLL_SECONDS, waited * _POLL_SHARE), _MOST_POLL_SECONDS))
 
 
 def _installs(sight: "MachineSight") -> str | None:

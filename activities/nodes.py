@@ -110,8 +110,10 @@ class NodeActivities:
         deadline = since + timedelta(seconds=wait.seconds)
         while pods:
             _end_if_stopping()
-            left = (deadline - (await self._machines.look(operation)).at).total_seconds()
-            if left <= 0:
+            sight = await self._machines.look(operation)
+            left = (deadline - sight.at).total_seconds()
+            # On a server that was uninstalled no pod runs, and none can end by itself.
+            if left <= 0 or sight.machine.uninstalled_at is not None:
                 break
             await self._drain(operation, node, left)
             pods = await self._ask(operation, find)

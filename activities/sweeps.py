@@ -19,6 +19,7 @@ class Swept:
     renewals_started: int = 0
     rotations_started: int = 0
     keys_forgotten: int = 0
+    bootstraps_forgotten: int = 0
 
 
 class SweepActivities:
@@ -37,6 +38,11 @@ class SweepActivities:
     async def forget_idempotency_keys(self) -> Swept:
         """Remove idempotency keys that are older than the contract promises to remember."""
         return Swept(keys_forgotten=await self._sweeps.forget_idempotency_keys())
+
+    @activity.defn
+    async def forget_worker_bootstraps(self) -> Swept:
+        """Remove worker bootstraps that can join nothing since a month."""
+        return Swept(bootstraps_forgotten=await self._sweeps.forget_worker_bootstraps())
 
     @activity.defn
     async def start_due_renewals(self) -> Swept:

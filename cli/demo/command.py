@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cli.demo.walkthrough import Walkthrough
+from cli.demo.walkthrough import Choices, Walkthrough
 from cli.errors import CliError, ExitCode
 from cli.output import Output
 
@@ -16,12 +16,28 @@ def demo(
     fresh: Annotated[  # noqa: FBT002 - Typer's flags are boolean parameters
         bool, typer.Option("--fresh", help="With a new cluster: the demo's is deleted first.")
     ] = False,
+    servers: Annotated[  # noqa: FBT002 - the same
+        bool,
+        typer.Option(
+            help="Whether servers that boot on this machine join; takes root on Debian or Ubuntu."
+        ),
+    ] = True,
+    simulated_nodes: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=100,
+            metavar="N",
+            help="With so many simulated nodes instead of servers; takes no root.",
+        ),
+    ] = 0,
 ) -> None:
-    """Show the main job: one cluster, made through the public API, and used."""
+    """Show the main job: a cluster, made through the public API, and used; servers that join it."""
     # Progress and results are one story here: they go to the same place, in order.
     output = Output(err=sys.stdout)
+    choices = Choices(fresh=fresh, servers=servers, simulated_nodes=simulated_nodes)
     try:
-        Walkthrough(output).run(fresh=fresh)
+        Walkthrough(output, choices).run()
     except CliError as failure:
         failure.next_commands = (_GO_ON, *(failure.next_commands or ("make status",)))
         output.error(failure)

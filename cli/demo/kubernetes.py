@@ -15,9 +15,8 @@ from cli.text import clean
 CONFIG_MAP = "bulkhead-demo"
 _KEY = "written"
 
-# kubectl's own limit for one request is none at all.
-_REQUEST_TIMEOUT = "--request-timeout=30s"
-_TIMEOUT_SECONDS = 60
+# kubectl's own limit is none at all.
+_TIMEOUT_SECONDS = 60.0
 
 
 def find_kubectl(home: Path) -> Path:
@@ -51,7 +50,7 @@ class Kubectl:
             CliError: the cluster's API server refuses or does not answer.
         """
         self._output.note()
-        self._show(["get", "namespaces"])
+        self.show(["get", "namespaces"])
 
     def write_and_read_config_map(self) -> None:
         """Write a ConfigMap and read it back; say what a run before had written.
@@ -70,35 +69,58 @@ class Kubectl:
             "metadata": {"name": CONFIG_MAP, "namespace": "default"},
             "data": {_KEY: value},
         }
-        self._show(["apply", "--server-side", "-f", "-"], stdin=json.dumps(manifest))
+        self.show(["apply", "--server-side", "-f", "-"], stdin=json.dumps(manifest))
         columns = f"custom-columns=NAME:.metadata.name,WRITTEN:.data.{_KEY}"
-        self._show(["get", "configmap", CONFIG_MAP, "-o", columns])
+        self.show(["get", "configmap", CONFIG_MAP, "-o", columns])
         if self._read() != value:
             message = f"The ConfigMap {CONFIG_MAP} reads differently from what was written."
             raise CliError(message)
 
     def _read(self) -> str:
         path = f"jsonpath={{.data.{_KEY}}}"
-        return self._run(["get", "configmap", CONFIG_MAP, "--ignore-not-found", "-o", path])
+        return self.run(["get", "configmap", CONFIG_MAP, "--ignore-not-found", "-o", path])
 
-    def _show(self, arguments: Sequence[str], stdin: str = "") -> None:
+    def show(
+        self, arguments: Sequence[str], stdin: str = "", *, seconds: float = _TIMEOUT_SECONDS
+    ) -> str:
+        """Show a command, run it, show what it printed, and return that.
+
+        Raises:
+            CliError: it failed, or took longer than these seconds.
+        """
         self._output.note(("$ ", "dim"), ("kubectl " + " ".join(arguments), "bold"), copied=True)
-        for line in self._run(arguments, stdin).splitlines():
+        printed = self.run(arguments, stdin, seconds=seconds)
+        for line in printed.splitlines():
             self._output.note(f"  {line}", copied=True)
+        return printed
 
-    def _run(self, arguments: Sequence[str], stdin: str = "") -> str:
-        result = subprocess.run(
-            [self._program, "--kubeconfig", self._kubeconfig, _REQUEST_TIMEOUT, *arguments],
-            check=False,
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=_TIMEOUT_SECONDS,
-            # Its caches go beside the kubeconfig and not into the user's home.
-            env={**os.environ, "KUBECACHEDIR": str(self._kubeconfig.parent / "cache")},
-        )
+    def run(
+        self, arguments: Sequence[str], stdin: str = "", *, seconds: float = _TIMEOUT_SECONDS
+    ) -> str:
+        """Run a command and return what it printed.
+
+        Raises:
+            CliError: it failed, or took longer than these seconds.
+        """
+        try:
+            result = subprocess.run(
+                [self._program, "--kubeconfig", self._kubeconfig, *arguments],
+                check=False,
+                input=stdin,
+                capture_output=True,
+                text=True,
+                timeout=seconds,
+                # Its caches go beside the kubeconfig and not into the user's home.
+                env={**os.environ, "KUBECACHEDIR": str(self._kubeconfig.parent / "cache")},
+            )
+        except subprocess.TimeoutExpired as error:
+            why = f"did not end within {seconds:.0f} s"
+            raise self._failure(arguments, why) from error
         if result.returncode != 0:
-            message = f"kubectl {arguments[0]} failed: {clean(result.stderr)}"
-            command = f"kubectl --kubeconfig {self._kubeconfig} get --raw /readyz"
-            raise CliError(message, ExitCode.FAILED, next_commands=(command, "make status"))
+            raise self._failure(arguments, f"failed: {clean(result.stderr)}")
         return result.stdout
+
+    def _failure(self, arguments: Sequence[str], why: str) -> CliError:
+        command = f"kubectl --kubeconfig {self._kubeconfig} get --raw /readyz"
+        message = f"kubectl {arguments[0]} {why}"
+        return CliError(message, ExitCode.FAILED, next_commands=(command, "make status"))

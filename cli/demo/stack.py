@@ -1,5 +1,6 @@
 """The stack that the demo talks to: one that is named by the environment, or the embedded one."""
 
+import json
 import os
 import subprocess
 import sys
@@ -21,8 +22,13 @@ from cli.configuration import (
 )
 from cli.errors import CliError, ExitCode
 from cli.output import Output
+from cli.text import clean
 
 _READY_TIMEOUT_SECONDS = 5.0
+
+# What the stack's own command reads and keeps: where servers reach it.
+NODE_ADDRESS_VARIABLE = "BULKHEAD_NODE_ADDRESS"
+_NODE_ADDRESS_FILE = "node-address.json"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,23 +45,67 @@ class Stack:
     home: Path
     is_embedded: bool
 
+    @property
+    def directory(self) -> Path:
+        """The demo's own directory, which goes with the stack's home."""
+        return self.home / "demo"
 
-def reach_stack(output: Output) -> Stack:
+    @property
+    def is_reached_by_servers(self) -> bool:
+        """Whether servers on this machine find an address at which they can join."""
+        return self.is_embedded and (self.home / _NODE_ADDRESS_FILE).exists()
+
+    def demo_image(self) -> str:
+        """Return the reference of the demo's image, as nodes ask for it.
+
+        Raises:
+            CliError: the stack serves no images.
+        """
+        command = [sys.executable, "-m", "infra.embedded", "images"]
+        printed = subprocess.run(
+            command, check=False, cwd=checkout(), capture_output=True, text=True
+        )
+        if printed.returncode != 0:
+            raise CliError(clean(printed.stderr), next_commands=("make status", "make up"))
+        return str(json.loads(printed.stdout)["demo"])
+
+
+def home_directory() -> Path:
+    """Return the folder of the embedded stack, whether it is there or not."""
+    return Path(os.environ.get(HOME_VARIABLE, "").strip() or checkout() / STATE_DIRECTORY)
+
+
+def is_named_by_environment() -> bool:
+    """Whether the environment names an API, and who asks it, instead of the embedded stack."""
+    return bool(os.environ.get(URL_VARIABLE) and os.environ.get(TOKEN_VARIABLE))
+
+
+def reach_stack(output: Output, *, for_servers: bool) -> Stack:
     """Return the stack; bring the embedded one up when it does not answer.
+
+    Args:
+        output: told what is done.
+        for_servers: whether servers on this machine shall be able to join. Where nothing else
+            was chosen, the embedded stack gets a local address for them.
 
     Raises:
         CliError: it does not come up.
     """
-    home = Path(os.environ.get(HOME_VARIABLE, "").strip() or checkout() / STATE_DIRECTORY)
-    if os.environ.get(URL_VARIABLE) and os.environ.get(TOKEN_VARIABLE):
+    home = home_directory()
+    if is_named_by_environment():
         connection = Configuration().resolve(Wishes())
         output.note(f"Using the API at {connection.url}, which {URL_VARIABLE} names.")
         return Stack(connection=connection, home=home, is_embedded=False)
     # The owner's file alone: a stored login may belong to another platform.
     embedded = Configuration({HOME_VARIABLE: str(home)})
     known = embedded.embedded_owner()
-    if known is None or not _is_ready(known):
-        _bring_up(output)
+    lacks_address = (
+        for_servers
+        and not os.environ.get(NODE_ADDRESS_VARIABLE)
+        and not (home / _NODE_ADDRESS_FILE).exists()
+    )
+    if known is None or lacks_address or not _is_ready(known):
+        _bring_up(output, {NODE_ADDRESS_VARIABLE: "local"} if lacks_address else {})
         known = embedded.embedded_owner()
     else:
         output.note(f"The embedded stack is up at {known.url}.")
@@ -80,11 +130,16 @@ def _is_ready(connection: Connection) -> bool:
     return response.is_success
 
 
-def _bring_up(output: Output) -> None:
-    output.note("Bringing the embedded stack up: python -m infra.embedded up")
+def _bring_up(output: Output, settings: dict[str, str]) -> None:
+    chosen = "".join(f"{name}={value} " for name, value in settings.items())
+    output.note(f"Bringing the embedded stack up: {chosen}python -m infra.embedded up")
     sys.stdout.flush()
     result = subprocess.run(
-        [sys.executable, "-m", "infra.embedded", "up"], check=False, cwd=checkout()
+        [sys.executable, "-m", "infra.embedded", "up"],
+        check=False,
+        cwd=checkout(),
+        env={**os.environ, **settings},
+        stderr=sys.stdout,
     )
     if result.returncode != 0:
         message = f"The embedded stack did not come up (status {result.returncode})."

@@ -1,173 +1,183 @@
-"""The demo, step by step, each of them timed."""
+"""The demo, chapter by chapter, each step of them timed."""
 
 import dataclasses
+import os
 import shlex
 import shutil
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from cli.client import ApiClient, JsonObject, segment
 from cli.commands.workspaces import create_in
 from cli.configuration import Configuration, Wishes
+from cli.demo import cluster as demo_cluster
+from cli.demo.cluster import DemoCluster
 from cli.demo.kubernetes import Kubectl, find_kubectl
+from cli.demo.local_cloud import LocalCloud
 from cli.demo.selection import remember_workspace
-from cli.demo.stack import Stack, reach_stack
+from cli.demo.servers import LEAVES, OwnServers
+from cli.demo.simulated import LABELS, SimulatedNodes
+from cli.demo.stack import (
+    NODE_ADDRESS_VARIABLE,
+    Stack,
+    home_directory,
+    is_named_by_environment,
+    reach_stack,
+)
+from cli.demo.story import Story
+from cli.demo.workloads import REPLICAS, Workload
 from cli.errors import CliError, ExitCode
-from cli.follow import follow
 from cli.invocation import shown
-from cli.output import Column, Output
+from cli.output import Output
 from cli.private_files import write_private
-from cli.text import clean, duration
-from cli.waiting import OperationEndedError, title_of
+from cli.text import clean
 
 _WORKSPACE = "demo"
 _REGION = "demo"
-_CLUSTER = "demo"
+# Of pods that run nowhere, so that nothing ever asks for it.
+_NO_IMAGE = "simulated"
+_WITH_SIMULATED_NODES = 'make demo ARGS="--simulated-nodes 3"'
 
-# Each round waits for one operation or starts one; a cluster that is being suspended needs the
-# most: suspend, resume, look. More rounds mean that somebody else is changing it.
-_ROUNDS = 6
-_PAUSE_SECONDS = 0.5
 
-_TIMES = (Column("STEP", "step"), Column("TOOK", "took", right=True))
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Choices:
+    """What a person chose.
+
+    Attributes:
+        fresh: the demo's cluster is deleted first.
+        servers: servers shall join, where this machine can boot them.
+        simulated_nodes: how many simulated nodes there shall be instead.
+    """
+
+    fresh: bool
+    servers: bool
+    simulated_nodes: int
 
 
 class Walkthrough:
     """One run of the demo."""
 
-    def __init__(self, output: Output) -> None:
+    def __init__(self, output: Output, choices: Choices) -> None:
         self._output = output
-        self._times: list[tuple[str, float]] = []
+        self._choices = choices
+        self._story = Story(output)
+        self._cloud = LocalCloud(home_directory() / "demo" / "servers")
 
-    def run(self, *, fresh: bool) -> None:
+    def run(self) -> None:
         """Go all the way.
 
         Raises:
             CliError: something failed; its `next_commands` say what to type.
         """
-        output = self._output
-        begin = time.monotonic()
-        self._chapter("1. The stack")
-        with self._timed("stack is ready"):
-            stack = reach_stack(output)
+        story = self._story
+        story.chapter("The stack")
+        boots = self._boots_servers()
+        with story.timed("stack is ready"):
+            stack = reach_stack(self._output, for_servers=boots)
         account = ApiClient(stack.connection)
-        self._chapter("2. A workspace and a region")
-        with self._timed("workspace"):
+        story.chapter("A workspace and a region")
+        with story.timed("workspace"):
             workspace = self._workspace(account)
         self._aim_hints(stack, workspace)
-        is_chosen = remember_workspace(stack, workspace, account, output)
+        is_chosen = remember_workspace(stack, workspace, account, self._output)
         client = ApiClient(stack.connection, workspace_id=workspace["id"])
-        with self._timed("region"):
+        with story.timed("region"):
             region = self._region(client)
-        self._chapter("3. A cluster")
-        with self._timed("cluster is active"):
-            cluster = self._active_cluster(client, region, fresh=fresh)
-        self._chapter("4. Inside the cluster")
-        kubeconfig = stack.home / "demo" / "kubeconfig"
-        with self._timed("kubeconfig"):
-            answer = client.get(f"/clusters/{segment(cluster['id'])}/kubeconfig")
-            write_private(kubeconfig, answer["kubeconfig"])
-        output.note(("✓ ", "green"), f"Kubeconfig in {shown(kubeconfig)}, readable by you only")
-        kubectl = Kubectl(find_kubectl(stack.home), kubeconfig, output)
-        with self._timed("kubectl get namespaces"):
-            kubectl.show_namespaces()
-        with self._timed("ConfigMap written and read back"):
-            kubectl.write_and_read_config_map()
-        self._chapter("5. How long it took")
-        self._times.append(("altogether", time.monotonic() - begin))
-        rows = [{"step": name, "took": duration(seconds)} for name, seconds in self._times]
-        output.listing(rows, _TIMES, ())
+        story.chapter("A cluster")
+        with story.timed("cluster is active"):
+            cluster = DemoCluster(story, client, self._cloud).active(
+                region, fresh=self._choices.fresh
+            )
+        kubeconfig = stack.directory / "kubeconfig"
+        kubectl = self._look_inside(client, stack, cluster, kubeconfig)
+        if self._choices.simulated_nodes:
+            self._simulate(kubectl, stack)
+        elif boots and stack.is_reached_by_servers:
+            self._use_servers(client, stack, cluster, kubectl)
+        story.chapter("How long it took")
+        story.show_times()
         if is_chosen:
-            output.invocation = dataclasses.replace(output.invocation, workspace=None)
+            self._output.invocation = dataclasses.replace(self._output.invocation, workspace=None)
         self._what_next(stack, kubeconfig, _workflows_url(client))
+
+    def _boots_servers(self) -> bool:
+        """Whether servers shall join and can be booted here; says why not."""
+        if not self._choices.servers or self._choices.simulated_nodes:
+            return False
+        if is_named_by_environment():
+            self._output.note("Servers of this machine join the embedded stack only; none will.")
+            return False
+        if os.environ.get(NODE_ADDRESS_VARIABLE) == "none":
+            self._output.note(f"No servers will join: {NODE_ADDRESS_VARIABLE} is none.")
+            return False
+        if self._cloud.prepare():
+            return True
+        self._story.careful("So no real servers join in this run.")
+        self._output.next_commands(_WITH_SIMULATED_NODES)
+        return False
 
     def _workspace(self, account: ApiClient) -> JsonObject:
         found = [entry for entry in account.pages("/workspaces") if entry["name"] == _WORKSPACE]
         # Lists are newest first; the oldest is the one that earlier runs used.
         workspace = found[-1] if found else create_in(account, {"name": _WORKSPACE})
-        self._tell("Workspace", workspace, _found_or(found, "is created"))
+        self._story.found("Workspace", workspace, _found_or(found, "is created"))
         return workspace
 
     def _region(self, client: ApiClient) -> JsonObject:
         found = [entry for entry in client.pages("/regions") if entry["name"] == _REGION]
         region = found[-1] if found else client.create("/regions", {"name": _REGION})
-        self._tell("Region", region, _found_or(found, "is created"))
+        self._story.found("Region", region, _found_or(found, "is created"))
         return region
 
-    def _active_cluster(self, client: ApiClient, region: JsonObject, *, fresh: bool) -> JsonObject:
-        """Bring the demo's cluster to `active`, whatever state it is found in."""
-        acted = False
-        for _ in range(_ROUNDS):
-            cluster = self._find_cluster(client)
-            running = None if cluster is None else self._running(client, cluster)
-            if running is not None:
-                self._output.note("The demo's cluster is being changed; waiting for that first.")
-                self._see_through(client, running, must_succeed=False)
-            elif cluster is None:
-                body = {"name": _CLUSTER, "region_id": region["id"]}
-                self._see_through(client, client.create("/clusters", body))
-                acted, fresh = True, False
-            elif fresh:
-                self._output.note("Starting afresh: the cluster of the run before goes.")
-                self._see_through(client, self._change(client, cluster, "DELETE", ""))
-            elif cluster["state"] == "suspended":
-                self._output.note("The demo's cluster is suspended; resuming it.")
-                self._see_through(client, self._change(client, cluster, "POST", ":resume"))
-                acted = True
-            elif cluster["state"] == "active":
-                how = "is active" if acted else "is active since an earlier run; using it again"
-                self._tell("Cluster", cluster, how)
-                return cluster
-            else:
-                # Between two states: its operation ended after the cluster was read.
-                time.sleep(_PAUSE_SECONDS)
-        message = "The demo's cluster does not come to rest; somebody else is changing it."
-        raise CliError(message, ExitCode.CONFLICT, next_commands=("bulkhead operations list",))
+    def _look_inside(
+        self, client: ApiClient, stack: Stack, cluster: JsonObject, kubeconfig: Path
+    ) -> Kubectl:
+        self._story.chapter("Inside the cluster")
+        with self._story.timed("kubeconfig"):
+            answer = client.get(f"/clusters/{segment(cluster['id'])}/kubeconfig")
+            write_private(kubeconfig, answer["kubeconfig"])
+        self._story.done(f"Kubeconfig in {shown(kubeconfig)}, readable by you only")
+        kubectl = Kubectl(find_kubectl(stack.home), kubeconfig, self._output)
+        with self._story.timed("kubectl get namespaces"):
+            kubectl.show_namespaces()
+        with self._story.timed("ConfigMap written and read back"):
+            kubectl.write_and_read_config_map()
+        return kubectl
 
-    def _find_cluster(self, client: ApiClient) -> JsonObject | None:
-        found = [entry for entry in client.pages("/clusters") if entry["name"] == _CLUSTER]
-        return found[-1] if found else None
-
-    def _running(self, client: ApiClient, cluster: JsonObject) -> JsonObject | None:
-        if not cluster["reconciling"]:
-            return None
-        owner: dict[str, object] = {"owner_type": "cluster", "owner_id": cluster["id"]}
-        operations = client.pages("/operations", **owner)
-        return next((entry for entry in operations if not entry["done"]), None)
-
-    def _change(self, client: ApiClient, cluster: JsonObject, method: str, verb: str) -> JsonObject:
-        path = f"/clusters/{segment(cluster['id'])}{verb}"
-        return client.change(method, path, etag=cluster["etag"])
-
-    def _see_through(
-        self, client: ApiClient, operation: JsonObject, *, must_succeed: bool = True
+    def _use_servers(
+        self, client: ApiClient, stack: Stack, cluster: JsonObject, kubectl: Kubectl
     ) -> None:
-        title = title_of(operation, _CLUSTER)
-        seen = follow(client, self._output, operation, title)
-        self._times.append((title, seen.elapsed_seconds))
-        self._times += [
-            (f"  {step.name}", step.seconds) for step in seen.steps() if step.seconds is not None
-        ]
-        if must_succeed and seen.operation["state"] != "SUCCEEDED":
-            raise OperationEndedError(seen.operation)
-
-    def _tell(self, noun: str, resource: JsonObject, how: str) -> None:
-        self._output.note(
-            ("✓ ", "green"), f"{noun} {clean(resource['name'])} {how} ({resource['id']})"
-        )
-
-    def _chapter(self, title: str) -> None:
+        servers = OwnServers(self._story, client, self._cloud, cluster)
+        workload = Workload(self._story, kubectl)
+        self._story.chapter("Two servers of your own join")
+        servers.join(kubectl)
+        self._story.chapter("A Deployment with a Service on them")
+        workload.deploy(stack.demo_image())
+        if len(workload.nodes()) != REPLICAS:
+            message = "The pods are not on two servers."
+            raise CliError(message, ExitCode.FAILED)
+        workload.look_inside()
+        self._story.chapter(f"One server leaves: {LEAVES} is drained and removed")
+        servers.leave(LEAVES)
         self._output.note()
-        self._output.note((title, "bold cyan"))
+        with self._story.working("Deployment is complete on the other server"):
+            workload.wait()
+        workload.show_pods()
+        workload.ask()
+        servers.show()
 
-    @contextmanager
-    def _timed(self, name: str) -> Iterator[None]:
-        begin = time.monotonic()
-        yield
-        self._times.append((name, time.monotonic() - begin))
+    def _simulate(self, kubectl: Kubectl, stack: Stack) -> None:
+        self._story.chapter("Simulated nodes")
+        self._story.careful(
+            "These nodes are simulated by kwok: no servers, and pods that run in name only."
+        )
+        workload = Workload(self._story, kubectl)
+        nodes = SimulatedNodes(self._story, kubectl, stack.directory)
+        with nodes.running(self._choices.simulated_nodes):
+            workload.deploy(_NO_IMAGE, only_on=LABELS)
+            workload.remove()
+        self._story.done("The simulated nodes and pods are removed; they live as long as kwok runs")
 
     def _aim_hints(self, stack: Stack, workspace: JsonObject) -> None:
         """Let proposed commands act in the demo's workspace, whatever else is chosen."""
@@ -186,11 +196,19 @@ class Walkthrough:
         kubectl = shutil.which("kubectl") and "kubectl"
         kubectl = kubectl or shlex.quote(shown(find_kubectl(stack.home)))
         python = shlex.quote(shown(Path(sys.executable)))
+        name = demo_cluster.NAME
         suggestions = [
             ("use the cluster", f"export KUBECONFIG={shlex.quote(str(kubeconfig.absolute()))}"),
             ("", f"{kubectl} get namespaces"),
-            ("see it stop", typed(f"bulkhead clusters suspend {_CLUSTER}")),
-            ("and come back", typed(f"bulkhead clusters resume {_CLUSTER}")),
+            ("see it stop", typed(f"bulkhead clusters suspend {name}")),
+            ("and come back", typed(f"bulkhead clusters resume {name}")),
+        ]
+        if stack.is_reached_by_servers:
+            suggestions += [
+                ("see its machines", typed(f"bulkhead machines list --cluster {name}")),
+                ("let a server of yours join", typed(f"bulkhead bootstraps create {name}")),
+            ]
+        suggestions += [
             ("see what was done", typed("bulkhead operations list")),
             ("run this again, with a new cluster", f"{python} -m cli.demo --fresh"),
             ("read the API", f"{stack.connection.url}/docs"),
@@ -201,7 +219,7 @@ class Walkthrough:
             suggestions.append(("find the Temporal UI", "make status"))
         if stack.is_embedded:
             suggestions.append(("stop everything, and keep it", "make down"))
-        self._chapter("What next")
+        self._story.heading("What next")
         width = max(len(what) for what, _ in suggestions)
         for what, how in suggestions:
             self._output.note(f"  {what.ljust(width)}  ", (how, "cyan"), copied=True)

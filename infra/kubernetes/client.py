@@ -3,7 +3,8 @@
 import os
 import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Lock
 from types import TracebackType
@@ -127,7 +128,10 @@ class KubernetesClient:
         self._timeout_seconds = timeout_seconds
         self._lock = Lock()
         self._http: httpx.Client | None = None
+        self._replaced: httpx.Client | None = None
         self._renew_at = 0.0
+        self._requests = 0
+        self._closed = False
 
     def __enter__(self) -> Self:
         return self
@@ -141,11 +145,19 @@ class KubernetesClient:
         self.close()
 
     def close(self) -> None:
-        """Close every connection."""
+        """Close every connection, at the end of the requests that other threads are at."""
         with self._lock:
-            if self._http is not None:
-                self._http.close()
-                self._http = None
+            self._closed = True
+            self._close_if_idle()
+
+    def _close_if_idle(self) -> None:
+        # A pool that is closed while it connects leaves that connection open.
+        if self._requests:
+            return
+        for client in (self._http, self._replaced):
+            if client is not None:
+                client.close()
+        self._http = self._replaced = None
 
     def get(self, path: str) -> Object:
         """Return an object.
@@ -260,22 +272,36 @@ class KubernetesClient:
     ) -> httpx.Response:
         headers = {} if body is None else {"content-type": content_type}
         try:
-            response = self._connected().request(
-                method, path, json=body, headers=headers, params=parameters
-            )
+            with self._connected() as http:
+                response = http.request(method, path, json=body, headers=headers, params=parameters)
         except httpx.TransportError as error:
             raise _unavailable(method, path, type(error).__name__) from error
         if response.status_code >= _ERROR:
             raise _refused(method, path, response)
         return response
 
-    def _connected(self) -> httpx.Client:
+    @contextmanager
+    def _connected(self) -> Iterator[httpx.Client]:
         with self._lock:
-            if self._http is None or time.monotonic() > self._renew_at:
-                # The old one is not closed: another thread may be in the middle of a request. It
-                # closes its connections when the last of them lets go of it.
-                self._http = self._connect()
-            return self._http
+            http = self._current()
+            self._requests += 1
+        try:
+            yield http
+        finally:
+            with self._lock:
+                self._requests -= 1
+                if self._closed:
+                    self._close_if_idle()
+
+    def _current(self) -> httpx.Client:
+        if self._http is None or time.monotonic() > self._renew_at:
+            successor = self._connect()
+            # Another thread may be in the middle of a request with the one that is replaced
+            # now; nobody is with the one before, minutes later.
+            if self._replaced is not None:
+                self._replaced.close()
+            self._replaced, self._http = self._http, successor
+        return self._http
 
     def _connect(self) -> httpx.Client:
         renew_at = time.monotonic() + LOGIN_SECONDS * _RENEW_AFTER

@@ -1,5 +1,6 @@
 """Node objects: what they show, and the little that the platform changes in them."""
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -11,6 +12,12 @@ _NODES: Final = "/api/v1/nodes"
 _LEASES: Final = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
 
 _READY: Final = "Ready"
+
+# Of texts that root on a server chooses, and that the platform stores and shows. PostgreSQL takes
+# no NUL.
+_UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f]+")
+_LONGEST_TEXT: Final = 500
+_MOST_CONDITIONS: Final = 32
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,6 +59,11 @@ class NodeSight:
                 if kind != _READY and condition["status"] == "True"
             )
         )
+
+
+def printable(text: str) -> str:
+    """Return a text as one line that can be stored and shown, shortened where it is long."""
+    return _UNPRINTABLE.sub(" ", text)[:_LONGEST_TEXT]
 
 
 def path_of(name: str) -> str:
@@ -97,12 +109,12 @@ def remains_of(client: KubernetesClient, name: str) -> dict[str, list[str]]:
 def _sight_of(node: Object, lease: Object | None) -> NodeSight:
     metadata, status = node["metadata"], node.get("status", {})
     conditions = {
-        condition["type"]: {
-            "status": condition["status"],
-            "reason": condition.get("reason", ""),
-            "message": condition.get("message", ""),
+        printable(condition["type"]): {
+            "status": printable(condition["status"]),
+            "reason": printable(condition.get("reason", "")),
+            "message": printable(condition.get("message", "")),
         }
-        for condition in status.get("conditions", [])
+        for condition in status.get("conditions", [])[:_MOST_CONDITIONS]
     }
     ready = conditions.get(_READY, {}).get("status")
     renewed = (lease or {}).get("spec", {}).get("renewTime")
@@ -112,7 +124,7 @@ def _sight_of(node: Object, lease: Object | None) -> NodeSight:
         ready={"True": True, "False": False}.get(str(ready)),
         conditions=conditions,
         addresses=frozenset(address["address"] for address in status.get("addresses", [])),
-        kubelet_version=status.get("nodeInfo", {}).get("kubeletVersion", ""),
+        kubelet_version=printable(status.get("nodeInfo", {}).get("kubeletVersion", "")),
         schedulable=not node.get("spec", {}).get("unschedulable", False),
         heard_at=datetime.fromisoformat(renewed or metadata["creationTimestamp"]),
     )

@@ -4,13 +4,16 @@ import base64
 import binascii
 from dataclasses import dataclass
 from typing import Final
+from urllib.parse import quote
 
 from domain.errors import BulkheadError, Reason
+from domain.machine import NODE_USER_PREFIX
 from infra.kubernetes.client import KubernetesClient, Object
 
 CLIENT_SIGNER: Final = "kubernetes.io/kube-apiserver-client-kubelet"
 SERVING_SIGNER: Final = "kubernetes.io/kubelet-serving"
-# The signers whose requests are ours to decide; those of every other one are not looked at.
+# The signers whose requests are ours to decide, whoever asks. Of every other one, those of nodes
+# are: no node needs any.
 KUBELET_SIGNERS: Final = (CLIENT_SIGNER, SERVING_SIGNER)
 
 _REQUESTS: Final = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
@@ -48,12 +51,13 @@ class SigningRequest:
 
 
 def list_requests(client: KubernetesClient) -> list[SigningRequest]:
-    """Return all requests to the signers of kubelets."""
-    found: list[SigningRequest] = []
-    for signer in KUBELET_SIGNERS:
-        objects = client.list_all(_REQUESTS, fieldSelector=f"spec.signerName={signer}")
-        found += [_request_of(item) for item in objects]
-    return found
+    """Return all requests to the signers of kubelets, and whatever else a node asks for."""
+    requests = map(_request_of, client.list_all(_REQUESTS))
+    return [
+        request
+        for request in requests
+        if request.signer in KUBELET_SIGNERS or request.username.startswith(NODE_USER_PREFIX)
+    ]
 
 
 def decide(
@@ -71,7 +75,9 @@ def decide(
         },
     ]
     try:
-        client.replace(f"{_REQUESTS}/{request.name}/approval", {**request.raw, "status": status})
+        # Kubernetes lets anybody name a request `a?b`.
+        path = f"{_REQUESTS}/{quote(request.name, safe='')}/approval"
+        client.replace(path, {**request.raw, "status": status})
     except BulkheadError as error:
         if error.reason in {Reason.NOT_FOUND, Reason.CONFLICT}:
             return False

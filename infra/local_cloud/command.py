@@ -1,6 +1,7 @@
 """Local servers by hand: make the image, switch servers on and off, look into them."""
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
@@ -41,7 +42,8 @@ def _parser() -> argparse.ArgumentParser:
     actions.add_parser("check", help="say what keeps servers from booting here")
     actions.add_parser("prepare", help="install what is lacking, with apt-get")
     actions.add_parser("image", help="make the image; says why not where it cannot be")
-    actions.add_parser("list", help="list the servers")
+    listing = actions.add_parser("list", help="list the servers")
+    listing.add_argument("--json", action="store_true", help="for programs")
     actions.add_parser("sweep", help="remove what killed processes left on this host")
     boot = actions.add_parser("boot", help="switch a server on, making it if it is new")
     boot.add_argument("--network", default=_DEFAULT_NETWORK, help="of a new one (%(default)s)")
@@ -70,7 +72,10 @@ def _run(arguments: argparse.Namespace, progress: Progress) -> int:
         case "image":
             _make_image(host, progress)
         case "list":
-            _print_table(cloud)
+            if arguments.json:
+                _print_json(cloud)
+            else:
+                _print_table(cloud)
         case "sweep":
             cloud.sweep()
             for directory in sweep_lost_clouds():
@@ -127,6 +132,14 @@ def _boot(arguments: argparse.Namespace, host: Host, cloud: LocalCloud, progress
     with progress.task(f"booting {server.name}"):
         server.wait_until_booted()
     print(f"{server.name} runs at {server.address}")
+
+
+def _print_json(cloud: LocalCloud) -> None:
+    facts = [
+        {"name": server.name, "running": server.is_running, "address": str(server.address)}
+        for server in cloud.servers()
+    ]
+    print(json.dumps(facts, indent=2))
 
 
 def _print_table(cloud: LocalCloud) -> None:

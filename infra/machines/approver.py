@@ -17,7 +17,7 @@ from cryptography.x509.oid import ExtensionOID, NameOID
 
 from domain.identifiers import Prefix
 from domain.machine import NODE_USER_PREFIX, NODES_GROUP, MachineState
-from infra.kubernetes.signing_requests import SERVING_SIGNER, SigningRequest
+from infra.kubernetes.signing_requests import KUBELET_SIGNERS, SERVING_SIGNER, SigningRequest
 
 _MOST_BYTES: Final = 8192
 _LEAST_RSA_BITS: Final = 2048
@@ -43,6 +43,7 @@ class KnownNode:
         revoked: whether its credentials were revoked.
         reported_addresses: what its server says that it has.
         node_addresses: what its Node object shows.
+        others_addresses: those that another machine says that it has, or the control plane has.
     """
 
     machine_id: str
@@ -51,6 +52,7 @@ class KnownNode:
     revoked: bool
     reported_addresses: frozenset[str]
     node_addresses: frozenset[str]
+    others_addresses: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,7 +73,7 @@ class _TooEarlyError(Exception):
 
 
 def judge(request: SigningRequest, nodes: Mapping[str, KnownNode], now: datetime) -> Verdict | None:
-    """Decide about a request to one of the kubelets' signers; None: not yet.
+    """Decide about a request to one of the kubelets' signers, or of a node; None: not yet.
 
     Args:
         request: as the API server has it.
@@ -120,6 +122,8 @@ def _check_requestor(request: SigningRequest, node: KnownNode) -> None:
 
 
 def _check_content(request: SigningRequest, node: KnownNode, now: datetime) -> None:
+    if request.signer not in KUBELET_SIGNERS:
+        _deny(f"No node needs a certificate of {request.signer[:_NAME_CHARACTERS]}.")
     serving = request.signer == SERVING_SIGNER
     own_usage = "server auth" if serving else "client auth"
     if own_usage not in request.usages or request.usages - _COMMON_USAGES != {own_usage}:
@@ -140,6 +144,13 @@ def _check_content(request: SigningRequest, node: KnownNode, now: datetime) -> N
         return
     if not names:
         _deny("A serving certificate needs a name.")
+    # Root on a server chooses what the server reports and what its Node object shows: whoever is
+    # first would be taken for the other one.
+    if shared := sorted(names & node.others_addresses):
+        _deny(
+            f"Another machine of the cluster, or its control plane, has {', '.join(shared)} as "
+            "well. Delete the machine that is gone, or give one another address."
+        )
     allowed = {node.name, *(node.reported_addresses & node.node_addresses)}
     if foreign := sorted(names - allowed):
         is_young = now - datetime.fromisoformat(request.created_at) < _NODE_SHOWS_WITHIN
@@ -177,8 +188,9 @@ def _names_of(parsed: x509.CertificateSigningRequest) -> set[str]:
             match name:
                 case x509.DNSName():
                     names.add(name.value)
-                case x509.IPAddress() if isinstance(
-                    name.value, ipaddress.IPv4Address | ipaddress.IPv6Address
+                case x509.IPAddress() if isinstance(name.value, ipaddress.IPv4Address) or (
+                    # Those who verify take an IPv4 address in the form of IPv6 for the former.
+                    isinstance(name.value, ipaddress.IPv6Address) and name.value.ipv4_mapped is None
                 ):
                     names.add(str(name.value))
                 case _:

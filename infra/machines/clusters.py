@@ -36,6 +36,11 @@ class HostClusters:
         layout = self._placement.layout_of(cluster)
         return f"https://{layout.local_api_host}:{layout.api_port}"
 
+    def addresses_of(self, cluster: HostedControlPlane) -> frozenset[str]:
+        """Return under which addresses and names a cluster's control plane is reached."""
+        layout = self._placement.layout_of(cluster)
+        return frozenset({*layout.api_server_names, *layout.tunnel_server_names})
+
     async def login(self, cluster: HostedControlPlane) -> Login:
         """Make a login for a program that speaks to the API server itself."""
         return await self._run(lambda: administrator_login(self._openbao, cluster))

@@ -100,7 +100,7 @@ def ends_of(requests: Iterable[SigningRequest]) -> dict[str, dict[str, datetime]
     """Return the end of the latest certificate by user and signer."""
     found: dict[str, dict[str, datetime]] = {}
     for request in requests:
-        if request.certificate is None:
+        if request.certificate is None or request.signer not in _CERTIFICATES:
             continue
         end = x509.load_pem_x509_certificate(request.certificate).not_valid_after_utc
         ends = found.setdefault(request.username, {})

@@ -9,8 +9,9 @@ import contextlib
 import ipaddress
 import re
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final
@@ -21,7 +22,7 @@ from sqlmodel import col, select
 
 from domain.caller import system_caller
 from domain.cluster import HostedControlPlane
-from domain.errors import BulkheadError
+from domain.errors import BulkheadError, Reason
 from domain.machine import NODE_CERTIFICATE_SECONDS, NODE_USER_PREFIX, MachineState
 from domain.names import node_name_of
 from domain.repair_budget import Standing
@@ -29,7 +30,7 @@ from infra.database.engine import Database
 from infra.database.records.audit import add_audit_event
 from infra.database.tables import AuditEventRow, MachineRow
 from infra.kubernetes.client import KubernetesClient
-from infra.kubernetes.nodes import NodeSight, list_nodes, remove_node
+from infra.kubernetes.nodes import NodeSight, list_nodes, printable, remove_node
 from infra.kubernetes.signing_requests import SigningRequest, decide, list_requests
 from infra.machines.approver import KnownNode, Verdict, audit_id_of, judge
 from infra.machines.clusters import HostClusters
@@ -46,8 +47,10 @@ EVERY_SECONDS: Final = 2.0
 # lasts, and a few minutes more by its own clock.
 _STRANGERS_SECONDS: Final = NODE_CERTIFICATE_SECONDS + 15 * 60
 
-# Of decisions in one look: a flood of requests must not keep everything else waiting.
+# Of decisions in one look, in all and for each who asks: a flood of requests must not keep
+# everything and everybody else waiting. A kubelet asks for two certificates at a time.
 _MOST_DECISIONS: Final = 100
+_MOST_DECISIONS_EACH: Final = 4
 
 _OUR_NODE: Final = re.compile(r"mch-[0-9a-f]{32}")
 
@@ -135,7 +138,7 @@ class MachineKeeper:
         """
         sight = await self._clusters.ask(cluster, _see)
         machines = await self._machines_of(cluster)
-        known = {node_name_of(row.id): _known(row, sight.nodes) for row in machines}
+        known = _inventory(machines, sight.nodes, self._clusters.addresses_of(cluster))
         await self._decide(cluster, sight.requests, known)
         await self._remove_strangers(cluster, sight.nodes, known)
         now, ends = datetime.now(UTC), ends_of(sight.requests)
@@ -211,16 +214,21 @@ class MachineKeeper:
         requests: Sequence[SigningRequest],
         known: Mapping[str, KnownNode],
     ) -> None:
-        undecided = [request for request in requests if not request.decided]
-        for request in undecided[:_MOST_DECISIONS]:
+        for request in _next_in_turn(requests):
             verdict = judge(request, known, datetime.now(UTC))
             if verdict is None:
                 continue
-            await self._audit(cluster, request, verdict)
-            await self._clusters.ask(
-                cluster,
-                partial(decide, request=request, approve=verdict.approve, message=verdict.reason),
-            )
+            try:
+                await self._audit(cluster, request, verdict)
+                message = printable(verdict.reason)
+                work = partial(decide, request=request, approve=verdict.approve, message=message)
+                await self._clusters.ask(cluster, work)
+            except Exception as error:
+                # Whoever asks chose what is in a request: it must not keep the others waiting.
+                reason = error.reason if isinstance(error, BulkheadError) else None
+                if reason is Reason.DEPENDENCY_UNAVAILABLE:
+                    raise
+                log.exception("cannot decide", cluster_id=cluster.cluster_id, uid=request.uid)
 
     async def _audit(
         self, cluster: HostedControlPlane, request: SigningRequest, verdict: Verdict
@@ -240,10 +248,10 @@ class MachineKeeper:
                 outcome="allowed" if verdict.approve else "denied",
                 details={
                     "cluster_id": cluster.cluster_id,
-                    "request": request.name,
-                    "requestor": request.username[:200],
+                    "request": printable(request.name),
+                    "requestor": printable(request.username),
                     "signer": request.signer,
-                    "reason": verdict.reason,
+                    "reason": printable(verdict.reason),
                 },
                 event_id=event_id,
             )
@@ -282,6 +290,30 @@ class MachineKeeper:
 
 def _see(client: KubernetesClient) -> ClusterSight:
     return ClusterSight(list_nodes(client), list_requests(client))
+
+
+def _next_in_turn(requests: Sequence[SigningRequest]) -> list[SigningRequest]:
+    """Return what is decided in this look: the oldest of each who asks, then the second of each."""
+    turns: Counter[str] = Counter()
+    ranked: list[tuple[int, SigningRequest]] = []
+    for request in sorted(requests, key=lambda one: (one.created_at, one.uid)):
+        if not request.decided:
+            ranked.append((turns[request.username], request))
+            turns[request.username] += 1
+    ranked.sort(key=lambda one: one[0])
+    return [one for turn, one in ranked[:_MOST_DECISIONS] if turn < _MOST_DECISIONS_EACH]
+
+
+def _inventory(
+    machines: Sequence[MachineRow], nodes: Mapping[str, NodeSight], taken: frozenset[str]
+) -> dict[str, KnownNode]:
+    """Return the machines by the names of their nodes; `taken` is where the control plane is."""
+    known = [_known(row, nodes) for row in machines]
+    claims = Counter(
+        address for node in known for address in node.reported_addresses & node.node_addresses
+    )
+    shared = taken | {address for address, count in claims.items() if count > 1}
+    return {node.name: replace(node, others_addresses=shared) for node in known}
 
 
 def _known(row: MachineRow, nodes: Mapping[str, NodeSight]) -> KnownNode:

@@ -13,6 +13,8 @@
 set -eu
 umask 077
 PATH=$PATH:/usr/sbin:/sbin
+# Of what tools print; and by it, classes of characters are those of ASCII.
+export LC_ALL=C
 
 ETC=/etc/bulkhead
 STATE=/var/lib/bulkhead
@@ -25,6 +27,9 @@ ENABLED=$UNITS/timers.target.wants/bulkhead-node.timer
 NETWORK=/etc/cni/net.d/10-bulkhead.conflist
 KUBELET_CERTIFICATE=/var/lib/kubelet/pki/kubelet-client-current.pem
 SERVICES="bulkhead-containerd bulkhead-kubelet bulkhead-tunnel bulkhead-kube-proxy bulkhead-flannel"
+# What the services fill: `forget` empties what was empty before them, and nothing else.
+TREES="/var/lib/kubelet /var/lib/containerd /var/lib/cni /run/containerd /run/flannel
+/var/log/pods /var/log/containers"
 # Tunnel, kubelet and kube-proxy; all but 10250 listen on 127.0.0.1 only.
 PORTS="8133 8134 10248 10249 10250 10256"
 
@@ -101,7 +106,7 @@ registered() { [ -s "$ETC/registration" ]; }
 value() { sed -n "s/^$1 //p" "$ETC/registration"; }
 
 # put MODE PATH: replaces a file by standard input in one step, if that changes it. Which files were
-# changed is noted until the services that read them were restarted.
+# changed is noted until the services that read them were restarted; tokens are read again anyway.
 put() {
     cat >"$2.new"
     if cmp -s "$2.new" "$2"; then
@@ -109,7 +114,7 @@ put() {
     else
         chmod "$1" "$2.new"
         mv "$2.new" "$2"
-        echo "$2" >>"$RUN/changed"
+        case $2 in "$TOKENS"/*) ;; *) echo "$2" >>"$RUN/changed" ;; esac
     fi
 }
 
@@ -184,9 +189,9 @@ check_swap() {
 
 check_ports() {
     if systemctl is-active --quiet bulkhead-kubelet; then return; fi
-    used=$(ss -Hltn | awk '{ print $4 }' | sed 's/.*://')
+    used=" $(ss -Hltn | awk '{ sub(".*:", "", $4); print $4 }' | tr '\n' ' ') "
     for port in $PORTS; do
-        ! echo "$used" | grep -qx "$port" ||
+        [ "${used#* "$port" }" = "$used" ] ||
             problem 16 "Port $port is in use; see who with: ss -ltnp. A node needs $PORTS." || return
     done
 }
@@ -197,7 +202,8 @@ check_runtimes() {
         rke2-server.service rke2-agent.service snap.microk8s.daemon-kubelite.service)
     [ -z "$running" ] ||
         problem 17 "${running%% *} runs here. Stop and disable it, or take another server." || return
-    for file in /etc/kubernetes/kubelet.conf /var/lib/kubelet/config.yaml; do
+    # Of pod networks containerd takes the first by name.
+    for file in /etc/kubernetes/kubelet.conf /var/lib/kubelet/config.yaml /etc/cni/net.d/0*; do
         [ ! -e "$file" ] || problem 17 "$file is of another Kubernetes. Remove that first." || return
     done
 }
@@ -314,7 +320,8 @@ ask_signed() {
     now=$(date +%s)
     printf 'POST\n%s\n%s\n%s' "$1" "$now" "$(hash_of "$WORK/body")" >"$WORK/signed"
     openssl dgst -sha256 -sign "$ETC/identity.key" -out "$WORK/signature" "$WORK/signed"
-    openssl pkey -in "$ETC/identity.key" -pubout -outform DER -out "$WORK/public"
+    [ -s "$WORK/public" ] ||
+        openssl pkey -in "$ETC/identity.key" -pubout -outform DER -out "$WORK/public"
     {
         printf 'Content-Type: application/json\nAccept: text/plain\n'
         printf 'Bulkhead-Key: %s\nBulkhead-Time: %s\n' "$(hash_of "$WORK/public")" "$now"
@@ -449,18 +456,22 @@ hash_present() {
 # get_artifact NAME SHA256 SIZE MODE PATH: what is there with the right content is not fetched.
 get_artifact() {
     case $5 in
+    */../*) false ;;
     /opt/bulkhead/bin/* | /opt/cni/bin/*) ;;
-    *) fail 22 "The platform wants to put $1 at $5, where no program of a node belongs." ;;
-    esac
+    *) false ;;
+    esac || fail 22 "The platform wants to put $1 at $5, where no program of a node belongs."
     ! grep -qxF "$2 *$5" "$WORK/present" || return 0
     (umask 022 && mkdir -p "${5%/*}")
     for attempt in 1 2; do
+        FETCHED=1
         say "fetching $1 ($(($3 / 1048576)) MiB)"
         web --fail --cacert "$AUTHORITY" --retry 3 --retry-connrefused --speed-limit 1024 \
             --speed-time 60 --output "$5.new" "$URL/v1/artifacts/$2" ||
             fail 31 "$1 cannot be fetched: $(cat "$WORK/error")"
         if [ "$(hash_of "$5.new")" = "$2" ]; then
             chmod "$4" "$5.new"
+            # A plugin of the server's owner comes back with `forget`.
+            grep -qsxF "$5" "$STATE/fetched" || [ ! -e "$5" ] || cp -p "$5" "$5.before"
             echo "$5" >>"$STATE/fetched"
             mv "$5.new" "$5"
             echo "$5" >>"$RUN/changed"
@@ -474,6 +485,7 @@ get_artifact() {
 
 get_artifacts() {
     value artifact >"$WORK/artifacts"
+    # For hash_present.
     wait
     while read -r line; do
         # shellcheck disable=SC2086 # five words
@@ -505,6 +517,7 @@ TUNNEL_NAME=$(value tunnel_server_name)
 TUNNEL_PORT=$(value tunnel_port)
 KUBELET_OPTIONS=$kubelet_options
 EOF
+    note_trees
     put_proxy "$node_ip"
     put_kernel_settings
     put_hosts
@@ -522,6 +535,13 @@ EOF
 {"Network": "$(value pod_network)", "Backend": $backend}
 EOF
     fi
+}
+
+note_trees() {
+    [ ! -e "$STATE/trees" ] || return 0
+    for tree in $TREES; do
+        [ -n "$(find "$tree" -mindepth 1 -print -quit 2>/dev/null)" ] || echo "$tree"
+    done | put 600 "$STATE/trees"
 }
 
 # The proxy of whoever installs is the services' too; it may hold a password, so root alone reads it.
@@ -689,7 +709,7 @@ After=bulkhead-containerd.service
 Wants=bulkhead-containerd.service
 EOF
     put_unit tunnel "the way in from the control plane" "$TOKENS/tunnel" <<EOF
-ExecStart=$BIN/konnectivity-agent --ca-cert=$ETC/cluster-ca.crt --proxy-server-host=\${TUNNEL_NAME} --proxy-server-port=\${TUNNEL_PORT} --service-account-token-path=$TOKENS/tunnel --agent-identifiers=ipv4=\${NODE_IP} --admin-bind-address=127.0.0.1 --admin-server-port=8133 --health-server-host=127.0.0.1 --health-server-port=8134
+ExecStart=$BIN/konnectivity-agent --v=2 --ca-cert=$ETC/cluster-ca.crt --proxy-server-host=\${TUNNEL_NAME} --proxy-server-port=\${TUNNEL_PORT} --service-account-token-path=$TOKENS/tunnel --agent-identifiers=ipv4=\${NODE_IP} --admin-bind-address=127.0.0.1 --admin-server-port=8133 --health-server-host=127.0.0.1 --health-server-port=8134
 # Asked to end, it would wait for its streams without an end.
 KillSignal=SIGKILL
 SuccessExitStatus=SIGKILL
@@ -737,9 +757,14 @@ AccuracySec=1
 WantedBy=timers.target
 EOF
     # The timer's link is made last of all, so it stands for the others.
-    if [ ! -e "$ENABLED" ] || grep -q "^$UNITS/" "$RUN/changed"; then
-        # shellcheck disable=SC2086 # a list of names
-        systemctl enable --quiet $SERVICES bulkhead-node.timer
+    reload=
+    if [ ! -e "$ENABLED" ]; then
+        # Units that were never loaded need no reload, which takes longer than everything else here.
+        reload=--no-reload
+    fi
+    if [ -n "$reload" ] || grep -q "^$UNITS/" "$RUN/changed"; then
+        # shellcheck disable=SC2086 # a list of names, and an option or none
+        systemctl enable --quiet $reload $SERVICES bulkhead-node.timer
     fi
     systemctl start bulkhead-node.timer
 }
@@ -768,6 +793,7 @@ lock() {
 install() {
     lock
     check_root || fail $? "$MESSAGE"
+    hash_present
     if registered; then
         use_what_is_known
         put 755 "$SELF" <"$0"
@@ -796,7 +822,6 @@ install() {
 # join: the rest of the way, from wherever it was left.
 join() {
     use_what_is_known
-    hash_present
     if ! registered; then
         check_architecture || fail $? "$MESSAGE"
         say "registering at $URL"
@@ -809,7 +834,7 @@ join() {
     endpoints
     run_checks cluster_api tunnel registry
     get_artifacts
-    tell downloaded 0 "" || unanswered
+    [ -z "$FETCHED" ] || tell downloaded 0 "" || unanswered
     put_configuration
     say "starting containerd and kubelet"
     start containerd 'runc|hosts\.toml'
@@ -846,16 +871,35 @@ await_pod_network() {
     done
 }
 
+# pod_network_of_node: what flannel will tell, a second earlier: its first look takes that long.
+pod_network_of_node() {
+    name=$(value cluster_api_server_name)
+    port=$(value cluster_api_port)
+    web --fail --max-time 10 --cacert "$ETC/cluster-ca.crt" --cert "$ETC/node.crt" \
+        --key "$ETC/identity.key" --connect-to "$name:$port:$(value cluster_api_host):$port" \
+        --output "$WORK/node" "https://$name:$port/api/v1/nodes/$(value node_name)" || return 1
+    subnet=$(sed -n 's/.*"podCIDR": *"\([0-9./]*\)".*/\1/p' "$WORK/node")
+    device=$(ip -o -4 address show | awk -v own="$node_ip/" 'index($4, own) == 1 { print $2; exit }')
+    mtu=$(ip -o link show dev "${device:-lo}" | sed -n 's/.* mtu \([0-9]*\) .*/\1/p')
+    # What VXLAN's own headers take.
+    ! grep -q vxlan "$ETC/flannel.json" || mtu=$((mtu - 50))
+    [ -n "$subnet" ] && [ "$mtu" -gt 0 ]
+}
+
 # put_network: a bridge for the pods of this server; flannel, once it runs, tells their addresses.
 put_network() {
-    [ -s /run/flannel/subnet.env ] || return 1
-    gateway=$(sed -n 's/^FLANNEL_SUBNET=//p' /run/flannel/subnet.env)
-    subnet=$(echo "$gateway" | awk -F '[./]' '{ print $1 "." $2 "." $3 "." $4 - 1 "/" $5 }')
+    if [ -s /run/flannel/subnet.env ]; then
+        mtu=$(sed -n 's/^FLANNEL_MTU=//p' /run/flannel/subnet.env)
+        subnet=$(sed -n 's/^FLANNEL_SUBNET=//p' /run/flannel/subnet.env |
+            awk -F '[./]' '{ print $1 "." $2 "." $3 "." $4 - 1 "/" $5 }')
+    else
+        pod_network_of_node || return 1
+    fi
     (umask 022 && mkdir -p "${NETWORK%/*}")
     put 644 "$NETWORK" <<EOF
 {"cniVersion": "1.0.0", "name": "bulkhead", "plugins": [
   {"type": "bridge", "bridge": "cni0", "isDefaultGateway": true, "hairpinMode": true,
-   "forceAddress": true, "mtu": $(sed -n 's/^FLANNEL_MTU=//p' /run/flannel/subnet.env),
+   "forceAddress": true, "mtu": $mtu,
    "ipam": {"type": "host-local", "ranges": [[{"subnet": "$subnet"}]],
             "routes": [{"dst": "$(value pod_network)"}]}},
   {"type": "portmap", "capabilities": {"portMappings": true}}]}
@@ -902,6 +946,7 @@ report() {
     lock -n || return 0
     use_what_is_known
     if [ ! -e "$STATE/installed" ]; then
+        hash_present
         join
         return
     fi
@@ -916,7 +961,7 @@ report() {
     # What does not work now does with the next turn; the report goes out in any case.
     [ "$(date +%s)" -lt "$(cat "$TOKENS/renew-at" || echo 0)" ] || renew_tokens || say "no new tokens: $(reason)"
     put_hosts
-    put_network || true
+    [ ! -s /run/flannel/subnet.env ] || put_network
     down=
     for service in $SERVICES; do
         [ "$service" = bulkhead-flannel ] && [ ! -e "$ETC/flannel.json" ] && continue
@@ -962,6 +1007,12 @@ status() {
 # uninstall: ends what runs, gives back what was changed, removes every file.
 uninstall() {
     lock
+    # Whatever kubelets and runtimes are here, they are somebody else's.
+    if [ ! -d "$ETC" ] && [ ! -d "$STATE" ]; then
+        forget
+        say "done: nothing was installed here."
+        return
+    fi
     say "stopping services and pods"
     systemctl disable --now --quiet bulkhead-node.timer bulkhead-kubelet 2>/dev/null || true
     if [ -x "$BIN/runc" ]; then
@@ -1017,13 +1068,19 @@ uninstall() {
 forget() {
     # shellcheck disable=SC2086 # a list of names
     systemctl disable --now --quiet bulkhead-node.timer $SERVICES 2>/dev/null || true
-    [ ! -e "$STATE/fetched" ] || while read -r program; do rm -f "$program"; done <"$STATE/fetched"
+    [ ! -e "$STATE/fetched" ] || while read -r program; do
+        rm -f "$program"
+        [ ! -e "$program.before" ] || mv "$program.before" "$program"
+    done <"$STATE/fetched"
     if [ -e /etc/hosts ] && grep -q '# bulkhead$' /etc/hosts; then
         grep -v '# bulkhead$' /etc/hosts >"$WORK/hosts" || true
         cat "$WORK/hosts" >/etc/hosts
     fi
-    for tree in /var/lib/kubelet /var/lib/containerd /var/lib/cni /run/containerd /run/flannel \
-        /var/log/pods /var/log/containers; do
+    for tree in $TREES; do
+        if ! grep -qsxF "$tree" "$STATE/trees"; then
+            [ ! -e "$STATE/trees" ] || say "$tree is left: it was not empty before"
+            continue
+        fi
         [ ! -d "$tree" ] || find "$tree" -xdev -mindepth 1 -delete || true
         rmdir "$tree" 2>/dev/null || true
     done
@@ -1042,7 +1099,7 @@ usage() {
 }
 
 main() {
-    URL='' AUTHORITY_SHA256='' TOKEN_FILE='' AUTHORITY='' SHOW='' FIRST=0 COMMAND=install
+    URL='' AUTHORITY_SHA256='' TOKEN_FILE='' AUTHORITY='' SHOW='' FIRST=0 FETCHED='' COMMAND=install
     case ${1:-} in
     install | check | endpoints | status | report | uninstall) COMMAND=$1 && shift ;;
     esac

@@ -4,8 +4,9 @@ import base64
 import hashlib
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import httpx
 from cryptography import x509
@@ -32,12 +33,19 @@ def csr_of(
     return base64.b64encode(request.public_bytes(serialization.Encoding.PEM)).decode()
 
 
+class Reachable(Protocol):
+    """Whatever has a client of the API."""
+
+    client: httpx.AsyncClient
+
+
 @dataclass
 class OwnServer:
     """One server."""
 
-    gate: Gate
+    gate: Reachable
     hostname: str = "web-1"
+    addresses: Sequence[str] = ("10.20.0.7", "127.0.0.1", "10.244.3.1")
     key: ec.EllipticCurvePrivateKey = field(
         default_factory=lambda: ec.generate_private_key(ec.SECP256R1())
     )
@@ -48,7 +56,7 @@ class OwnServer:
             "hostname": self.hostname,
             "operating_system": "linux",
             "architecture": "amd64",
-            "addresses": ["10.20.0.7", "127.0.0.1", "10.244.3.1"],
+            "addresses": self.addresses,
         }
         authorization = {"authorization": f"Bearer {token}", **headers}
         return await self.gate.client.post("/v1/nodes", json=body, headers=authorization)

@@ -11,6 +11,14 @@ from tests.api.gate import Gate, Person
 
 CANARY = "canary-7f3a"
 REGION = new_id(Prefix.REGION)
+BOOTSTRAPS = f"/v1/clusters/{new_id(Prefix.CLUSTER)}/worker_bootstraps"
+SERVER = {
+    "csr": "",
+    "hostname": "web-1",
+    "operating_system": "linux",
+    "architecture": "amd64",
+    "addresses": [],
+}
 
 # Of each route with a body: a field's path, and bodies that are wrong there.
 WRONG_FIELDS: list[tuple[str, str, str, list[Any]]] = [
@@ -91,6 +99,33 @@ WRONG_FIELDS: list[tuple[str, str, str, list[Any]]] = [
     ),
     ("POST", "/v1/clusters", CANARY, [{"name": "x", "region_id": REGION, CANARY: CANARY}]),
     ("POST", "/v1/regions", "slug", [{"name": "x", "slug": "y"}]),
+    (
+        "POST",
+        BOOTSTRAPS,
+        "ttl_seconds",
+        [{"ttl_seconds": ttl} for ttl in (59, 86_401, -1, 10**30, 900.5, "900", True, None)],
+    ),
+    ("POST", BOOTSTRAPS, CANARY, [{CANARY: CANARY}]),
+    (
+        "PATCH",
+        f"/v1/machines/{new_id(Prefix.MACHINE)}",
+        "name",
+        [{"name": name} for name in ("x" * 121, "a\nb", "a\u202eb", "\u200b", 7, ["x"])],
+    ),
+    (
+        "POST",
+        "/v1/nodes",
+        "hostname",
+        [SERVER | {"hostname": name} for name in ("", "-x", "a b", "a\nb", "x" * 254, None, 7)],
+    ),
+    ("POST", "/v1/nodes", "architecture", [SERVER | {"architecture": "s390x"}]),
+    ("POST", "/v1/nodes", CANARY, [SERVER | {CANARY: CANARY}]),
+    (
+        "POST",
+        "/v1/nodes",
+        "addresses",
+        [SERVER | {"addresses": value} for value in (["10.0.0.7"] * 33, None, "10.0.0.7")],
+    ),
 ]
 
 
@@ -108,7 +143,10 @@ def person(gate: Gate) -> Person:
 
 @pytest.fixture(autouse=True)
 def _nothing_is_written(gate: Gate, person: Person) -> Any:  # noqa: ANN401 - a generator
-    tables = ("api_tokens", "audit_events", "clusters", "idempotency_keys", "operations", "regions")
+    tables = (
+        *("api_tokens", "audit_events", "clusters", "idempotency_keys", "machines", "operations"),
+        *("regions", "worker_bootstraps"),
+    )
     before = {table: gate.count(table, person.workspace) for table in tables}
     yield
     assert {table: gate.count(table, person.workspace) for table in tables} == before
@@ -125,7 +163,8 @@ async def test_a_wrong_field_is_named(
     field: str,
     body: Any,  # noqa: ANN401 - whatever is wrong
 ) -> None:
-    answer = await person.call(method, path, json=body, headers={"idempotency-key": "k"})
+    headers = {"idempotency-key": "k", "if-match": "1"}
+    answer = await person.call(method, path, json=body, headers=headers)
     error = failure_of(answer, 422)
     assert error["path"] == ["body", field]
     assert error["metadata"]["reason"] == "INVALID_ARGUMENT"

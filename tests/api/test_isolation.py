@@ -4,9 +4,10 @@ import pytest
 
 from domain.identifiers import Prefix, new_id
 from tests.api.gate import JSON, Gate, Person, a_key
-from tests.api.own_server import new_machine
+from tests.api.own_server import new_bootstrap, new_machine
 
-# Every route that takes an id: the kind of thing, the method, the rest of the path, and a body.
+# Every route that takes an id: the kind of thing, the method, the path, and a body. What lies below
+# a cluster is looked for below one of the person's own.
 ROUTES = [
     (Prefix.WORKSPACE, "GET", "/v1/workspaces/{}", None),
     (Prefix.WORKSPACE, "PATCH", "/v1/workspaces/{}", {"name": "mine"}),
@@ -23,6 +24,8 @@ ROUTES = [
     (Prefix.CLUSTER, "GET", "/v1/quotas?cluster_id={}", None),
     (Prefix.CLUSTER, "GET", "/v1/clusters/{}/worker_bootstraps", None),
     (Prefix.CLUSTER, "POST", "/v1/clusters/{}/worker_bootstraps", {}),
+    (Prefix.WORKER_BOOTSTRAP, "GET", "/v1/clusters/{own}/worker_bootstraps/{}", None),
+    (Prefix.WORKER_BOOTSTRAP, "POST", "/v1/clusters/{own}/worker_bootstraps/{}:revoke", None),
     (Prefix.MACHINE, "GET", "/v1/machines/{}", None),
     (Prefix.MACHINE, "PATCH", "/v1/machines/{}", {"name": "mine"}),
     (Prefix.MACHINE, "DELETE", "/v1/machines/{}", None),
@@ -36,6 +39,7 @@ ROUTES = [
 async def things_of(gate: Gate, person: Person) -> dict[Prefix, str]:
     cluster = await gate.new_cluster_with_authorities(person)
     _, machine = await new_machine(gate, person, cluster)
+    bootstrap = await new_bootstrap(person, cluster)
     token = (await person.post("/v1/api_tokens", {"name": "x"})).json()
     operation = (await person.get("/v1/operations")).json()["data"][0]
     return {
@@ -45,6 +49,7 @@ async def things_of(gate: Gate, person: Person) -> dict[Prefix, str]:
         Prefix.MACHINE: machine["id"],
         Prefix.OPERATION: operation["id"],
         Prefix.REGION: cluster["region_id"],
+        Prefix.WORKER_BOOTSTRAP: bootstrap["id"],
     }
 
 
@@ -63,6 +68,7 @@ async def test_a_foreign_id_and_an_unknown_one_and_a_malformed_one_are_the_same_
     body: JSON | None,
 ) -> None:
     person = gate.new_person()
+    own = (await gate.new_active_cluster(person))["id"] if "{own}" in path else ""
     identifiers = [
         foreign[prefix],
         new_id(prefix),
@@ -75,7 +81,7 @@ async def test_a_foreign_id_and_an_unknown_one_and_a_malformed_one_are_the_same_
     answers = [
         await person.call(
             method,
-            path.format(value),
+            path.format(value, own=own),
             json=body,
             headers={"if-match": "1", "idempotency-key": a_key()},
         )
@@ -89,7 +95,7 @@ async def test_a_foreign_id_and_an_unknown_one_and_a_malformed_one_are_the_same_
     bearer = Person(person.user_id, person.workspace, workspace_token, person.client)
     as_token = await bearer.call(
         method,
-        path.format(foreign[prefix]),
+        path.format(foreign[prefix], own=own),
         json=body,
         headers={"if-match": "1", "idempotency-key": a_key()},
     )
@@ -115,10 +121,12 @@ async def test_a_foreign_region_cannot_be_used(gate: Gate, foreign: dict[Prefix,
 
 async def test_lists_show_nothing_of_others(gate: Gate, foreign: dict[Prefix, str]) -> None:
     person = gate.new_person()
-    for noun in ("clusters", "operations", "regions", "api_tokens"):
+    for noun in ("clusters", "machines", "operations", "regions", "api_tokens"):
         assert (await person.get(f"/v1/{noun}")).json()["data"] == [], noun
     owned = {"owner_type": "cluster", "owner_id": foreign[Prefix.CLUSTER]}
     assert (await person.get("/v1/operations", params=owned)).json()["data"] == []
+    of_cluster = {"cluster_id": foreign[Prefix.CLUSTER]}
+    assert (await person.get("/v1/machines", params=of_cluster)).json()["data"] == []
     workspaces = (await person.get("/v1/workspaces")).json()["data"]
     assert [workspace["id"] for workspace in workspaces] == [person.workspace]
 
@@ -131,4 +139,13 @@ async def test_nothing_of_the_other_workspace_was_changed_by_all_this(
             "SELECT state, name, active_operation_id FROM clusters WHERE id = %s",
             (foreign[Prefix.CLUSTER],),
         ).fetchone() or (None, None, None)
+        machine = connection.execute(
+            "SELECT state, name, version FROM machines WHERE id = %s", (foreign[Prefix.MACHINE],)
+        ).fetchone()
+        bootstrap = connection.execute(
+            "SELECT revoked_at, version FROM worker_bootstraps WHERE id = %s",
+            (foreign[Prefix.WORKER_BOOTSTRAP],),
+        ).fetchone()
     assert (state, name, active) == ("active", "test", None)
+    assert machine == ("PROVISIONING", "web-1", 1)
+    assert bootstrap == (None, 1)

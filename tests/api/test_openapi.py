@@ -63,7 +63,8 @@ async def identifiers(gate: Gate, person: Person, keeper: Keeper) -> dict[str, s
         "workspaces": person.workspace,
         "clusters": cluster["id"],
         "machines": machine["id"],
-        "operations": operations[0]["id"],
+        # One that has ended: `:wait` for another takes its time.
+        "operations": next(each["id"] for each in operations if each["done"]),
         "api_tokens": token["id"],
         "secrets": (await keeper.create())["id"],
     }

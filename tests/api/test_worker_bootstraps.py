@@ -57,14 +57,6 @@ async def test_the_command_pins_the_authority_by_its_hash(gate: Gate) -> None:
     assert NODE_URL in bootstrap["command"]
 
 
-@pytest.mark.parametrize("ttl", [59, 86_401, "900"])
-async def test_a_bootstrap_lives_a_minute_to_a_day(gate: Gate, ttl: object) -> None:
-    person = gate.new_person()
-    cluster = await gate.new_active_cluster(person)
-    path = f"/v1/clusters/{cluster['id']}/worker_bootstraps"
-    assert (await person.post(path, {"ttl_seconds": ttl})).status_code == 422
-
-
 async def test_a_revoke_counts_at_once_whatever_becomes_of_its_operation(gate: Gate) -> None:
     person = gate.new_person()
     cluster = await gate.new_cluster_with_authorities(person)

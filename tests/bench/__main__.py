@@ -9,7 +9,18 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.bench import api, creation, engine, fleet, rotation, secrets
+from tests.bench import (
+    api,
+    creation,
+    engine,
+    exchange,
+    fleet,
+    joining,
+    rotation,
+    secrets,
+    simulated_nodes,
+    tunnel,
+)
 from tests.bench.measure import Figures
 
 PARTS: dict[str, Callable[[], Figures]] = {
@@ -19,6 +30,10 @@ PARTS: dict[str, Callable[[], Figures]] = {
     "secrets": secrets.measure,
     "rotation": rotation.measure,
     "fleet": fleet.measure,
+    "exchange": exchange.measure,
+    "joining": joining.measure,
+    "tunnel": tunnel.measure,
+    "simulated_nodes": simulated_nodes.measure,
 }
 
 

@@ -11,6 +11,7 @@ from infra.control_planes.commands import programs_of
 from infra.control_planes.placement import HostPlacement
 from infra.control_planes.processes import ProcessBackend
 from infra.control_planes.readiness import ReadinessClient
+from infra.kubernetes.objects import kept_objects
 from infra.openbao.client import OpenBao
 from tests.bench.measure import Figures, compare, say, spread
 from tests.end_to_end.stack import Bulkhead, running_bulkhead
@@ -65,7 +66,10 @@ def _bare(bulkhead: Bulkhead, openbao: OpenBao) -> float:
     openbao.ensure_authorities(cluster)
     ProcessBackend(settings, openbao).ensure_credentials(cluster)
     layout = HostPlacement(settings).layout_of(cluster)
-    with ExitStack() as processes, ReadinessClient(openbao, cluster, layout) as client:
+    objects = kept_objects(cluster.network_profile, settings.coredns_image)
+    with ExitStack() as processes, ReadinessClient(openbao, cluster, layout, objects) as client:
+        # The administrator's certificate is made with the first question.
+        client.what_is_missing()
         started = time.monotonic()
         for program in programs_of(layout):
             process = subprocess.Popen(

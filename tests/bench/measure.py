@@ -28,6 +28,12 @@ def spread(values: Sequence[float]) -> Figures:
     }
 
 
+def percentiles(values: Sequence[float]) -> Figures:
+    """Return the median, the 99th percentile and how many."""
+    cuts = statistics.quantiles(values, n=100, method="inclusive")
+    return {"p50": round(cuts[49], 1), "p99": round(cuts[98], 1), "runs": len(values)}
+
+
 def free_port() -> int:
     """Return a port of loopback on which nothing listens."""
     with socket.socket() as free:

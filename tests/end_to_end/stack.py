@@ -151,10 +151,14 @@ def wait_until_healthy(bulkhead: Bulkhead) -> None:
 
 
 @contextlib.contextmanager
-def running_bulkhead() -> Iterator[Bulkhead]:
-    """Bring a whole stack up in a home of its own, and take it down with everything in it."""
+def running_bulkhead(*, node_address: str | None = None) -> Iterator[Bulkhead]:
+    """Bring a whole stack up in a home of its own, and take it down with everything in it.
+
+    Args:
+        node_address: as in the stack's settings; without one no server can join.
+    """
     with temporary_home() as home:
-        stack = Stack(home, EmbeddedSettings.model_construct(home=None))
+        stack = Stack(home, EmbeddedSettings(home=None, node_address=node_address))
         owner = stack.up()
         assert owner is not None
         bulkhead = Bulkhead(stack, stack.api.address, owner.token)

@@ -7,11 +7,17 @@ import re
 import subprocess
 import sysconfig
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Event, Thread
 from uuid import uuid4
 
+import pytest
+
+from infra.local_cloud import LocalServer
 from infra.openbao.policies import WORKER
 from infra.temporal.client import TemporalConnection
+from tests.end_to_end.servers import Place
 from tests.end_to_end.stack import Bulkhead
 from tests.histories import opened, texts_of
 from tests.processes import core_limits, processes_told
@@ -178,6 +184,112 @@ def test_no_secret_is_found_outside_its_place(bulkhead: Bulkhead, tmp_path: Path
     # kubectl is ours here and got the canary as an argument; it has ended, so nothing is excused.
     assert canaries.found_in(places) == []
     bulkhead.delete_cluster(cluster_id)
+
+
+# Of a server: its own key, the kubelet's newest one, and what it gets from the platform each hour.
+SERVERS_FILES = (
+    "/etc/bulkhead/identity.key",
+    "/var/lib/kubelet/pki/kubelet-client-current.pem",
+    "/var/lib/kubelet/pki/kubelet-server-current.pem",
+    *(f"/var/lib/bulkhead/tokens/{name}" for name in ("tunnel", "kube-proxy", "flannel")),
+)
+
+
+@contextmanager
+def _arguments_meanwhile() -> Iterator[set[bytes]]:
+    """Collect what the process lists of platform and servers show as long as this lasts."""
+    seen: set[bytes] = set()
+    over = Event()
+
+    def look() -> None:
+        while not over.wait(0.05):
+            seen.update(_processes().splitlines())
+
+    looking = Thread(target=look)
+    looking.start()
+    try:
+        yield seen
+    finally:
+        over.set()
+        looking.join()
+
+
+def _planted_on_server(server: LocalServer) -> dict[str, bytes]:
+    """Return of each secret file of a server a part that stands in no other one."""
+    planted = {}
+    for path in SERVERS_FILES:
+        read = server.run(f"cat {path}")
+        assert read.status == 0, (path, read.output)
+        if "PRIVATE KEY" in read.output:
+            # The key of a curve is in the first lines, the second of which holds its public half.
+            part = read.output.split("PRIVATE KEY-----")[1].split()[0]
+        else:
+            part = read.output.strip().rsplit(".", 1)[1]
+        assert len(part) > 40, path
+        planted[path] = part.encode()
+    return planted
+
+
+def _refused_servers(place: Place, canaries: Canaries, used: str) -> bytes:
+    """Try what strangers and mistakes try at the routes of servers; return the answers."""
+    http = place.bulkhead.http
+    good = place.new_bootstrap()["token"]
+    canaries["an unused bootstrap token"] = good.encode()
+    body = {
+        "csr": base64.b64encode(canaries.new("no request").encode()).decode(),
+        "hostname": "stranger",
+        "operating_system": "linux",
+        "architecture": "amd64",
+        "addresses": ["10.0.0.7"],
+    }
+    signed = {
+        "bulkhead-key": canaries.new("no key"),
+        "bulkhead-time": canaries.new("no time"),
+        "bulkhead-signature": canaries.new("no signature"),
+    }
+    answers = [
+        *(
+            http.post("/nodes", json=each, headers={"authorization": f"Bearer {token}"})
+            for token in (used, f"{good}x", canaries.new("no token of a server"), good)
+            for each in (body, body | {"hostname": [token]}, {"csr": token})
+        ),
+        *(
+            http.post(f"/nodes/self:{verb}", json={"csr": signed["bulkhead-key"]}, headers=signed)
+            for verb in ("report", "resume", "tokens")
+        ),
+        http.get("/clusters", headers={"authorization": f"Bearer {good}"}),
+    ]
+    assert all(answer.is_client_error for answer in answers), answers
+    return b"\n".join(answer.content for answer in answers)
+
+
+@pytest.mark.full
+def test_no_secret_of_a_server_is_found_outside_its_place(place: Place) -> None:
+    canaries, bulkhead = Canaries(), place.bulkhead
+    bootstrap = place.new_bootstrap()
+    with _arguments_meanwhile() as seen:
+        server = place.switch_on("planted", bootstrap)
+        machine = place.joined(server)
+    canaries["a bootstrap token"] = bootstrap["token"].encode()
+    canaries |= _planted_on_server(server)
+    answers = _refused_servers(place, canaries, bootstrap["token"])
+    told = [bulkhead.get(path) for path in ("/audit_events", f"/machines/{machine['id']}")]
+    told.append(bulkhead.get(f"/clusters/{place.cluster_id}/worker_bootstraps"))
+    kept, inside = asyncio.run(_histories(bulkhead))
+    assert machine["id"].encode() in inside
+    home = bulkhead.stack.home.directory
+    places = {
+        "histories": kept,
+        "payloads": inside,
+        "processes while it joined": b"\n".join(seen),
+        "processes": _processes(),
+        "errors": answers,
+        "answers": json.dumps(told).encode(),
+        "the server's journal": server.run("journalctl --no-pager").output.encode(),
+        **{str(path.relative_to(home)): path.read_bytes() for path in _other_files(home)},
+    }
+    assert machine["id"].encode() in places["answers"]
+    assert canaries.found_in(places) == []
 
 
 def test_what_temporal_keeps_tells_no_more_than_ids(bulkhead: Bulkhead) -> None:

@@ -13,7 +13,7 @@ from workflows.policies import HEARTBEAT_TIMEOUT, SERVICE_CALL
 
 @workflow.defn
 class ReconcileOperations:
-    """Start what was never started, and abandon what Temporal lost."""
+    """Start what was never started, abandon what Temporal lost, and forget what is old."""
 
     @workflow.run
     async def run(self) -> int:
@@ -38,12 +38,16 @@ class ReconcileOperations:
                 )
             except WorkflowAlreadyStartedError:
                 continue
-        await workflow.execute_activity_method(
-            SweepActivities.forget_idempotency_keys,
-            activity_id="forget_idempotency_keys",
-            start_to_close_timeout=SERVICE_CALL.attempt,
-            schedule_to_close_timeout=SERVICE_CALL.total,
-            heartbeat_timeout=HEARTBEAT_TIMEOUT,
-            retry_policy=SERVICE_CALL.retry,
-        )
+        for forget, name in (
+            (SweepActivities.forget_idempotency_keys, "forget_idempotency_keys"),
+            (SweepActivities.forget_worker_bootstraps, "forget_worker_bootstraps"),
+        ):
+            await workflow.execute_activity_method(
+                forget,
+                activity_id=name,
+                start_to_close_timeout=SERVICE_CALL.attempt,
+                schedule_to_close_timeout=SERVICE_CALL.total,
+                heartbeat_timeout=HEARTBEAT_TIMEOUT,
+                retry_policy=SERVICE_CALL.retry,
+            )
         return len(lost)

@@ -23,10 +23,15 @@ from infra.database.tables import (
     IdempotencyKeyRow,
     SecretRotationRow,
     SecretRow,
+    WorkerBootstrapRow,
 )
 
 # The contract keeps a key for a day; two cover every clock and time zone that reads it loosely.
 _KEYS_ARE_KEPT = timedelta(days=2)
+
+# Long enough to find out how a server came in; who made it is in the audit log for ever. The
+# sweeper's right to delete says the same.
+_BOOTSTRAPS_ARE_KEPT = timedelta(days=30)
 
 # Renewals of one pass: each restarts two controllers, so they are spread over the hours that
 # remain before anything expires.
@@ -53,6 +58,20 @@ class Sweeps:
                 delete(IdempotencyKeyRow)
                 .where(col(IdempotencyKeyRow.created_at) < func.now() - _KEYS_ARE_KEPT)
                 .returning(col(IdempotencyKeyRow.key))
+            )
+            return len(result.all())
+
+    async def forget_worker_bootstraps(self) -> int:
+        """Remove worker bootstraps that ended long ago and return how many."""
+        row = WorkerBootstrapRow
+        async with self._sweeper.transaction() as session:
+            result = await session.execute(
+                delete(row)
+                .where(
+                    col(row.expires_at) < func.now() - _BOOTSTRAPS_ARE_KEPT,
+                    col(row.active_operation_id).is_(None),
+                )
+                .returning(col(row.id))
             )
             return len(result.all())
 

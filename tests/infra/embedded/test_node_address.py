@@ -9,6 +9,8 @@ from pydantic import ValidationError
 
 from domain.errors import BulkheadError, Reason
 from infra.embedded import node_address
+from infra.embedded.home import Home
+from infra.embedded.stack import Stack
 from infra.settings import EmbeddedSettings
 
 # No stack has it: there are not that many blocks of ports.
@@ -73,3 +75,18 @@ def test_nothing_is_made_where_nothing_is_set(tmp_path: Path) -> None:
 def test_what_no_server_could_dial_is_refused_as_a_setting(value: str) -> None:
     with pytest.raises(ValidationError):
         EmbeddedSettings(node_address=value)
+
+
+def test_programs_of_nodes_are_needed_only_where_servers_can_join(tmp_path: Path) -> None:
+    def needed(chosen: str | None) -> tuple[str, ...]:
+        settings = EmbeddedSettings.model_construct(home=None, node_address=chosen)
+        return Stack(Home(tmp_path), settings).programs
+
+    assert "kube-apiserver" in needed(None)
+    assert "kubelet" not in needed(None)
+    assert {"kubelet", "coredns"} <= set(needed("local"))
+    # Chosen before, by another `up`.
+    kept = node_address.NodeAddress(address=ELSEWHERE, made=False)
+    Home(tmp_path).node_address_file.write_text(kept.model_dump_json())
+    assert "kubelet" in needed(None)
+    assert "kubelet" not in needed("none")

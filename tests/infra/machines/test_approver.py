@@ -26,8 +26,9 @@ NODE = KnownNode(
     name=NAME,
     state=MachineState.ACTIVE,
     revoked=False,
-    reported_addresses=frozenset({ADDRESS, "10.9.0.8"}),
-    node_addresses=frozenset({NAME, ADDRESS}),
+    reported_addresses=frozenset({ADDRESS, "10.9.0.8", "10.9.0.10", "::ffff:10.9.0.9"}),
+    node_addresses=frozenset({NAME, ADDRESS, "10.9.0.10", "::ffff:10.9.0.9"}),
+    others_addresses=frozenset({"10.9.0.10"}),
 )
 
 CLIENT = SigningRequest(
@@ -104,6 +105,7 @@ ATTACKS = {
     },
     "no request at all": {"request": b"-----BEGIN CERTIFICATE REQUEST-----\nnot\n"},
     "a broken signature": {"request": request_pem(USER, GROUP, key=STRONG).replace(b"A", b"B", 3)},
+    "a certificate of a user": {"signer": "kubernetes.io/kube-apiserver-client"},
     "a usage too many": {"usages": CLIENT_USAGES | {"server auth"}},
     "the usage of a code signer": {"usages": frozenset({"code signing"})},
     "no usage": {"usages": frozenset[str]()},
@@ -127,6 +129,10 @@ def test_a_client_certificate_is_denied_for(change: dict[str, object]) -> None:
         [OTHER],
         [NAME, "kubernetes.default.svc"],
         [NAME, "10.96.0.1"],
+        # What verifies takes it for the address that it maps.
+        [NAME, "::ffff:10.9.0.9"],
+        # Its own by all that it says, and another one's too.
+        [NAME, "10.9.0.10"],
         # Reported, but not of the Node object; and the other way round.
         [NAME, "10.9.0.8"],
         ["10.9.0.9"],

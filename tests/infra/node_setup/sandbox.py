@@ -14,7 +14,21 @@ from pathlib import Path
 from infra.node_setup import SCRIPT
 
 _TOOLS = (
-    *("awk", "base64", "cat", "chmod", "cmp", "curl", "cut", "date", "df", "env", "find", "flock"),
+    *(
+        "awk",
+        "base64",
+        "cat",
+        "chmod",
+        "cmp",
+        "cp",
+        "curl",
+        "cut",
+        "date",
+        "df",
+        "env",
+        "find",
+        "flock",
+    ),
     *("getent", "grep", "head", "id", "ip", "iptables", "mkdir", "mktemp", "mount"),
     *("mv", "openssl", "paste", "rm", "rmdir", "sed", "sha256sum", "sleep", "sort", "ss", "stat"),
     *("sync", "tail", "tr", "uname", "wc"),

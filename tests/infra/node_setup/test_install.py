@@ -299,3 +299,20 @@ def test_a_proxy_that_is_not_there_is_said(sandbox: Sandbox, platform: SmallPlat
         pass
     run = sandbox.run("install", *facts, environment={"HTTPS_PROXY": proxy.url})
     assert (run.status, "cannot be reached" in run.output) == (31, True)
+
+
+@pytest.mark.parametrize("status", [0, 21], ids=["uninstalled", "refused"])
+def test_what_the_servers_owner_had_is_there_afterwards(
+    sandbox: Sandbox, platform: SmallPlatform, status: int
+) -> None:
+    image, plugin = "var/lib/containerd/metadata.db", "opt/cni/bin/bridge"
+    for path in (image, plugin):
+        (sandbox.root / path).parent.mkdir(parents=True)
+        (sandbox.root / path).write_text("the owner's")
+    if status:
+        platform.token = None
+    assert _install(sandbox, platform).status == status
+    assert (sandbox.read(plugin) == "the owner's") == (status != 0)
+    for _ in range(2):
+        assert sandbox.run("uninstall").status == 0
+        assert sandbox.read(image) == sandbox.read(plugin) == "the owner's"

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from hashlib import sha256
-from typing import Any, TypeVar
+from typing import Any, LiteralString, TypeVar
 
 from sqlmodel import select
 
@@ -85,12 +85,20 @@ class Fleet:
             state=MachineState.ACTIVE,
             stage=MachineStage.READY,
         )
-        with self.platform.servers.administrator() as administrator:
-            administrator.execute(
-                "UPDATE operations SET state = 'SUCCEEDED', completed_at = now() WHERE id = %s",
-                (operation.operation_id,),
-            )
+        await self.execute(
+            "UPDATE operations SET state = 'SUCCEEDED', completed_at = now() WHERE id = %s",
+            operation.operation_id,
+        )
         return operation
+
+    async def execute(self, statement: LiteralString, *parameters: object) -> None:
+        """Write as the superuser, in a thread: others in this loop hold locks that it waits for."""
+
+        def write() -> None:
+            with self.platform.servers.administrator() as administrator:
+                administrator.execute(statement, parameters)
+
+        await asyncio.to_thread(write)
 
     async def request(self, kind: OperationType, machine_id: str) -> MachineOperation:
         """Ask for an operation on a machine; a delete takes the lock over as the API lets it."""
@@ -169,8 +177,7 @@ class Fleet:
 
     async def forget(self, operation: MachineOperation) -> None:
         """Remove a machine whose operations have ended, without a workflow."""
-        with self.platform.servers.administrator() as administrator:
-            administrator.execute("DELETE FROM machines WHERE id = %s", (operation.owner_id,))
+        await self.execute("DELETE FROM machines WHERE id = %s", operation.owner_id)
         await self.ask(lambda client: remove_node(client, node_name_of(operation.owner_id)))
 
 

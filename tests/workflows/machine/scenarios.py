@@ -278,10 +278,9 @@ class RevokingBootstrap:
         raise AssertionError
 
     async def clean_up(self) -> None:
-        with self.platform.servers.administrator() as administrator:
-            administrator.execute(
-                "DELETE FROM worker_bootstraps WHERE id = %s", (self.operation.bootstrap_id,)
-            )
+        await self.fleet.execute(
+            "DELETE FROM worker_bootstraps WHERE id = %s", self.operation.bootstrap_id
+        )
 
 
 def new_pod(node: str, name: str, **labels: str) -> dict[str, object]:

@@ -7,6 +7,7 @@ object, its status, its lease, and the end of pods that were deleted.
 import asyncio
 import contextlib
 from datetime import UTC, datetime
+from functools import partial
 from threading import Lock
 from typing import Self
 
@@ -16,7 +17,7 @@ from domain.machine import Instruction
 from domain.names import node_name_of
 from domain.operation import MachineOperation
 from infra.database.tables import MachineRow
-from infra.kubernetes.client import KubernetesClient, Object
+from infra.kubernetes.client import KubernetesClient, Object, none_if_missing
 from infra.machines.clusters import HostClusters
 from tests.platform import Platform
 
@@ -109,7 +110,10 @@ class Server:
             },
         }
         client.apply(f"{LEASES}/{self.node}", lease)
-        client.patch(f"/api/v1/nodes/{self.node}/status", {"status": _status(self.ready, now)})
+        status = {"status": _status(self.ready, now)}
+        path = f"/api/v1/nodes/{self.node}/status"
+        if none_if_missing(partial(client.patch, path, status)) is None:
+            return
         pods = client.list_all("/api/v1/pods", fieldSelector=f"spec.nodeName={self.node}")
         for pod in pods:
             namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
@@ -118,7 +122,7 @@ class Server:
                 client.delete(path, grace_seconds=0)
             elif pod["status"]["phase"] == "Pending":
                 # A pod that never ran is evicted whatever its budget says.
-                client.patch(f"{path}/status", {"status": _RUNNING})
+                none_if_missing(partial(client.patch, f"{path}/status", {"status": _RUNNING}))
 
 
 def register(client: KubernetesClient, name: str) -> None:

@@ -25,8 +25,11 @@ from tests.workflows.machine.scenarios import (
     Uncordoning,
 )
 
-ALL = [Bootstrapping, DeletingMachine, Cordoning, Uncordoning, Repairing, RevokingBootstrap]
-CANCELLABLE = [Bootstrapping, Cordoning, Uncordoning, Repairing]
+Kind = type[MachineScenario | RevokingBootstrap]
+CANCELLABLE: list[Kind] = [Bootstrapping, Cordoning, Uncordoning, Repairing]
+ALL: list[Kind] = [*CANCELLABLE, DeletingMachine, RevokingBootstrap]
+# Kinds and cases a run: each is a second or more, and all of them are in the slow matrix.
+SAMPLED_KINDS = 2
 SAMPLE = 1
 
 
@@ -37,32 +40,28 @@ def sample(scenario: Scenario) -> Iterable[Case]:
 
 @pytest.mark.parametrize("kind", ALL)
 async def test_running_every_activity_twice_changes_nothing(
-    kind: type[MachineScenario | RevokingBootstrap], injected: Injected, fleet: Fleet
+    kind: Kind, injected: Injected, fleet: Fleet
 ) -> None:
     await survives_repeats(kind(fleet), injected.injector)
 
 
-@pytest.mark.parametrize("kind", ALL)
-async def test_a_failure_at_a_sampled_step_is_undone(
-    kind: type[MachineScenario | RevokingBootstrap], injected: Injected, fleet: Fleet
-) -> None:
-    scenario = kind(fleet)
-    await unwinds_every_failure(scenario, injected.injector, sample(scenario))
+async def test_a_failure_at_a_sampled_step_is_undone(injected: Injected, fleet: Fleet) -> None:
+    for kind in random.sample(ALL, SAMPLED_KINDS):
+        scenario = kind(fleet)
+        await unwinds_every_failure(scenario, injected.injector, sample(scenario))
 
 
-@pytest.mark.parametrize("kind", CANCELLABLE)
-async def test_a_cancel_at_a_sampled_step_is_undone(
-    kind: type[MachineScenario | RevokingBootstrap], injected: Injected, fleet: Fleet
-) -> None:
-    scenario = kind(fleet)
-    await unwinds_every_cancellation(scenario, injected.injector, sample(scenario))
+async def test_a_cancel_at_a_sampled_step_is_undone(injected: Injected, fleet: Fleet) -> None:
+    for kind in random.sample(CANCELLABLE, SAMPLED_KINDS):
+        scenario = kind(fleet)
+        await unwinds_every_cancellation(scenario, injected.injector, sample(scenario))
 
 
 @pytest.mark.full
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("kind", ALL)
 async def test_a_failure_at_every_step_is_undone(
-    kind: type[MachineScenario | RevokingBootstrap], injected: Injected, fleet: Fleet
+    kind: Kind, injected: Injected, fleet: Fleet
 ) -> None:
     scenario = kind(fleet)
     await unwinds_every_failure(scenario, injected.injector, cases_of(scenario))
@@ -72,7 +71,7 @@ async def test_a_failure_at_every_step_is_undone(
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("kind", CANCELLABLE)
 async def test_a_cancel_at_every_step_is_undone(
-    kind: type[MachineScenario | RevokingBootstrap], injected: Injected, fleet: Fleet
+    kind: Kind, injected: Injected, fleet: Fleet
 ) -> None:
     scenario = kind(fleet)
     await unwinds_every_cancellation(scenario, injected.injector, cases_of(scenario))

@@ -57,13 +57,15 @@ def kubelet_of(fleet: Fleet, node: str) -> KubernetesClient:
     return KubernetesClient(fleet.clusters.url_of(fleet.cluster), log_in)
 
 
-def ask_for(client: KubernetesClient, signer: str, pem: bytes, usage: str = "") -> str:
+def ask_for(
+    client: KubernetesClient, signer: str, pem: bytes, usage: str = "", name: str = ""
+) -> str:
     """Ask for a certificate and return the name of the request."""
     usages = ["digital signature", usage or USAGES[signer]]
     body = {
         "apiVersion": "certificates.k8s.io/v1",
         "kind": "CertificateSigningRequest",
-        "metadata": {"generateName": "csr-"},
+        "metadata": {"name": name} if name else {"generateName": "csr-"},
         "spec": {
             "request": base64.b64encode(pem).decode(),
             "signerName": signer,
@@ -138,6 +140,38 @@ async def test_kubelets_get_their_own_certificates_and_no_others(fleet: Fleet) -
     await fleet.forget(machine)
 
 
+async def test_a_server_that_is_taken_over_keeps_no_other_from_its_certificate(
+    fleet: Fleet,
+) -> None:
+    taken, other = await fleet.have_active(), await fleet.have_active()
+    async with fleet.server_of(taken) as intruder, fleet.server_of(other) as server:
+        await intruder.ensure_node()
+        await server.ensure_node()
+        evil = {"type": "Evil", "status": "True", "message": "a\0b" * 9000}
+        await fleet.ask(
+            lambda api: api.patch(
+                f"/api/v1/nodes/{intruder.node}/status", {"status": {"conditions": [evil]}}
+            )
+        )
+        with kubelet_of(fleet, intruder.node) as kubelet:
+            for number in range(40):
+                name = f"a{number:02}" + "?#%\0 "[number % 6 :].replace("%", "")
+                pem = request_pem(f"system:node:{intruder.node}", GROUP, names=["\x01"])
+                ask_for(kubelet, SERVING_SIGNER, pem, name=name)
+            # Both servers of this test say that they have it.
+            pem = request_pem(f"system:node:{intruder.node}", GROUP, names=[ADDRESS])
+            shared = ask_for(kubelet, SERVING_SIGNER, pem, name="0")
+        with kubelet_of(fleet, server.node) as kubelet:
+            pem = request_pem(f"system:node:{server.node}", GROUP, names=[server.node])
+            own = ask_for(kubelet, SERVING_SIGNER, pem, name="z")
+        await decision_on(fleet, own, "Approved")
+        await decision_on(fleet, shared, "Denied")
+        for operation in (taken, other):
+            await fleet.until(operation.owner_id, lambda row: row.node_conditions is not None)
+    for operation in (taken, other):
+        await fleet.forget(operation)
+
+
 async def test_the_node_of_a_machine_that_is_gone_is_removed_again(fleet: Fleet) -> None:
     node = node_name_of(new_id(Prefix.MACHINE))
     await fleet.ask(lambda client: register(client, node))
@@ -164,18 +198,17 @@ async def not_ready_for_long(fleet: Fleet, machine: MachineOperation) -> None:
     await fleet.change(machine, health_candidate_since=LONG_AGO)
 
 
-def have_budget(fleet: Fleet) -> None:
+async def have_budget(fleet: Fleet) -> None:
     """Have the cluster's repairs so far be older than the budget looks back."""
-    with fleet.platform.servers.administrator() as administrator:
-        administrator.execute(
-            """UPDATE operations SET started_at = started_at - interval '2 hours'
-               WHERE type = 'machine.repair' AND placement ->> 'cluster_id' = %s""",
-            (fleet.cluster.cluster_id,),
-        )
+    await fleet.execute(
+        """UPDATE operations SET started_at = started_at - interval '2 hours'
+           WHERE type = 'machine.repair' AND placement ->> 'cluster_id' = %s""",
+        fleet.cluster.cluster_id,
+    )
 
 
 async def test_a_node_that_stays_unready_is_repaired_once(fleet: Fleet) -> None:
-    have_budget(fleet)
+    await have_budget(fleet)
     machine = await fleet.have_active()
     async with fleet.server_of(machine) as server:
         await fleet.until(machine.owner_id, lambda row: row.health is MachineHealth.HEALTHY)
@@ -203,13 +236,12 @@ async def test_a_node_that_stays_unready_is_repaired_once(fleet: Fleet) -> None:
 async def test_machines_that_are_unhealthy_together_are_not_repaired(fleet: Fleet) -> None:
     machines = [await fleet.have_active() for _ in range(3)]
     # In one moment: one of them alone would be repaired.
-    with fleet.platform.servers.administrator() as administrator:
-        administrator.execute(
-            """UPDATE machines SET health = 'not_ready', health_candidate = 'not_ready',
-               health_candidate_since = now() - interval '5 minutes',
-               reported_at = now(), node_seen_at = now() WHERE id = ANY(%s)""",
-            ([machine.owner_id for machine in machines[:2]],),
-        )
+    await fleet.execute(
+        """UPDATE machines SET health = 'not_ready', health_candidate = 'not_ready',
+           health_candidate_since = now() - interval '5 minutes',
+           reported_at = now(), node_seen_at = now() WHERE id = ANY(%s)""",
+        [machine.owner_id for machine in machines[:2]],
+    )
     for machine in machines[:2]:
         row = await fleet.until(
             machine.owner_id,

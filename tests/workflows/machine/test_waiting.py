@@ -206,7 +206,7 @@ async def test_a_drain_that_is_cancelled_ends_kubectl(
         await fleet.ask(lambda client: client.delete(f"{BUDGETS}/strict"))
         await fleet.ask(lambda client: client.delete(f"{PODS}/guarded", grace_seconds=0))
     await fleet.change(active, active_operation_id=None, state=MachineState.ACTIVE)
-    abandon(fleet, operation)
+    await abandon(fleet, operation)
     await fleet.forget(active)
 
 
@@ -236,7 +236,7 @@ async def test_volumes_that_nobody_detaches_are_forgotten_at_the_deadline(
         assert await fleet.ask(lambda client: client.list_all(ATTACHMENTS)) == []
     row = await fleet.operation(operation.operation_id)
     assert row.placement["volumes_detached_by_force"] == ["disk"]
-    abandon(fleet, operation)
+    await abandon(fleet, operation)
     await fleet.forget(active)
 
 
@@ -307,10 +307,9 @@ def arguments_of(process: int) -> list[bytes]:
     return Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")
 
 
-def abandon(fleet: Fleet, operation: MachineOperation) -> None:
+async def abandon(fleet: Fleet, operation: MachineOperation) -> None:
     """End an operation that no workflow carries out."""
-    with fleet.platform.servers.administrator() as administrator:
-        administrator.execute(
-            "UPDATE operations SET state = 'FAILED', completed_at = now() WHERE id = %s",
-            (operation.operation_id,),
-        )
+    await fleet.execute(
+        "UPDATE operations SET state = 'FAILED', completed_at = now() WHERE id = %s",
+        operation.operation_id,
+    )
