@@ -80,10 +80,23 @@ class NodeTokenIssuer:
         """Return tokens that are bound to a node.
 
         Raises:
-            BulkheadError: FAILED_PRECONDITION while there is no Node object;
+            BulkheadError: FAILED_PRECONDITION while there is no Node object, or the cluster lacks
+                what the platform keeps in it;
                 DEPENDENCY_UNAVAILABLE when the API server or OpenBao does not answer.
         """
-        client = self._client_of(cluster)
+        try:
+            return self._mint(self._client_of(cluster), node_name)
+        except BulkheadError as error:
+            if error.reason not in {Reason.PERMISSION_DENIED, Reason.NOT_FOUND}:
+                raise
+            raise BulkheadError(
+                Reason.FAILED_PRECONDITION,
+                "The cluster lacks what tokens of nodes are made with: somebody removed a binding "
+                "or a ServiceAccount of the platform. It is brought back within five minutes; ask "
+                "again.",
+            ) from error
+
+    def _mint(self, client: KubernetesClient, node_name: str) -> NodeTokens:
         node = client.find(f"/api/v1/nodes/{node_name}")
         if node is None:
             raise BulkheadError(

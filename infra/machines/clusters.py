@@ -9,6 +9,8 @@ from typing import Final, TypeVar
 from domain.cluster import HostedControlPlane
 from infra.control_planes.placement import HostPlacement
 from infra.kubernetes.client import KubernetesClient, Login, administrator_login, administrator_of
+from infra.kubernetes.keeping import keep
+from infra.kubernetes.objects import kept_objects
 from infra.openbao.client import OpenBao
 from infra.settings import ControlPlaneSettings
 
@@ -26,6 +28,7 @@ class HostClusters:
 
     def __init__(self, settings: ControlPlaneSettings, openbao: OpenBao) -> None:
         self._placement = HostPlacement(settings)
+        self._coredns_image = settings.coredns_image
         self._openbao = openbao
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="clusters")
         self._lock = Lock()
@@ -54,6 +57,15 @@ class HostClusters:
         whoever takes that back must come after it.
         """
         return await self._run(lambda: work(self._client_of(cluster)))
+
+    async def mend(self, cluster: HostedControlPlane) -> str | None:
+        """Bring what the platform keeps in a cluster to what it should be.
+
+        Returns:
+            What is missing, in words, where that cannot be done; None when nothing is.
+        """
+        objects = kept_objects(cluster.network_profile, self._coredns_image)
+        return await self.ask(cluster, lambda client: keep(client, objects, forgive_refusals=True))
 
     def forget(self, cluster: HostedControlPlane) -> None:
         """Close the connections to a cluster that is gone."""

@@ -21,7 +21,7 @@ from sqlalchemy import text, update
 from sqlmodel import col, select
 
 from domain.caller import system_caller
-from domain.cluster import HostedControlPlane
+from domain.cluster import HostedControlPlane, NetworkProfile
 from domain.errors import BulkheadError, Reason
 from domain.machine import NODE_CERTIFICATE_SECONDS, NODE_USER_PREFIX, MachineState
 from domain.names import node_name_of
@@ -47,6 +47,9 @@ EVERY_SECONDS: Final = 2.0
 # lasts, and a few minutes more by its own clock.
 _STRANGERS_SECONDS: Final = NODE_CERTIFICATE_SECONDS + 15 * 60
 
+# A node's tokens last an hour and are renewed at half of it: what they need is back before.
+_MEND_SECONDS: Final = 5 * 60
+
 # Of decisions in one look, in all and for each who asks: a flood of requests must not keep
 # everything and everybody else waiting. A kubelet asks for two certificates at a time.
 _MOST_DECISIONS: Final = 100
@@ -55,7 +58,7 @@ _MOST_DECISIONS_EACH: Final = 4
 _OUR_NODE: Final = re.compile(r"mch-[0-9a-f]{32}")
 
 _CLUSTERS: Final = text("""
-SELECT c.workspace_id, c.id, c.slot,
+SELECT c.workspace_id, c.id, c.slot, c.network_profile,
        EXISTS (SELECT FROM machines m
                WHERE m.workspace_id = c.workspace_id AND m.cluster_id = c.id) AS has_machines
 FROM clusters c WHERE c.host = :host AND c.state = 'active'
@@ -108,6 +111,7 @@ class MachineKeeper:
         self._repairs = Repairs(database, sweeper)
         self._looks: dict[HostedControlPlane, asyncio.Task[None]] = {}
         self._problems: dict[HostedControlPlane, str] = {}
+        self._mend_at: dict[HostedControlPlane, float] = {}
         # Until when a cluster without machines may still be visited by one that it had.
         self._until: dict[str, float] | None = None
 
@@ -156,6 +160,17 @@ class MachineKeeper:
         await self._write(cluster, observations, planned.withheld)
         for operation in planned.operations:
             await self._outbox.start(operation)
+        await self._mend(cluster)
+
+    async def _mend(self, cluster: HostedControlPlane) -> None:
+        """Bring back what nodes need of the cluster, whoever removed or changed it."""
+        now = time.monotonic()
+        if now < self._mend_at.get(cluster, 0.0):
+            return
+        missing = await self._clusters.mend(cluster)
+        if missing is not None:
+            log.warning("cannot mend a cluster", cluster_id=cluster.cluster_id, missing=missing)
+        self._mend_at[cluster] = now + _MEND_SECONDS
 
     async def _begin_looks(self) -> None:
         found = await self._find_clusters()
@@ -167,6 +182,7 @@ class MachineKeeper:
             if self._looks[gone].done():
                 del self._looks[gone]
                 self._problems.pop(gone, None)
+                self._mend_at.pop(gone, None)
                 self._clusters.forget(gone)
 
     async def _look_and_log(self, cluster: HostedControlPlane) -> None:
@@ -197,7 +213,11 @@ class MachineKeeper:
         self._until = {cluster: end for cluster, end in self._until.items() if end > now}
         return {
             HostedControlPlane(
-                workspace_id=row.workspace_id, cluster_id=row.id, host=self._host, slot=row.slot
+                workspace_id=row.workspace_id,
+                cluster_id=row.id,
+                host=self._host,
+                slot=row.slot,
+                network_profile=NetworkProfile(row.network_profile),
             )
             for row in rows
             if row.id in self._until

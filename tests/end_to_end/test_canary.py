@@ -186,10 +186,10 @@ def test_no_secret_is_found_outside_its_place(bulkhead: Bulkhead, tmp_path: Path
     bulkhead.delete_cluster(cluster_id)
 
 
-# Of a server: its own key, the kubelet's newest one, and what it gets from the platform each hour.
+# Of a server: its own key, the one that its kubelet serves with, and what it gets from the platform
+# each hour. Its first client certificate is its own key's.
 SERVERS_FILES = (
     "/etc/bulkhead/identity.key",
-    "/var/lib/kubelet/pki/kubelet-client-current.pem",
     "/var/lib/kubelet/pki/kubelet-server-current.pem",
     *(f"/var/lib/bulkhead/tokens/{name}" for name in ("tunnel", "kube-proxy", "flannel")),
 )

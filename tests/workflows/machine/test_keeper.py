@@ -3,6 +3,7 @@
 import asyncio
 import base64
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, ClassVar
 
 from cryptography import x509
@@ -324,3 +325,28 @@ async def test_a_machine_that_leaves_is_not_repaired(fleet: Fleet) -> None:
     await fleet.until(machine.owner_id, lambda row: "is gone" in (row.health_reason or ""))
     assert await repairs_of(fleet, machine) == []
     await fleet.forget(machine)
+
+
+async def test_what_nodes_need_of_their_cluster_comes_back_when_somebody_removes_it(
+    fleet: Fleet,
+) -> None:
+    binding = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/bulkhead:konnectivity-server"
+    account = "/api/v1/namespaces/kube-system/serviceaccounts/konnectivity-agent"
+    servers = fleet.platform.servers
+    worker = Database(servers.database, DatabaseRole.WORKER)
+    sweeper = Database(servers.database, DatabaseRole.SWEEPER)
+    outbox = Outbox(worker, sweeper, fleet.platform.connection)
+    keeper = MachineKeeper(worker, sweeper, fleet.clusters, outbox, servers.control_planes.host)
+    try:
+        for path in (binding, account):
+            assert await fleet.clusters.ask(
+                fleet.cluster, partial(KubernetesClient.delete, path=path)
+            )
+        await keeper.look(fleet.cluster)
+        for path in (binding, account):
+            assert await fleet.clusters.ask(
+                fleet.cluster, partial(KubernetesClient.find, path=path)
+            )
+    finally:
+        await worker.close()
+        await sweeper.close()
