@@ -8,6 +8,7 @@ from pathlib import Path
 
 import httpx
 
+from infra.telemetry import configure_logging
 from tests.api.gate import NODE_URL, Gate, running_gate, store_program
 from tests.api.own_server import OwnServer, new_bootstrap
 from tests.api.process import answers, running_process
@@ -23,6 +24,8 @@ LIMIT_MS = 50.0
 
 def measure() -> Figures:
     """Exchange tokens at an API process of its own, without a worker: in a row, then at a rate."""
+    # The token's requests are made in this process, whose standard output is the report.
+    configure_logging("WARNING")
     with running_servers() as servers:
         return asyncio.run(_measure_at(servers))
 
