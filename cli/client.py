@@ -94,6 +94,8 @@ class ApiClient:
         workspace_id: sent as `Akua-Context`; None where the token decides.
         retry: how requests are repeated that are safe to repeat.
         on_retry: told before each pause, with a sentence and the seconds.
+        gives_workspace_up: asked when the API does not know the workspace, or not for this token;
+            True: this and all later requests go without it.
         transport: replaces the network in tests of the retry rules.
         sleep: replaces the clock in tests of the retry rules.
     """
@@ -105,6 +107,7 @@ class ApiClient:
         workspace_id: str | None = None,
         retry: RetryPolicy | None = None,
         on_retry: Callable[[str, float], None] | None = None,
+        gives_workspace_up: Callable[[], bool] | None = None,
         transport: httpx.BaseTransport | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -112,6 +115,7 @@ class ApiClient:
         self.workspace_id = workspace_id
         self._retry = retry or RetryPolicy()
         self._on_retry = on_retry
+        self._gives_workspace_up = gives_workspace_up
         self._sleep = sleep
         self._http = httpx.Client(
             base_url=f"{connection.url}/v1",
@@ -217,6 +221,8 @@ class ApiClient:
                 if response.is_success:
                     return response
                 failure = self._refused(request, response)
+                if self._goes_on_without_workspace(failure):
+                    continue
                 again = request.repeatable and _is_transient(failure)
             attempt += 1
             asked = failure.retry_after_seconds if isinstance(failure, ApiError) else None
@@ -226,6 +232,17 @@ class ApiClient:
             if self._on_retry is not None:
                 self._on_retry(failure.message, delay)
             self._sleep(delay)
+
+    def _goes_on_without_workspace(self, failure: CliError) -> bool:
+        """Give the workspace up if it is what was refused: nothing has been carried out then."""
+        if self.workspace_id is None or self._gives_workspace_up is None:
+            return False
+        if not isinstance(failure, ApiError) or not failure.is_about_workspace:
+            return False
+        if not self._gives_workspace_up():
+            return False
+        self.workspace_id = None
+        return True
 
     def _build(self, request: _Request) -> httpx.Request:
         headers = dict(request.headers or {})

@@ -124,6 +124,11 @@ class ApiError(CliError):
             next_commands=next_commands,
         )
 
+    @property
+    def is_about_workspace(self) -> bool:
+        """Whether what is refused is the choice of the workspace."""
+        return "akua-context" in self.faults[0].path
+
     def facts(self) -> dict[str, Any]:
         """Return the failure for a machine."""
         return {
@@ -144,7 +149,9 @@ class ApiError(CliError):
 
     def detail_lines(self) -> tuple[tuple[str, str], ...]:
         """Return the places at fault, the reason and the request id."""
-        lines = [("at", ".".join(self.faults[0].path))]
+        # Nobody types the header: the message names the choice that became it.
+        typed = () if self.is_about_workspace else self.faults[0].path
+        lines = [("at", ".".join(typed))]
         for fault in self.faults[1:]:
             place = ".".join(fault.path)
             lines.append(("also", f"{place}: {fault.message}" if place else fault.message))

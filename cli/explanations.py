@@ -12,7 +12,7 @@ def explain(session: Session, failure: CliError) -> None:
     """Add to a failure, in place, which workspace it is about or where its token came from."""
     if isinstance(failure, ApiError) and failure.status == HTTPStatus.UNAUTHORIZED:
         _explain_token(session, failure)
-    elif isinstance(failure, ApiError) and "akua-context" in failure.faults[0].path:
+    elif isinstance(failure, ApiError) and failure.is_about_workspace:
         _explain_choice(session, failure)
     elif failure.exit_code is ExitCode.NOT_FOUND and session.acts_in_workspace:
         failure.notes += (("looked in", session.place),)

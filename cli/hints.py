@@ -34,6 +34,8 @@ _BY_REASON: dict[str, tuple[str, ...]] = {
 
 _UNWRAP = "/secrets/unwrap"
 
+_BOOTSTRAP_PATH = re.compile(r"/clusters/([^/]+)/worker_bootstraps/.")
+
 _CHOOSE_WORKSPACE = ("bulkhead workspaces list", "bulkhead workspaces use WORKSPACE")
 
 
@@ -64,6 +66,9 @@ def next_commands_for(
         return ()
     noun = request_path.lstrip("/").split("/", 1)[0]
     lists = [_LISTS_BY_FIELD[field] for field in fault_path if field in _LISTS_BY_FIELD]
+    bootstrap = _BOOTSTRAP_PATH.match(request_path)
+    if bootstrap and status == HTTPStatus.NOT_FOUND:
+        lists.append(f"bulkhead bootstraps list {bootstrap[1]}")
     if status in {HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT} and noun in _LISTS:
         lists.append(_LISTS[noun])
     return tuple(lists[:1])

@@ -156,7 +156,7 @@ def _run(function: Callable[..., None], shared: dict[str, Any], arguments: dict[
     )
     output = Output(as_json=shared["as_json"], invocation=invocation)
     wishes = Wishes(url=shared["url"], ca_file=ca_file, workspace=shared["workspace_choice"])
-    session = Session(output=output, wishes=wishes)
+    session = Session(output=output, wishes=wishes, is_sure=bool(arguments.get("yes")))
     try:
         function(session, **arguments)
     except CliError as failure:

@@ -136,12 +136,20 @@ class Output:
         if self.shows_progress:
             _print_line(self.progress_console, self._err, parts, copied=copied)
 
-    def next_commands(self, *commands: str) -> None:
-        """Tell a person what they may want to type next."""
+    def warn(self, sentence: str) -> None:
+        """Print one line beside the result that a program's logs shall have too."""
+        _print_line(self.progress_console, self._err, ((sentence, "yellow"),))
+
+    def next_commands(self, *commands: str, beside: bool = False) -> None:
+        """Tell a person what they may want to type next.
+
+        `beside`: on standard error, because the result is a document that files are made of.
+        """
         if not self.as_json:
+            tell = self.note if beside else self.say
             for command in commands:
                 typed = clean(self.invocation.typed(command))
-                self.say(("  next: ", "dim"), (typed, "cyan"), copied=True)
+                tell(("  next: ", "dim"), (typed, "cyan"), copied=True)
 
     def listing(
         self, entries: Sequence[dict[str, Any]], columns: Sequence[Column], empty: Sequence[str]

@@ -1,12 +1,18 @@
 """What a command works with: the connection, the API, the output, and names turned into ids."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from cli.client import ApiClient, JsonObject, RetryPolicy, segment
-from cli.configuration import Configuration, Connection, Wishes, WorkspaceChoice
+from cli.configuration import (
+    TOKEN_VARIABLE,
+    Configuration,
+    Connection,
+    Wishes,
+    WorkspaceChoice,
+)
 from cli.errors import CliError, ExitCode
 from cli.output import Column, Output
 from cli.text import clean, duration
@@ -43,7 +49,15 @@ SECRET_VERSION = Noun("version", "secv", "", "bulkhead secrets versions SECRET")
 
 
 class Session:
-    """One command's view of the world. The connection is looked for only when it is needed."""
+    """One command's view of the world. The connection is looked for only when it is needed.
+
+    Args:
+        output: what the command shows.
+        wishes: what its options say about the connection.
+        configuration: what is remembered.
+        retry: how requests are repeated.
+        is_sure: the command asks nobody before it deletes.
+    """
 
     def __init__(
         self,
@@ -52,11 +66,13 @@ class Session:
         wishes: Wishes,
         configuration: Configuration | None = None,
         retry: RetryPolicy | None = None,
+        is_sure: bool = False,
     ) -> None:
         self.output = output
         self.wishes = wishes
         self.configuration = configuration or Configuration()
         self._retry = retry
+        self._is_sure = is_sure
 
     @cached_property
     def connection(self) -> Connection:
@@ -76,7 +92,7 @@ class Session:
         workspace_id = self.workspace_choice.name
         if not is_id(WORKSPACE, workspace_id):
             workspace_id = find_by_name(self.account, WORKSPACE, workspace_id)["id"]
-        return self.client_for(self.connection, workspace_id)
+        return self.client_for(self.connection, workspace_id, self._forget_workspace)
 
     @cached_property
     def workspace_choice(self) -> WorkspaceChoice | None:
@@ -119,13 +135,19 @@ class Session:
             return f"workspace {self.client.workspace_id or '(the own one of the token)'}"
         return f"workspace {clean(found['name'])} ({found['id']})"
 
-    def client_for(self, connection: Connection, workspace_id: str | None) -> ApiClient:
+    def client_for(
+        self,
+        connection: Connection,
+        workspace_id: str | None,
+        gives_workspace_up: Callable[[], bool] | None = None,
+    ) -> ApiClient:
         """Return a client that tells a person about pauses before it asks again."""
         return ApiClient(
             connection,
             workspace_id=workspace_id,
             retry=self._retry,
             on_retry=self._tell_retry,
+            gives_workspace_up=gives_workspace_up,
         )
 
     def close(self) -> None:
@@ -163,6 +185,26 @@ class Session:
         if not entries and self.output.shows_progress:
             empty = (f"No {nouns} in {self.place}. Begin with:", f"  {begin}")
         self.output.listing(entries, columns, empty)
+
+    def _forget_workspace(self) -> bool:
+        """Forget a remembered workspace that is not there, as after `make purge`, and say so.
+
+        Returns:
+            False: it stays, because it was given, because a token that was given for this one
+            command may only reach less, or because the command would delete elsewhere, unasked.
+        """
+        choice = self.workspace_choice
+        is_kept = self._is_sure or self.connection.source == TOKEN_VARIABLE
+        if choice is None or not choice.is_remembered or is_kept:
+            return False
+        url = self.connection.url
+        self.configuration.remember_workspace(url, None)
+        self.workspace_choice = None
+        self.output.warn(
+            f"The remembered workspace {clean(choice.name)} is not at {url} any more; it is "
+            "forgotten, and the token's own is used."
+        )
+        return True
 
     def _tell_retry(self, message: str, seconds: float) -> None:
         if self.output.progress_console.is_terminal:

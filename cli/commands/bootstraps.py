@@ -73,6 +73,9 @@ def create_bootstrap(
         output.data(made)
         return
     if cloud_init:
+        output.note(
+            f"User data of one new server. It works once, within {ttl}, and is not shown again:"
+        )
         output.raw(told)
     elif not output.as_json:
         output.note(
@@ -85,6 +88,7 @@ def create_bootstrap(
     output.next_commands(
         f"bulkhead bootstraps get {found['id']} {made['id']}",
         f"bulkhead machines list --cluster {found['id']}",
+        beside=True,
     )
 
 
@@ -97,9 +101,10 @@ def list_bootstraps(session: Session, cluster: ClusterArgument) -> None:
         entries = [
             {
                 **entry,
+                "status": _status_of(entry),
                 "age": age(entry["created_at"]),
                 "used_by": entry.get("machine_id") or "-",
-                "expires": remaining(entry.get("expires_at")),
+                "expires": "-" if _is_used(entry) else remaining(entry.get("expires_at")),
             }
             for entry in entries
         ]
@@ -118,11 +123,11 @@ def get_bootstrap(
         found,
         (
             ("Id", found["id"]),
-            ("Status", found["status"]),
+            ("Status", _status_of(found)),
             ("Cluster", found["cluster_id"]),
             ("Used by", found.get("machine_id")),
             ("Used", moment(found.get("used_at"), missing="never")),
-            ("Expires", moment(found.get("expires_at"))),
+            ("Expires", "-" if _is_used(found) else moment(found.get("expires_at"))),
             ("Created", moment(found["created_at"])),
             ("A revoke", found.get("revoke_effect")),
         ),
@@ -145,6 +150,16 @@ def revoke_bootstrap(
         session.output.say(("✓ ", "green"), f"Bootstrap {clean(bootstrap)} joins no server.")
 
 
+def _is_used(bootstrap: JsonObject) -> bool:
+    return bootstrap.get("used_at") is not None
+
+
+def _status_of(bootstrap: JsonObject) -> str:
+    """Return its status for a person: a used token is active to the API, but joins nothing."""
+    is_spent = _is_used(bootstrap) and bootstrap["status"] == "active"
+    return "used" if is_spent else str(bootstrap["status"])
+
+
 def _read(session: Session, cluster_id: str, bootstrap: str) -> JsonObject:
     return session.client.get(f"{bootstraps_of(cluster_id)}/{segment(bootstrap)}")
 
@@ -156,7 +171,7 @@ def _see_join(session: Session, cluster: JsonObject, bootstrap: JsonObject) -> N
     machine_id = str(operation["owner_id"])
     ended = see_through(session, operation, subject=machine_id, no_wait=False)
     if ended is not None:
-        session.output.say(
+        session.output.note(
             ("✓ ", "green"), f"Machine {machine_id} is ready in {clean(cluster['name'])}."
         )
-        session.output.next_commands(f"bulkhead machines get {machine_id}")
+        session.output.next_commands(f"bulkhead machines get {machine_id}", beside=True)

@@ -168,8 +168,11 @@ def _name_of(machine: JsonObject) -> str:
     return clean(machine.get("name") or machine.get("hostname") or machine["id"])
 
 
-def _health_of(machine: JsonObject) -> str:
-    health = clean((machine.get("health") or {}).get("state")) or "-"
+def _health_of(machine: JsonObject, *, with_since: bool = False) -> str:
+    told = machine.get("health") or {}
+    health = clean(told.get("state")) or "-"
+    if with_since:
+        health = f"{health} for {age(told.get('since'))}"
     return health if machine.get("schedulable", True) else f"{health}, cordoned"
 
 
@@ -189,7 +192,7 @@ def _show(session: Session, machine: JsonObject) -> None:
             ("Name", _name_of(machine)),
             ("State", machine["state"]),
             ("Stage", machine.get("stage")),
-            ("Health", f"{_health_of(machine)} for {age(health.get('since'))}"),
+            ("Health", _health_of(machine, with_since=True)),
             ("Because", health.get("reason")),
             ("Id", machine["id"]),
             ("Cluster", machine["cluster_id"]),

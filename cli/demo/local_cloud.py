@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from cli.demo.stack import checkout
 from cli.errors import CliError, ExitCode
+from cli.invocation import shown
 from cli.private_files import write_private
 from cli.text import clean
 
@@ -92,8 +94,11 @@ class LocalCloud:
 
     def typed(self, *arguments: str) -> str:
         """Return a command as a person types it."""
-        words = ("-m", "infra.local_cloud", "--directory", str(self._directory), *arguments)
-        return " ".join(("python", *words))
+        python, directory = (
+            shlex.quote(shown(path)) for path in (Path(sys.executable), self._directory)
+        )
+        words = ("-m", "infra.local_cloud", "--directory", directory, *arguments)
+        return " ".join((python, *words))
 
     def _command(self, arguments: Sequence[str]) -> list[str]:
         program = [sys.executable, "-m", "infra.local_cloud", "--directory", str(self._directory)]

@@ -16,7 +16,7 @@ from cli.demo.cluster import DemoCluster
 from cli.demo.kubernetes import Kubectl, find_kubectl
 from cli.demo.local_cloud import LocalCloud
 from cli.demo.selection import remember_workspace
-from cli.demo.servers import LEAVES, OwnServers
+from cli.demo.servers import LEAVES, STAYS, OwnServers
 from cli.demo.simulated import LABELS, SimulatedNodes
 from cli.demo.stack import (
     NODE_ADDRESS_VARIABLE,
@@ -63,6 +63,7 @@ class Walkthrough:
         self._choices = choices
         self._story = Story(output)
         self._cloud = LocalCloud(home_directory() / "demo" / "servers")
+        self._servers_joined = False
 
     def run(self) -> None:
         """Go all the way.
@@ -95,6 +96,7 @@ class Walkthrough:
             self._simulate(kubectl, stack)
         elif boots and stack.is_reached_by_servers:
             self._use_servers(client, stack, cluster, kubectl)
+            self._servers_joined = True
         story.chapter("How long it took")
         story.show_times()
         if is_chosen:
@@ -208,6 +210,9 @@ class Walkthrough:
                 ("see its machines", typed(f"bulkhead machines list --cluster {name}")),
                 ("let a server of yours join", typed(f"bulkhead bootstraps create {name}")),
             ]
+        if self._servers_joined:
+            look = self._cloud.typed("run", STAYS, "'bulkhead-node status'")
+            suggestions.append(("look into a server of the demo", look))
         suggestions += [
             ("see what was done", typed("bulkhead operations list")),
             ("run this again, with a new cluster", f"{python} -m cli.demo --fresh"),

@@ -14,6 +14,10 @@ from infra.tools.progress import Progress
 # What shells report for a command that SIGINT ended.
 _INTERRUPTED = 130
 _DEFAULT_NETWORK = "default"
+_DEMO_SERVERS = (
+    "Those of the demo are in demo/servers of BULKHEAD_HOME (.bulkhead unless you set it): "
+    "python -m infra.local_cloud --directory .bulkhead/demo/servers list"
+)
 
 
 def main() -> int:
@@ -57,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     ]
     for action in (boot, run, *others):
         action.add_argument("name", metavar="NAME")
-    run.add_argument("command", metavar="COMMAND")
+    run.add_argument("command", metavar="COMMAND", help="or - for a script on standard input")
     return parser
 
 
@@ -94,7 +98,10 @@ def _act(arguments: argparse.Namespace, cloud: LocalCloud) -> int:
         case "console":
             print(server.console.read_text(errors="replace"), end="")
         case "run":
-            result = server.run(arguments.command)
+            if arguments.command == "-":
+                result = server.run("exec sh -s", text=sys.stdin.read())
+            else:
+                result = server.run(arguments.command)
             print(result.output, end="")
             print(result.errors, end="", file=sys.stderr)
             return result.status
@@ -143,8 +150,12 @@ def _print_json(cloud: LocalCloud) -> None:
 
 
 def _print_table(cloud: LocalCloud) -> None:
+    servers = cloud.servers()
+    if not servers:
+        print(f"There are no servers in {cloud.directory}. {_DEMO_SERVERS}")
+        return
     rows = [("NAME", "STATE", "ADDRESS", "NETWORK", "DROPPED", "ACCEPTED FROM OUTSIDE")]
-    for server in cloud.servers():
+    for server in servers:
         counters = server.firewall_counters()
         state = "running" if server.is_running else "off"
         counts = (str(counters.dropped), str(counters.accepted))

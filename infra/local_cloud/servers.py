@@ -214,12 +214,13 @@ class LocalServer:
             self.directory.rename(removed)
         shutil.rmtree(removed, ignore_errors=True)
 
-    def run(self, command: str, timeout: float = _RUN_SECONDS) -> CommandResult:
+    def run(self, command: str, timeout: float = _RUN_SECONDS, *, text: str = "") -> CommandResult:
         """Run a shell command as root in the booted server, as at its console.
 
         Args:
             command: for `sh -c`; it is visible in the server's list of processes.
             timeout: seconds after which it is ended there.
+            text: its standard input, which no list of processes shows.
 
         Raises:
             BulkheadError: FAILED_PRECONDITION, when the server is off; DEADLINE_EXCEEDED.
@@ -232,7 +233,7 @@ class LocalServer:
                 [*self._entered(), "systemd-run", *unit, limit, "/bin/sh", "-c", command],
                 check=False,
                 capture_output=True,
-                stdin=subprocess.DEVNULL,
+                input=text,
                 text=True,
                 errors="replace",
                 timeout=timeout + _DEATH_SECONDS,

@@ -40,7 +40,8 @@ bulkhead-node [install] --url URL --authority-sha256 HEX [--token-file FILE]
     standard input. The file is removed. Again: completes or repairs what is there.
 bulkhead-node check [--url URL --authority-sha256 HEX]      makes all checks, changes nothing
 bulkhead-node endpoints [--url URL]                         what this server must be able to reach
-bulkhead-node status                                        how this server is doing
+bulkhead-node status                                        how this server is doing; ends with
+                                                            the code of what failed, if it did
 bulkhead-node report                                        run by bulkhead-node.timer
 bulkhead-node uninstall                                     leaves the server as it was before
 
@@ -118,10 +119,14 @@ put() {
     fi
 }
 
-# web ARGUMENT...: curl as it is used for everything here, without root's own settings for it.
+# web ARGUMENT...: curl as it is used for everything here, without root's own settings for it. Of
+# what it says the first line is kept in $WORK/error: the rest is advice about curl.
 web() {
+    ended=0
     curl --disable --silent --show-error --proto =https --tlsv1.2 --connect-timeout 10 "$@" \
-        2>"$WORK/error"
+        2>"$WORK/said" || ended=$?
+    sed -n 1p "$WORK/said" >"$WORK/error"
+    return "$ended"
 }
 
 # openssl's takes a quarter of sha256sum's time where the processor helps.
@@ -190,10 +195,15 @@ check_swap() {
 check_ports() {
     if systemctl is-active --quiet bulkhead-kubelet; then return; fi
     used=" $(ss -Hltn | awk '{ sub(".*:", "", $4); print $4 }' | tr '\n' ' ') "
+    taken=
     for port in $PORTS; do
-        [ "${used#* "$port" }" = "$used" ] ||
-            problem 16 "Port $port is in use; see who with: ss -ltnp. A node needs $PORTS." || return
+        [ "${used#* "$port" }" = "$used" ] || taken="$taken $port"
     done
+    case $taken in
+    '') ;;
+    ' '*' '*) problem 16 "Ports$taken are in use; see who with: ss -ltnp. A node needs $PORTS." ;;
+    *) problem 16 "Port$taken is in use; see who with: ss -ltnp. A node needs $PORTS." ;;
+    esac
 }
 
 check_runtimes() {
@@ -912,9 +922,14 @@ check() {
         use_what_is_known
         AUTHORITY_SHA256=$(hash_of "$AUTHORITY")
     fi
+    [ -z "$AUTHORITY_SHA256" ] || [ -n "$URL" ] || usage "--authority-sha256 needs --url too."
     # shellcheck disable=SC2086 # a list of names
     run_checks $CHECKS
-    [ -z "$AUTHORITY_SHA256" ] || run_checks authority clock platform
+    if [ -n "$AUTHORITY_SHA256" ]; then
+        run_checks authority clock platform
+    else
+        echo "endpoints not checked: no --authority-sha256"
+    fi
     ! registered || run_checks cluster_api tunnel registry
     exit "$FIRST"
 }
@@ -998,10 +1013,15 @@ unanswered() {
 }
 
 status() {
-    [ ! -e "$RUN/state" ] || cat "$RUN/state"
+    code=0
+    if [ -e "$RUN/state" ]; then
+        cat "$RUN/state"
+        [ "$(sed -n 1p "$RUN/state")" != "phase failed" ] || code=$(sed -n '2s/^code //p' "$RUN/state")
+    fi
     for service in $SERVICES bulkhead-node.timer; do
         printf '%s %s\n' "$service" "$(systemctl is-active "$service" || true)"
     done
+    exit "$code"
 }
 
 # uninstall: ends what runs, gives back what was changed, removes every file.

@@ -119,21 +119,34 @@ def test_a_workspace_that_is_not_ones_own_is_refused_with_the_way_out(bulkhead: 
     assert "next: bulkhead workspaces list" in result.stderr
 
 
-def test_a_remembered_workspace_that_is_gone_is_not_replaced_in_silence(
+def test_a_remembered_workspace_that_is_gone_is_forgotten_but_not_in_silence(
     bulkhead: Bulkhead,
 ) -> None:
     del bulkhead.environment["BULKHEAD_WORKSPACE"]
     url = bulkhead.json("whoami")["url"]
     gone = f"ws_{'0' * 32}"
     Configuration({"HOME": str(bulkhead.folder)}).remember_workspace(url, gone)
+    sentence = f"The remembered workspace {gone} is not at {url} any more"
 
-    result = bulkhead.run("clusters", "list")
+    # Whoever asks nobody before a deletion must not meet another workspace's clusters.
+    refused = bulkhead.run("clusters", "delete", "demo", "--yes")
+    assert refused.returncode == 4
+    assert sentence in refused.stderr
+    assert "next: bulkhead workspaces use WORKSPACE" in refused.stderr
+    assert "akua-context" not in refused.stderr
 
-    assert result.returncode == 4
-    assert f"The remembered workspace {gone} is not at {url} any more" in result.stderr
-    assert "next: bulkhead workspaces use WORKSPACE" in result.stderr
-    bulkhead.ok("workspaces", "use", "--none")
-    assert "in workspace Default (ws_" in bulkhead.run("tokens", "list").stderr
+    # A token for one command may only reach less.
+    token = bulkhead.ok("tokens", "create", "ci", "--workspace", "default").strip()
+    assert bulkhead.run("tokens", "list", BULKHEAD_API_TOKEN=token).returncode == 4
+
+    result = bulkhead.run("clusters", "list", "--json")
+    assert (result.returncode, result.stdout) == (0, "[]\n")
+    assert result.stderr.startswith(sentence)
+    assert result.stderr.count("\n") == 1
+    again = bulkhead.run("clusters", "list")
+    assert again.returncode == 0
+    assert sentence not in again.stderr
+    assert "in workspace Default (ws_" in again.stderr
 
 
 def test_the_workspace_in_use_is_marked_chosen_or_not(bulkhead: Bulkhead) -> None:

@@ -1,5 +1,7 @@
 """Machines and the rights to become one at the terminal."""
 
+import re
+
 from domain.identifiers import Prefix, new_id
 from infra.embedded.home import Home
 from infra.embedded.stack import Stack
@@ -44,9 +46,9 @@ def test_a_machine_is_shown_with_its_health_and_its_certificates(
     assert "BULKHEAD_NODE_ADDRESS" in refused.stderr
     assert bulkhead.json("bootstraps", "list", "demo") == []
     assert bulkhead.run("bootstraps", "create", "demo", "--ttl", "30s").returncode == 2
-    assert (
-        bulkhead.run("bootstraps", "get", "demo", new_id(Prefix.WORKER_BOOTSTRAP)).returncode == 3
-    )
+    absent = bulkhead.run("bootstraps", "get", "demo", new_id(Prefix.WORKER_BOOTSTRAP))
+    assert absent.returncode == 3
+    assert f"next: bulkhead bootstraps list {cluster}" in absent.stderr
 
     # So that nobody looks for its node, and finds another health.
     bulkhead.ok("clusters", "suspend", "demo")
@@ -58,6 +60,7 @@ def test_a_machine_is_shown_with_its_health_and_its_certificates(
         assert row.split()[:5] == ["web-1", "ACTIVE", "not_ready,", "cordoned", "39m"]
         shown = bulkhead.ok("machines", "get", "web-1")
         assert "the network plugin is missing" in shown
+        assert re.search(r"Health +not_ready for \d+[sm], cordoned\n", shown)
         assert "ends in 39m, renewed 20m ago" in shown
         assert bulkhead.json("machines", "rename", "web-1", "front")["name"] == "front"
         assert bulkhead.run("machines", "get", "web-1").returncode == 3

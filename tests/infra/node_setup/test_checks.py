@@ -28,6 +28,7 @@ _FAULTS = {
     "overlay": (14, "no module: overlay", "mount --bind /dev/null /proc/filesystems"),
     "swap": (15, "Swap is on", "echo /dev/sda2 partition 1 0 -2 >>/proc/swaps"),
     "port": (16, "Port 10250 is in use", ""),
+    "ports": (16, "Ports 8134 10250 are in use", ""),
     "docker": (17, "docker.service runs here", ""),
     "kubelet": (17, "another Kubernetes", "mkdir /var/lib/kubelet; >/var/lib/kubelet/config.yaml"),
     "disk": (18, "MiB free", "mount -t tmpfs -o size=1m tmpfs /opt"),
@@ -42,6 +43,9 @@ def _break_something(sandbox: Sandbox, fault: str) -> None:
             (sandbox.root / "bin/curl").unlink()
         case "port":
             sandbox.replace("ss", "#!/bin/sh\necho 'LISTEN 0 4096 *:10250 *:*'\n")
+        case "ports":
+            lines = "LISTEN 0 4096 *:10250 *:*\\nLISTEN 0 4096 127.0.0.1:8134 *:*\\n"
+            sandbox.replace("ss", f"#!/bin/sh\nprintf '{lines}'\n")
         case "docker":
             active = "docker.service loaded active running"
             sandbox.replace("systemctl", f'#!/bin/sh\n[ "$1" = list-units ] && echo "{active}"\n')
@@ -91,6 +95,23 @@ def test_a_server_without_faults_passes_every_check(
     run = sandbox.run("check", *facts)
     assert run.status == 0, run.output
     assert run.output.count("ok ") == len(run.output.splitlines()) == 11
+
+
+def test_a_check_without_the_authoritys_hash_says_what_it_left_out(sandbox: Sandbox) -> None:
+    run = sandbox.run("check")
+    assert run.status == 0, run.output
+    assert "endpoints not checked: no --authority-sha256" in run.output.splitlines()
+
+
+def test_a_line_of_the_table_has_no_advice_about_curl(
+    sandbox: Sandbox, platform: SmallPlatform
+) -> None:
+    advice = "printf 'curl: (60) not trusted\\nMore details here: https://curl.se\\n' >&2; exit 60"
+    sandbox.replace("curl", f"#!/bin/sh\n{advice}\n")
+    facts = ("--url", platform.url, "--authority-sha256", platform.authority_sha256)
+    run = sandbox.run("check", *facts)
+    assert (run.status, "curl: (60) not trusted" in run.output) == (31, True), run.output
+    assert "More details" not in run.output
 
 
 def test_another_authority_than_the_one_that_was_named_is_refused(
