@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import httpx
 
-from tests.end_to_end.servers import Place
+from tests.end_to_end.servers import Place, until
 from tests.end_to_end.stack import Body
 
 NAME = "web"
@@ -91,9 +91,19 @@ def check_pod(place: Place, pod: str) -> None:
     assert "http server" in place.kubectl("logs", pod).lower()
     assert place.kubectl("exec", pod, "--", "/agnhost", "help").strip()
     for target in (f"{NAME}.default.svc.cluster.local:80", f"{NAME}:80"):
-        place.kubectl("exec", pod, "--", "/agnhost", "connect", target, "--timeout=10s")
+        _await_connection(place, pod, target)
     with port_forward(place, f"pod/{pod}", 8080) as url:
         assert httpx.get(f"{url}/hostname", timeout=10).text == pod
+
+
+def _await_connection(place: Place, pod: str, target: str) -> None:
+    """Wait until a pod can connect: kube-proxy writes the rules of a ready pod a moment later."""
+    connect = ("exec", pod, "--", "/agnhost", "connect", target, "--timeout=5s")
+
+    def connects() -> bool | None:
+        return place.bulkhead.kubectl(place.kubeconfig, *connect).returncode == 0 or None
+
+    until(connects, 20, f"a connection from {pod} to {target}")
 
 
 @contextlib.contextmanager
