@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from domain.cluster import Component
 from domain.operation import OPERATIONS, OperationType
 from infra.control_planes.processes import host_supervisor
 from tests.end_to_end.stack import Bulkhead, wait_until_healthy
@@ -25,7 +26,7 @@ def _completes_once(bulkhead: Bulkhead, part: str, step: str) -> None:
     assert ended["state"] == "SUCCEEDED", (part, step, ended["error"])
     wait_until_healthy(bulkhead)
     try:
-        assert bulkhead.control_planes() == {f"cp-{creating['owner_id'][4:]}": 4}
+        assert bulkhead.control_planes() == {f"cp-{creating['owner_id'][4:]}": len(Component)}
         clusters = bulkhead.get("/clusters")["data"]
         assert [each["id"] for each in clusters] == [creating["owner_id"]]
     finally:
