@@ -23,7 +23,7 @@ def _add_machine(home: Home, workspace: str, cluster: str) -> str:
             " VALUES (%s, %s, %s, 'own_server', 'web-1', 'ACTIVE', 'ready', false, 'x', %s,"
             " 'linux', 'amd64', 'web-1', '[\"10.1.2.3\"]', 'x', 'none', 'not_ready',"
             " 'KubeletNotReady: the network plugin is missing', 'not_ready', 1, now(),"
-            " now() + interval '40 minutes', now() - interval '20 minutes',"
+            " now() + interval '40 minutes 30 seconds', now() - interval '20 minutes',"
             " now() + interval '50 minutes')",
             (workspace, machine, cluster, machine.encode()),
         )
@@ -57,11 +57,11 @@ def test_a_machine_is_shown_with_its_health_and_its_certificates(
     try:
         header, row = bulkhead.ok("machines", "list", "--cluster", "demo").splitlines()
         assert header.split() == ["NAME", "STATE", "HEALTH", "CERTIFICATES", "BUSY", "AGE", "ID"]
-        assert row.split()[:5] == ["web-1", "ACTIVE", "not_ready,", "cordoned", "39m"]
+        assert row.split()[:5] == ["web-1", "ACTIVE", "not_ready,", "cordoned", "40m"]
         shown = bulkhead.ok("machines", "get", "web-1")
         assert "the network plugin is missing" in shown
         assert re.search(r"Health +not_ready for \d+[sm], cordoned\n", shown)
-        assert "ends in 39m, renewed 20m ago" in shown
+        assert "ends in 40m, renewed 20m ago" in shown
         assert bulkhead.json("machines", "rename", "web-1", "front")["name"] == "front"
         assert bulkhead.run("machines", "get", "web-1").returncode == 3
         kept = bulkhead.run("clusters", "delete", "demo", "--yes")
