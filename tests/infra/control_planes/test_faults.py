@@ -106,6 +106,7 @@ def test_etcd_that_dies_of_a_full_disk_is_told_from_one_that_dies_of_something_e
     small_host.remove(cluster)
 
 
+@pytest.mark.full
 def test_a_component_that_keeps_ending_is_named_with_its_last_words(host: Host) -> None:
     cluster = host.new_cluster()
     try:

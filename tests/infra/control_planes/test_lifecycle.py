@@ -159,6 +159,7 @@ def test_a_kill_of_the_hosts_supervisord_brings_every_component_back_once(
     assert len(host.backend.find_remains(cluster)["processes"]) == len(Component)
 
 
+@pytest.mark.full
 def test_the_host_program_stops_every_control_plane_and_brings_each_back(
     servers: Servers, tmp_path: Path
 ) -> None:

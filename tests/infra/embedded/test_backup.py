@@ -106,6 +106,7 @@ def test_a_restore_brings_the_old_state_and_keeps_the_ledger_of_purges(saved: Sa
     assert second.id != first.id
 
 
+@pytest.mark.full
 def test_another_machine_needs_the_seal_key_and_says_which(saved: Saved, tmp_path: Path) -> None:
     wrong = tmp_path / "wrong.key"
     wrong.write_bytes(bytes(32))

@@ -170,6 +170,7 @@ def test_down_and_up_keep_rows_workflows_secrets_token_and_ports(running: Runnin
     assert "kept" in json.dumps(find_workflow(stack, "kept"))
 
 
+@pytest.mark.full
 def test_a_restore_of_the_whole_stack_comes_up_with_the_same_token(
     running: Running, tmp_path: Path
 ) -> None:

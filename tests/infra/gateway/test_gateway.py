@@ -251,6 +251,7 @@ async def test_a_restart_of_a_listener_heals_by_itself(running: Running) -> None
         assert await waiting == b"%d" % running.api_port
 
 
+@pytest.mark.full
 async def test_200_quiet_connections_stay_and_cost_next_to_nothing(running: Running) -> None:
     async with running.listening(running.tunnel_port):
         before = running.process.memory_info().rss
