@@ -329,7 +329,10 @@ def test_no_secret_of_a_server_is_in_arguments_or_logs(place: Place) -> None:
         place.joined(server)
         server.run("systemctl start bulkhead-node.service")
     intruder = Intruder(place, server)
-    renewed = intruder.read("/var/lib/kubelet/pki/kubelet-server-current.pem")
+    serving = "/var/lib/kubelet/pki/kubelet-server-current.pem"
+    # It is asked for when the kubelet runs, and approved with the next look.
+    until(lambda: server.run(f"test -s {serving}").status == 0 or None, 30, "a serving key")
+    renewed = intruder.read(serving)
     keys = [intruder.key, renewed[renewed.index("-----BEGIN EC PRIVATE") :]]
     secrets = [
         bootstrap["token"],
