@@ -112,7 +112,7 @@ class _Refusal:
 
 
 def _judge(machine: MachineRow, proof: Proof, offset: int) -> _Refusal | None:
-    if not proof.is_of(machine.identity_key):
+    if machine.identity_key is None or not proof.is_of(machine.identity_key):
         return _Refusal("signature", _unauthenticated("The signature is not of this key."))
     if machine.credentials_revoked_at is not None:
         return _Refusal(

@@ -10,6 +10,7 @@ class MachineKind(StrEnum):
     """Who made the server."""
 
     OWN_SERVER = "own_server"
+    CLOUD = "cloud"
 
 
 class MachineState(StrEnum):
@@ -103,6 +104,7 @@ class ClusterMachine:
 
     machine_id: str
     control_plane: HostedControlPlane
+    kind: MachineKind = MachineKind.OWN_SERVER
 
     @property
     def workspace_id(self) -> str:

@@ -13,6 +13,9 @@ from domain.secret import VersionPlace
 # The queue of every workflow, and of the activities that need no particular host.
 CONTROL_TASK_QUEUE = "control"
 
+# The queue of what runs Pulumi: each run needs hundreds of megabytes, so its places are few.
+STACKS_TASK_QUEUE = "stacks"
+
 # The workflow that closes an operation whose own workflow was lost.
 ABANDON_WORKFLOW = "AbandonOperation"
 

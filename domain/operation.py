@@ -6,14 +6,14 @@ from typing import TypeAlias
 
 from domain.caller import Caller
 from domain.cluster import HostedControlPlane
-from domain.machine import ClusterMachine
+from domain.machine import ClusterMachine, MachineKind
 
 
 class OperationType(StrEnum):
     """The published types that exist so far, and ours.
 
-    Ours are `cluster.certificates.renew`, `secret.rotate`, and a machine's `cordon`, `uncordon`
-    and `repair`.
+    Ours are `cluster.certificates.renew`, `secret.rotate`, a machine's `cordon`, `uncordon`,
+    `repair` and `replace`, and `machine_pool.create`, which makes several machines at once.
     """
 
     CLUSTER_CREATE = "cluster.create"
@@ -27,6 +27,10 @@ class OperationType(StrEnum):
     MACHINE_CORDON = "machine.cordon"
     MACHINE_UNCORDON = "machine.uncordon"
     MACHINE_REPAIR = "machine.repair"
+    MACHINE_SUSPEND = "machine.suspend"
+    MACHINE_RESUME = "machine.resume"
+    MACHINE_REPLACE = "machine.replace"
+    MACHINE_POOL_CREATE = "machine_pool.create"
     SECRET_ROTATE = "secret.rotate"  # noqa: S105 - the name of a type
 
 
@@ -93,6 +97,18 @@ class Step(StrEnum):
     REVOKE_CREDENTIALS = "revoke_credentials"
     RESTART_SERVER = "restart_server"
     REVOKE_BOOTSTRAP = "revoke_bootstrap"
+    CHECK_CREDENTIAL = "check_credential"
+    ENSURE_NETWORK = "ensure_network"
+    CREATE_SERVER = "create_server"
+    STOP_SERVER = "stop_server"
+    TAKE_SNAPSHOT = "take_snapshot"
+    REMOVE_SERVER = "remove_server"
+    REMOVE_SNAPSHOT = "remove_snapshot"
+    RELEASE_NETWORK = "release_network"
+    TAKE_INVENTORY = "take_inventory"
+    CREATE_MACHINES = "create_machines"
+    CREATE_REPLACEMENT = "create_replacement"
+    DELETE_REPLACED = "delete_replaced"
 
 
 # Activities that only write rows carry ids with this prefix; the contract hides them.
@@ -100,6 +116,10 @@ BOOKKEEPING_PREFIX = "record_"
 
 # The signal with which a consumer's acknowledgement wakes the rotation that waits for it.
 ROTATION_ACKNOWLEDGED = "acknowledged"
+
+# The signal that wakes a workflow that waits for another credential, and what it then waits for.
+CREDENTIAL_CHANGED = "credential_changed"
+WAITING_FOR_CREDENTIAL = "credential"
 
 # The id of an undo is this prefix and the step that it takes back.
 UNDO_PREFIX = "undo_"
@@ -115,6 +135,8 @@ class OperationFacts:
         owner_type: the kind of resource that it belongs to.
         steps: the planned steps, in order.
         forward_only: after its first effect it can only be finished, not cancelled.
+        cloud: the workflow and steps for a machine that the platform makes in a cloud, where they
+            are others than for a server of one's own.
     """
 
     workflow: str
@@ -122,6 +144,15 @@ class OperationFacts:
     owner_type: OwnerType
     steps: tuple[Step, ...]
     forward_only: bool = False
+    cloud: tuple[str, tuple[Step, ...]] | None = None
+
+    def workflow_for(self, kind: MachineKind | None) -> str:
+        """Return the workflow for a kind of machine; None: for what is no machine."""
+        return self.cloud[0] if self.cloud and kind is MachineKind.CLOUD else self.workflow
+
+    def steps_for(self, kind: MachineKind | None) -> tuple[Step, ...]:
+        """Return the planned steps for a kind of machine; None: for what is no machine."""
+        return self.cloud[1] if self.cloud and kind is MachineKind.CLOUD else self.steps
 
 
 OPERATIONS: dict[OperationType, OperationFacts] = {
@@ -191,6 +222,19 @@ OPERATIONS: dict[OperationType, OperationFacts] = {
         "bootstrap",
         OwnerType.MACHINE,
         (Step.PROVISIONED, Step.BOOTSTRAPPED, Step.JOINED, Step.READY),
+        cloud=(
+            "CreateMachine",
+            (
+                Step.CHECK_CREDENTIAL,
+                Step.ENSURE_NETWORK,
+                Step.CREATE_SERVER,
+                Step.TAKE_INVENTORY,
+                Step.PROVISIONED,
+                Step.BOOTSTRAPPED,
+                Step.JOINED,
+                Step.READY,
+            ),
+        ),
     ),
     OperationType.MACHINE_DELETE: OperationFacts(
         "DeleteMachine",
@@ -207,6 +251,59 @@ OPERATIONS: dict[OperationType, OperationFacts] = {
             Step.VERIFY_REMOVED,
         ),
         forward_only=True,
+        cloud=(
+            "DeleteCloudMachine",
+            (
+                Step.AWAIT_PREDECESSOR,
+                Step.CORDON_NODE,
+                Step.DRAIN_NODE,
+                Step.DETACH_VOLUMES,
+                Step.REMOVE_SERVER,
+                Step.REMOVE_SNAPSHOT,
+                Step.RELEASE_NETWORK,
+                Step.TAKE_INVENTORY,
+                Step.REMOVE_NODE,
+                Step.REVOKE_CREDENTIALS,
+                Step.VERIFY_REMOVED,
+            ),
+        ),
+    ),
+    OperationType.MACHINE_SUSPEND: OperationFacts(
+        "SuspendMachine",
+        "suspend",
+        OwnerType.MACHINE,
+        (
+            Step.CHECK_CREDENTIAL,
+            Step.CORDON_NODE,
+            Step.DRAIN_NODE,
+            Step.STOP_SERVER,
+            Step.TAKE_SNAPSHOT,
+            Step.REMOVE_SERVER,
+            Step.TAKE_INVENTORY,
+        ),
+    ),
+    OperationType.MACHINE_RESUME: OperationFacts(
+        "ResumeMachine",
+        "resume",
+        OwnerType.MACHINE,
+        (
+            Step.CHECK_CREDENTIAL,
+            Step.ENSURE_NETWORK,
+            Step.CREATE_SERVER,
+            Step.READY,
+            Step.UNCORDON_NODE,
+            Step.REMOVE_SNAPSHOT,
+            Step.TAKE_INVENTORY,
+        ),
+    ),
+    OperationType.MACHINE_REPLACE: OperationFacts(
+        "ReplaceMachine",
+        "replace",
+        OwnerType.MACHINE,
+        (Step.CREATE_REPLACEMENT, Step.DELETE_REPLACED),
+    ),
+    OperationType.MACHINE_POOL_CREATE: OperationFacts(
+        "CreateMachinePool", "create", OwnerType.CLUSTER, (Step.CREATE_MACHINES,)
     ),
     OperationType.MACHINE_CORDON: OperationFacts(
         "CordonMachine", "cordon", OwnerType.MACHINE, (Step.CORDON_NODE,)
@@ -306,10 +403,43 @@ class WorkerBootstrapOperation:
         return self.cluster_id
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MachinePoolOperation:
+    """What the workflow of a pool's operation gets; its cluster owns it.
+
+    The machines and their operations are in the database; their ids follow from the pool's.
+    """
+
+    operation_id: str
+    pool_id: str
+    control_plane: HostedControlPlane
+    caller: Caller
+    predecessor_operation_id: str | None = None
+
+    @property
+    def workspace_id(self) -> str:
+        """The workspace in which the operation runs."""
+        return self.control_plane.workspace_id
+
+    @property
+    def owner_id(self) -> str:
+        """The cluster."""
+        return self.control_plane.cluster_id
+
+
 # The input of an operation's workflow, whoever owns the operation.
 OwnedOperation: TypeAlias = (
-    ClusterOperation | MachineOperation | SecretOperation | WorkerBootstrapOperation
+    ClusterOperation
+    | MachineOperation
+    | MachinePoolOperation
+    | SecretOperation
+    | WorkerBootstrapOperation
 )
+
+
+def machine_kind_of(operation: OwnedOperation) -> MachineKind | None:
+    """Return the kind of machine that an operation is about; None: it is about no machine."""
+    return operation.machine.kind if isinstance(operation, MachineOperation) else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -175,6 +175,28 @@ class ProviderSettings(BaseModel):
     gcp_token_url: str = "https://oauth2.googleapis.com/token"  # noqa: S105 - an address
     azure_login_url: str = "https://login.microsoftonline.com"
     ca_file: Path | None = None
+    # Where the three clouds are when they are not at their public addresses.
+    aws_endpoint_url: str | None = None
+    gcp_compute_url: str | None = None
+    gcp_iam_url: str | None = None
+    gcp_resource_manager_url: str | None = None
+
+
+class StackSettings(BaseModel):
+    """How this worker runs Pulumi stacks; without it, it runs none.
+
+    `directory` has the runs' work directories, `pulumi_home` the engine's provider programs,
+    `programs_dir` the CLI. `slots` runs go on at once: what memory allows, at about 350 MB for
+    each at Hetzner and 700 MB at AWS and GCP with the real provider programs. `node_url` and
+    `node_authority_file` are what new servers call and check.
+    """
+
+    directory: Path
+    pulumi_home: Path
+    programs_dir: Path
+    slots: int = Field(default=4, ge=1, le=64)
+    node_url: str | None = None
+    node_authority_file: Path | None = None
 
 
 class LogSettings(BaseModel):
@@ -203,6 +225,7 @@ class WorkerSettings(_ProcessSettings):
     """What a worker process reads; without `control_planes` it serves no host."""
 
     control_planes: ControlPlaneSettings | None = None
+    stacks: StackSettings | None = None
     secret_store: SecretStoreSettings = SecretStoreSettings()
     outbound: OutboundSettings = OutboundSettings()
 

@@ -33,6 +33,7 @@ from domain.operation import (
     UNDO_PREFIX,
     ClusterOperation,
     MachineOperation,
+    MachinePoolOperation,
     OperationState,
     OwnedOperation,
     Step,
@@ -226,7 +227,9 @@ class Saga:
 
     def _queue_of_host(self) -> str:
         # Only these have a host.
-        assert isinstance(self._operation, ClusterOperation | MachineOperation)  # noqa: S101
+        assert isinstance(  # noqa: S101
+            self._operation, ClusterOperation | MachineOperation | MachinePoolOperation
+        )
         return task_queue_of_host(self._operation.control_plane.host)
 
     async def _unwind(self, error: BaseException, *, cancelled: bool) -> None:

@@ -64,6 +64,26 @@ _TABLES: Final[dict[str, dict[DataClass, str]]] = {
         _O: "state host slot version certificates_renew_after certificates_expire_at"
         " certificates_renewed_at created_at updated_at",
     },
+    "cloud_intents": {
+        _I: "workspace_id stack_id operation_id",
+        _O: "resource kind name cloud_id intended_at found_at removed_at",
+    },
+    "cluster_compute_settings": {
+        _I: "workspace_id cluster_id",
+        _C: "auto_scaling_enabled max_machines",
+        _O: "version updated_at",
+    },
+    "compute_configs": {
+        _I: "workspace_id id secret_id secret_version_id",
+        _T: "name",
+        _C: "provider provider_config",
+        _O: "version created_at updated_at",
+    },
+    "compute_policies": {
+        _I: "workspace_id",
+        _C: "allowed_places",
+        _O: "version updated_at",
+    },
     "control_plane_hosts": {
         _C: "name address first_port slots enabled",
         _O: "memory_bytes",
@@ -72,11 +92,34 @@ _TABLES: Final[dict[str, dict[DataClass, str]]] = {
         _I: "workspace_id cluster_id",
         _O: "host slot memory_bytes",
     },
+    "credential_budgets": {
+        _I: "workspace_id secret_id",
+        _O: "calls_left refilled_at blocked_until",
+    },
+    "drift_reports": {
+        _I: "workspace_id id machine_id",
+        _C: "trigger",
+        _O: "state delta provider_snapshot version started_at created_at expires_at",
+    },
     "idempotency_keys": {
         _I: "workspace_id",
         _T: "key",
         _C: "fingerprint status answer",
         _O: "created_at",
+    },
+    "inventories": {
+        _I: "workspace_id id operation_id machine_id stack_id",
+        _O: "provider left resources taken_at",
+    },
+    "leaks": {
+        _I: "workspace_id id compute_config_id stack_id",
+        _O: "provider kind cloud_id name place attempts last_error first_seen_at last_seen_at"
+        " resolved_at",
+    },
+    "machine_pools": {
+        _I: "workspace_id id cluster_id compute_config_id active_operation_id",
+        _C: "instance_type count",
+        _O: "version created_at updated_at",
     },
     "operation_steps": {
         _I: "workspace_id operation_id",
@@ -84,10 +127,11 @@ _TABLES: Final[dict[str, dict[DataClass, str]]] = {
         " error_message retryable",
     },
     "machines": {
-        _I: "workspace_id id cluster_id bootstrap_id active_operation_id",
-        _T: "name hostname addresses",
+        _I: "workspace_id id cluster_id bootstrap_id active_operation_id compute_config_id pool_id"
+        " suspension_id",
+        _T: "name hostname addresses public_ip",
         _C: "kind schedulable identity_key identity_key_hash operating_system architecture"
-        " artifact_set instruction",
+        " artifact_set instruction instance_type place choices provider_id",
         _O: "state stage reported_at reported_phase reported_code reported_message"
         " clock_offset_seconds uninstalled_at node_seen_at node_ready node_conditions"
         " kubelet_version health health_reason health_since health_candidate"
@@ -150,6 +194,16 @@ _TABLES: Final[dict[str, dict[DataClass, str]]] = {
         _C: "kind mime_type",
         _O: "state last_version_number validation expires_at deleted_at purge_at"
         " purge_requested_at version created_at updated_at",
+    },
+    "stacks": {
+        _I: "workspace_id id cluster_id machine_id compute_config_id secret_id lease_holder",
+        _C: "kind provider place region shape",
+        _O: "state outputs encryption_salt fence lease_expires_at created_at updated_at",
+    },
+    "suspension_events": {
+        _I: "workspace_id id machine_id",
+        _C: "reason",
+        _O: "state snapshot_id size_gb monthly_cost_cents version started_at resumed_at expires_at",
     },
     "user_tokens": {
         _I: "id user_id",

@@ -26,6 +26,7 @@ from domain.operation import (
     OperationType,
     OwnedOperation,
     OwnerType,
+    machine_kind_of,
 )
 from infra.temporal.client import unavailable
 
@@ -63,7 +64,7 @@ async def start_operation(
     facts = OPERATIONS[operation_type]
     try:
         await client.start_workflow(
-            facts.workflow,
+            facts.workflow_for(machine_kind_of(operation)),
             operation,
             id=workflow_id_of(operation_type, operation.owner_id, operation.operation_id),
             task_queue=CONTROL_TASK_QUEUE,

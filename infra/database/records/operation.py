@@ -16,11 +16,12 @@ from domain.caller import Caller, PrincipalKind, Role
 from domain.cluster import HostedControlPlane, NetworkProfile
 from domain.errors import BulkheadError, Reason
 from domain.identifiers import Prefix, new_id
-from domain.machine import ClusterMachine
+from domain.machine import ClusterMachine, MachineKind
 from domain.operation import (
     OPERATIONS,
     ClusterOperation,
     MachineOperation,
+    MachinePoolOperation,
     OperationState,
     OperationType,
     OwnedOperation,
@@ -34,6 +35,7 @@ from infra.database.records.audit import add_audit_event
 from infra.database.records.new_rows import Adds
 from infra.database.tables import (
     ClusterRow,
+    MachinePoolRow,
     MachineRow,
     OperationRow,
     OperationStepRow,
@@ -41,9 +43,9 @@ from infra.database.tables import (
     WorkerBootstrapRow,
 )
 
-Owner = TypeVar("Owner", ClusterRow, MachineRow, SecretRow, WorkerBootstrapRow)
+Owner = TypeVar("Owner", ClusterRow, MachinePoolRow, MachineRow, SecretRow, WorkerBootstrapRow)
 # What an operation locks.
-OwnerRow: TypeAlias = ClusterRow | MachineRow | SecretRow | WorkerBootstrapRow
+OwnerRow: TypeAlias = ClusterRow | MachinePoolRow | MachineRow | SecretRow | WorkerBootstrapRow
 
 
 def plan_operation(
@@ -55,12 +57,13 @@ def plan_operation(
     request: dict[str, Any],
     predecessor_operation_id: str | None = None,
     cluster: ClusterRow | None = None,
+    parent_operation_id: str | None = None,
 ) -> OperationRow:
     """Add an operation with its planned steps and give it the owner's lock.
 
     The caller of this function holds the owner's row lock and has checked that the lock is
     free, or that this type may take it over from `predecessor_operation_id`. The operation of a
-    machine needs the row of its cluster, which says where the control plane is.
+    machine or a pool needs the row of its cluster, which says where the control plane is.
     """
     facts = OPERATIONS[operation_type]
     operation = OperationRow(
@@ -68,7 +71,10 @@ def plan_operation(
         id=new_id(Prefix.OPERATION),
         type=operation_type,
         owner_type=facts.owner_type,
-        owner_id=owner.cluster_id if isinstance(owner, WorkerBootstrapRow) else owner.id,
+        owner_id=(
+            owner.cluster_id if isinstance(owner, MachinePoolRow | WorkerBootstrapRow) else owner.id
+        ),
+        parent_operation_id=parent_operation_id,
         predecessor_operation_id=predecessor_operation_id,
         state=OperationState.RUNNING,
         request=request,
@@ -79,7 +85,7 @@ def plan_operation(
     session.add(operation)
     steps = [
         step
-        for step in facts.steps
+        for step in facts.steps_for(owner.kind if isinstance(owner, MachineRow) else None)
         if step is not Step.AWAIT_PREDECESSOR or predecessor_operation_id is not None
     ]
     for position, step in enumerate(steps):
@@ -102,7 +108,14 @@ def _placement_of(owner: OwnerRow, cluster: ClusterRow | None) -> dict[str, Any]
             return _placement_of_cluster(owner)
         case MachineRow():
             assert cluster is not None  # noqa: S101 - as the docstring of plan_operation asks
-            return {"cluster_id": cluster.id, **_placement_of_cluster(cluster)}
+            return {
+                "cluster_id": cluster.id,
+                "kind": owner.kind,
+                **_placement_of_cluster(cluster),
+            }
+        case MachinePoolRow():
+            assert cluster is not None  # noqa: S101 - the same
+            return {"pool_id": owner.id, **_placement_of_cluster(cluster)}
         case WorkerBootstrapRow():
             return {"bootstrap_id": owner.id}
         case SecretRow():
@@ -139,6 +152,8 @@ def owned_operation_of(operation: OperationRow) -> OwnedOperation:
     """Return the input of an operation's workflow."""
     if operation.type is OperationType.CLUSTER_WORKER_BOOTSTRAP_REVOKE:
         return bootstrap_operation_of(operation)
+    if operation.type is OperationType.MACHINE_POOL_CREATE:
+        return pool_operation_of(operation)
     match operation.owner_type:
         case OwnerType.SECRET:
             return secret_operation_of(operation)
@@ -166,7 +181,20 @@ def machine_operation_of(operation: OperationRow) -> MachineOperation:
         machine=ClusterMachine(
             machine_id=operation.owner_id,
             control_plane=_control_plane_of(operation, operation.placement["cluster_id"]),
+            # Operations that were planned before there were others carry none.
+            kind=MachineKind(operation.placement.get("kind", MachineKind.OWN_SERVER)),
         ),
+        caller=caller_of(operation),
+        predecessor_operation_id=operation.predecessor_operation_id,
+    )
+
+
+def pool_operation_of(operation: OperationRow) -> MachinePoolOperation:
+    """Return the input of the workflow of a pool's operation."""
+    return MachinePoolOperation(
+        operation_id=operation.id,
+        pool_id=operation.placement["pool_id"],
+        control_plane=_control_plane_of(operation, operation.owner_id),
         caller=caller_of(operation),
         predecessor_operation_id=operation.predecessor_operation_id,
     )
@@ -244,6 +272,8 @@ async def _lock_owner(session: AsyncSession, operation: OwnedOperation) -> Owner
             return await _lock(session, SecretRow, operation.secret_id)
         case MachineOperation():
             return await _lock(session, MachineRow, operation.owner_id)
+        case MachinePoolOperation():
+            return await _lock(session, MachinePoolRow, operation.pool_id)
         case WorkerBootstrapOperation():
             return await _lock(session, WorkerBootstrapRow, operation.bootstrap_id)
         case ClusterOperation():

@@ -9,6 +9,19 @@ from infra.database.tables.access import (
 )
 from infra.database.tables.audit import AuditEventRow
 from infra.database.tables.cluster import ClusterRow
+from infra.database.tables.compute import (
+    CloudIntentRow,
+    ClusterComputeRow,
+    ComputeConfigRow,
+    ComputePolicyRow,
+    CredentialBudgetRow,
+    DriftReportRow,
+    InventoryRow,
+    LeakRow,
+    MachinePoolRow,
+    StackRow,
+    SuspensionEventRow,
+)
 from infra.database.tables.idempotency import IdempotencyKeyRow
 from infra.database.tables.machine import MachineRow, WorkerBootstrapRow
 from infra.database.tables.operation import OperationRow, OperationStepRow
@@ -28,10 +41,19 @@ from infra.database.tables.upkeep import SecretAuditLogRow, SecretReadRow, Secre
 __all__ = [
     "ApiTokenRow",
     "AuditEventRow",
+    "CloudIntentRow",
+    "ClusterComputeRow",
     "ClusterRow",
+    "ComputeConfigRow",
+    "ComputePolicyRow",
     "ControlPlaneHostRow",
     "ControlPlaneSlotRow",
+    "CredentialBudgetRow",
+    "DriftReportRow",
     "IdempotencyKeyRow",
+    "InventoryRow",
+    "LeakRow",
+    "MachinePoolRow",
     "MachineRow",
     "OperationRow",
     "OperationStepRow",
@@ -46,6 +68,8 @@ __all__ = [
     "SecretStoreStateRow",
     "SecretTombstoneRow",
     "SecretVersionRow",
+    "StackRow",
+    "SuspensionEventRow",
     "UserRow",
     "UserTokenRow",
     "WorkerBootstrapRow",

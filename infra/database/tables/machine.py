@@ -43,6 +43,9 @@ class MachineRow(SQLModel, table=True):
     `reported_*` comes from the server, `node_*` from the cluster's API; `health_candidate` is what
     the last look found, and becomes `health` when it has lasted long enough. `instruction` is what
     the server is told to do.
+    A machine in a cloud (`kind`) has no key until its server has registered; `place` and
+    `instance_type` are where and what it became, `choices` what it may become, best first
+    (`domain.compute.Choice`), `provider_id` its server's id at the provider.
     `credentials_revoked_at`: from then on nothing that the server signs counts any more.
     """
 
@@ -62,8 +65,8 @@ class MachineRow(SQLModel, table=True):
     state: MachineState = enum_column(MachineState)
     stage: MachineStage = enum_column(MachineStage)
     schedulable: bool = True
-    identity_key: str
-    identity_key_hash: bytes
+    identity_key: str | None = None
+    identity_key_hash: bytes | None = None
     operating_system: str
     architecture: str
     hostname: str
@@ -93,6 +96,14 @@ class MachineRow(SQLModel, table=True):
     tunnel_token_expires_at: datetime | None = time_column()
     tunnel_token_renewed_at: datetime | None = time_column()
     credentials_revoked_at: datetime | None = time_column()
+    compute_config_id: str | None = None
+    instance_type: str | None = None
+    place: str | None = None
+    choices: list[dict[str, Any]] | None = json_column(nullable=True)
+    pool_id: str | None = None
+    provider_id: str | None = None
+    public_ip: str | None = None
+    suspension_id: str | None = None
     active_operation_id: str | None = None
     version: int = 1
     created_at: datetime = now_column()

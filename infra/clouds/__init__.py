@@ -1,0 +1,1 @@
+"""What the platform knows of each provider: one folder each, one protocol for all."""

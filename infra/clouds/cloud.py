@@ -1,0 +1,88 @@
+"""What the platform asks of a provider beside Pulumi, whichever it is.
+
+A `Cloud` is one customer's account, seen through one credential, by the provider's own client
+library. Its methods block: call them in a thread. Every failure is a `BulkheadError` of one of
+these reasons, mapped from what the provider really answers: CAPACITY_UNAVAILABLE, QUOTA_EXCEEDED,
+RATE_LIMITED (metadata `retry_after_seconds`), CREDENTIAL_REJECTED (refused, expired, or too weak;
+metadata `missing` then names the permissions), CONFLICT, INVALID_ARGUMENT, NOT_FOUND,
+DEPENDENCY_UNAVAILABLE. No message quotes a credential.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from domain.cloud import Allowance, CloudResource, InstanceType, Place, Provider, Snapshot
+from domain.secret import SecretValue
+from infra.settings import ProviderSettings
+
+
+class Cloud(Protocol):
+    """One account."""
+
+    @property
+    def provider(self) -> Provider:
+        """Which provider it is at."""
+
+    def environment(self) -> Mapping[str, str]:
+        """Return the environment in which the provider's Pulumi program finds the credential.
+
+        Also where the provider is, when it is not at its public address.
+        """
+
+    def check_credential(self) -> None:
+        """Prove that the credential may do all that the programs need.
+
+        Raises:
+            BulkheadError: CREDENTIAL_REJECTED, or DEPENDENCY_UNAVAILABLE when nothing is known.
+        """
+
+    def place(self, name: str) -> Place:
+        """Return a place.
+
+        Raises:
+            BulkheadError: INVALID_ARGUMENT when the provider has none of the name.
+        """
+
+    def instance_types(self, place: str) -> Sequence[InstanceType]:
+        """Return the sizes that can be had in a place, with prices where an API tells them."""
+
+    def allowance(self, place: str) -> Allowance:
+        """Return how many more machines the account may have, where an API tells it."""
+
+    def inventory(self, workspace_id: str, stack_id: str | None = None) -> Sequence[CloudResource]:
+        """Return everything that carries the workspace's tag, of every kind that we can make.
+
+        Args:
+            workspace_id: whose.
+            stack_id: of this stack alone.
+        """
+
+    def remove(self, resource: CloudResource) -> None:
+        """Remove a resource and wait until it is gone; one that is gone already is no failure.
+
+        Raises:
+            BulkheadError: CONFLICT while something else uses it: remove that first.
+        """
+
+    def power_off(self, server_id: str) -> None:
+        """Shut a server down and wait until it is off."""
+
+    def snapshot(self, server_id: str, name: str, tags: Mapping[str, str], place: str) -> Snapshot:
+        """Keep a server's disk under a name; the snapshot of that name is returned if it is there.
+
+        Waits until the snapshot can be used.
+        """
+
+    def describe(self, server_id: str) -> Mapping[str, object] | None:
+        """Return the provider's own attributes of a server, without user data; None: gone."""
+
+
+class OpenCloud(Protocol):
+    """Opens an account; each provider's folder has one, named `open_cloud`."""
+
+    def __call__(self, value: SecretValue, settings: ProviderSettings) -> Cloud:
+        """Return the account of a credential.
+
+        Raises:
+            BulkheadError: CREDENTIAL_REJECTED when the value is no credential of this provider.
+        """

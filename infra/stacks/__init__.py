@@ -1,0 +1,1 @@
+"""Pulumi stacks: their programs, the processes that run them, and their recovery."""
