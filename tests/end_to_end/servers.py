@@ -14,6 +14,7 @@ from tests.local_servers import image_or_skip, temporary_cloud
 
 # Promised for a server with nothing on it, on a machine that does other work as well.
 JOINS_WITHIN_SECONDS = 240.0
+_API_ANSWERS_WITHIN = 120.0
 
 Found = TypeVar("Found")
 
@@ -124,8 +125,18 @@ class Place:
         headers = {"If-Match": etag, "Idempotency-Key": uuid4().hex}
         return self.bulkhead.persist(method, f"/machines/{machine_id}{verb}", headers=headers)
 
+    def await_cluster_api(self) -> None:
+        """Wait until the cluster lets its owner in: a restarted API server reads its roles last."""
+
+        def look() -> bool | None:
+            answer = self.bulkhead.kubectl(self.kubeconfig, "get", "nodes", "-o", "name")
+            return answer.returncode == 0 or None
+
+        until(look, _API_ANSWERS_WITHIN, "the cluster's API to answer")
+
     def clear(self) -> None:
         """Have no server and no machine any more, whatever state they are in."""
+        self.await_cluster_api()
         for node in self.kubectl("get", "nodes", "-o", "name").split():
             self.kubectl("cordon", node)
         for server in self.cloud.servers():

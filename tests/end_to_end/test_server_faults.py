@@ -104,6 +104,7 @@ def test_a_join_completes_although_a_part_is_killed(place: Place, part: str) -> 
         if phase != "kubelet_started":
             # Down means down: the next kill is of one that had come back.
             wait_until_healthy(place.bulkhead)
+    place.await_cluster_api()
     place.joined_once(server)
     wait_until_healthy(place.bulkhead)
 
