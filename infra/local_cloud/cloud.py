@@ -132,7 +132,7 @@ class LocalCloud:
         for network in self.networks():
             self.remove_network(network.id)
         self.sweep()
-        for part in ("servers", "networks"):
+        for part in ("servers", "networks", "snapshots"):
             shutil.rmtree(self.directory / part, ignore_errors=True)
         (REGISTRY / self._prefix).unlink(missing_ok=True)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from domain.errors import BulkheadError
 from infra.local_cloud.cloud import LocalCloud, sweep_lost_clouds
+from infra.local_cloud.clouds import add_arguments, serve_clouds
 from infra.local_cloud.host import DEFAULT_DIRECTORY, Host
 from infra.local_cloud.image import server_image
 from infra.tools.progress import Progress
@@ -52,6 +53,8 @@ def _parser() -> argparse.ArgumentParser:
     boot = actions.add_parser("boot", help="switch a server on, making it if it is new")
     boot.add_argument("--network", default=_DEFAULT_NETWORK, help="of a new one (%(default)s)")
     boot.add_argument("--user-data", type=Path, metavar="FILE", help="of a new one, for cloud-init")
+    clouds = actions.add_parser("clouds", help="serve the APIs of the local clouds on loopback")
+    add_arguments(clouds)
     run = actions.add_parser("run", help="run a shell command in a server")
     others = [
         actions.add_parser("console", help="print what a server wrote to its console"),
@@ -81,14 +84,20 @@ def _run(arguments: argparse.Namespace, progress: Progress) -> int:
             else:
                 _print_table(cloud)
         case "sweep":
-            cloud.sweep()
-            for directory in sweep_lost_clouds():
-                print(f"Removed what was left of {directory}.")
+            _sweep(cloud)
+        case "clouds":
+            serve_clouds(arguments, host, progress)
         case "boot":
             _boot(arguments, host, cloud, progress)
         case _:
             return _act(arguments, cloud)
     return 0
+
+
+def _sweep(cloud: LocalCloud) -> None:
+    cloud.sweep()
+    for directory in sweep_lost_clouds():
+        print(f"Removed what was left of {directory}.")
 
 
 def _act(arguments: argparse.Namespace, cloud: LocalCloud) -> int:

@@ -1,0 +1,1 @@
+"""AWS on loopback: moto's EC2, IAM, STS and SSM, made as unkind as the real ones."""

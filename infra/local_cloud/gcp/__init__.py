@@ -1,0 +1,1 @@
+"""Google Cloud on loopback: Compute Engine, service accounts, permissions and tokens."""
