@@ -44,6 +44,13 @@ class Tag(StrEnum):
     RESOURCE = "bulkhead-resource"
 
 
+# The logical name of the snapshot of a machine that is suspended; it is in no program.
+SNAPSHOT: Final = "snapshot"
+
+# The logical name of the server in every provider's program of a machine.
+SERVER: Final = "server"
+
+
 def resource_name(stack_id: str, resource: str) -> str:
     """Return the name at the provider of a stack's resource: a pure function of our ids.
 

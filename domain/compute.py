@@ -1,10 +1,10 @@
 """Compute: in whose account, where and how large a workspace's machines may be made."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-from domain.cloud import Provider
+from domain.cloud import Allowance, InstanceType, Provider
 
 MAXIMUM_MACHINES: Final = 100
 DEFAULT_MAXIMUM_MACHINES: Final = 10
@@ -39,6 +39,48 @@ class Choice:
 
     place: str
     instance_type: str
+
+
+# The consumer that a compute config is to its secret.
+COMPUTE_CONFIG_CONSUMER: Final = "compute_config"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PreflightRequest:
+    """What `PreflightMachines` gets: in which places of a config's account to ask."""
+
+    workspace_id: str
+    compute_config_id: str
+    places: list[str]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlaceOffer:
+    """What one place has, and how much more of it the account may have."""
+
+    place: str
+    instance_types: list[InstanceType] = field(default_factory=list)
+    allowance: Allowance = field(default_factory=Allowance)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PreflightResult:
+    """What `PreflightMachines` answers, in the order of the request's places."""
+
+    places: list[PlaceOffer]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DriftRequest:
+    """What `DetectMachineDrift` gets: whose drift to look for, and the id of the report to write.
+
+    A report of that id that exists already is the result of an earlier attempt, and stays.
+    """
+
+    workspace_id: str
+    machine_id: str
+    report_id: str
+    trigger: str | None = None
 
 
 def allowed_place(provider: Provider, place: str) -> str:

@@ -55,6 +55,8 @@ class MachineFacts:
         clock_offset_seconds: how far its clock is ahead, as last measured.
         client_certificate_expires_at: the end of its kubelet's client certificate.
         serving_certificate_expires_at: the end of its kubelet's serving certificate.
+        server_missing_since: since when its cloud account has no such server.
+        asleep: it is suspended, and shall have no server.
     """
 
     reported_at: datetime | None = None
@@ -66,6 +68,8 @@ class MachineFacts:
     clock_offset_seconds: int | None = None
     client_certificate_expires_at: datetime | None = None
     serving_certificate_expires_at: datetime | None = None
+    server_missing_since: datetime | None = None
+    asleep: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +93,8 @@ class Health:
 def assess(facts: MachineFacts, now: datetime) -> Finding:
     """Return the worst that is true, with the cause before its consequences."""
     return (
-        _clock(facts)
+        _server(facts)
+        or _clock(facts)
         or _expired(facts, now)
         or _silent(facts, now)
         or _node(facts)
@@ -109,6 +114,19 @@ def settle(before: Health, found: MachineHealth, now: datetime) -> Health:
         since=now if changes else before.since,
         candidate=found,
         candidate_since=candidate_since,
+    )
+
+
+def _server(facts: MachineFacts) -> Finding | None:
+    if facts.asleep:
+        return Finding(MachineHealth.UNKNOWN, "It is suspended: it has a snapshot and no server.")
+    if facts.server_missing_since is None:
+        return None
+    return Finding(
+        MachineHealth.UNREACHABLE,
+        f"Its server is gone from the cloud account, which was seen at "
+        f"{_clock_time(facts.server_missing_since)}: somebody removed it there. Replace the "
+        "machine, or delete it.",
     )
 
 

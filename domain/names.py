@@ -25,6 +25,20 @@ PREPARE_SECRET_SPACE_WORKFLOW = "PrepareSecretSpace"  # noqa: S105 - the name of
 # The workflow that ends a secret and everything of it for good.
 PURGE_SECRET_WORKFLOW = "PurgeSecret"  # noqa: S105 - the name of a workflow
 
+# The workflows for which a request waits: what an account offers, and how a machine has drifted.
+PREFLIGHT_WORKFLOW = "PreflightMachines"
+MACHINE_DRIFT_WORKFLOW = "DetectMachineDrift"
+
+
+def preflight_workflow_id_of(compute_config_id: str, request_id: str) -> str:
+    """Return the id of the workflow that asks an account for one request."""
+    return f"compute-config/{compute_config_id}/preflight/{request_id}"
+
+
+def machine_drift_workflow_id_of(machine_id: str, report_id: str) -> str:
+    """Return the id of the workflow that writes one report."""
+    return f"machine/{machine_id}/detect-drift/{report_id}"
+
 
 def purge_workflow_id_of(secret_id: str) -> str:
     """Return the id of the workflow that purges a secret; one may run at a time."""
@@ -79,6 +93,11 @@ def value_path_of(place: VersionPlace) -> str:
 def cluster_secret_path_of(cluster_id: str, name: str) -> str:
     """Return the path under the workspace's `kv` mount of one of a cluster's own keys."""
     return f"clusters/{opaque_part(cluster_id)}/{name}"
+
+
+def stack_secret_path_of(stack_id: str, name: str) -> str:
+    """Return the path under the workspace's `kv` mount of one of a stack's own secrets."""
+    return f"stacks/{opaque_part(stack_id)}/{name}"
 
 
 def control_plane_of(cluster_id: str) -> str:

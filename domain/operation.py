@@ -327,12 +327,14 @@ class ClusterOperation:
         caller: who asked.
         predecessor_operation_id: the operation whose lock this one took over; it must have ended
             before this one has any effect.
+        pool_ids: the first pools of a new cluster, whose machines are a part of the operation.
     """
 
     operation_id: str
     control_plane: HostedControlPlane
     caller: Caller
     predecessor_operation_id: str | None = None
+    pool_ids: tuple[str, ...] = ()
 
     @property
     def workspace_id(self) -> str:
@@ -427,11 +429,12 @@ class MachinePoolOperation:
         return self.control_plane.cluster_id
 
 
-# The input of an operation's workflow, whoever owns the operation.
+# The input of an operation's workflow, whoever owns the operation. Payloads become the first that
+# they fit, and a pool's operation has all that a cluster's has.
 OwnedOperation: TypeAlias = (
-    ClusterOperation
+    MachinePoolOperation
+    | ClusterOperation
     | MachineOperation
-    | MachinePoolOperation
     | SecretOperation
     | WorkerBootstrapOperation
 )

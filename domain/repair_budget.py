@@ -24,9 +24,13 @@ PAUSE_OF_MACHINE: Final = timedelta(hours=1)
 _SHARE: Final = 1 / 3
 _AT_LEAST: Final = 2
 
-# What a restart of the services on a server can mend. An own server that is silent cannot even be
-# told; nobody but its owner can switch it on.
-REPAIRABLE: Final = {MachineKind.OWN_SERVER: frozenset({MachineHealth.NOT_READY})}
+# What a restart of the services on a server can mend. One that is silent cannot even be told: an
+# own server is switched on by its owner, and one in a cloud is replaced when a person says so.
+_MENDED_BY_RESTART: Final = frozenset({MachineHealth.NOT_READY})
+REPAIRABLE: Final = {
+    MachineKind.OWN_SERVER: _MENDED_BY_RESTART,
+    MachineKind.CLOUD: _MENDED_BY_RESTART,
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

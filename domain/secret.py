@@ -177,6 +177,9 @@ class RotatorKind(StrEnum):
     WEBHOOK_SIGNING_KEY = "webhook_signing_key"
     KUBERNETES_SERVICE_ACCOUNT = "kubernetes_service_account"
     HTTPS = "https"
+    AWS_ACCESS_KEY = "aws_access_key"
+    GCP_SERVICE_ACCOUNT_KEY = "gcp_service_account_key"
+    HETZNER_CLOUD_TOKEN = "hetzner_cloud_token"  # noqa: S105 - the name of a kind
 
 
 # Rotators that give values to a target which the settings name. A hosted cluster is one too: its

@@ -10,6 +10,9 @@ from domain.identifiers import opaque_part
 
 PROJECT: Final = "bulkhead"
 
+# How long a worker that says nothing keeps a stack to itself.
+LEASE_SECONDS: Final = 60
+
 
 class StackKind(StrEnum):
     """The programs: what nodes of one cluster share in one place, and one machine."""

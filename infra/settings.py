@@ -245,7 +245,8 @@ class EmbeddedSettings(BaseSettings):
 
     A port that is not set is chosen at the first start and kept from then on. So is the address at
     which servers that join reach the stack: an address of this machine, `local` for one that is
-    made here for what runs here, `none` (and what a new stack has) for no servers at all.
+    made here for what runs here, `none` (and what a new stack has) for no servers at all. Kept are
+    also the clouds that machines are made in: those on this machine, or those of `pulumi_home`.
     """
 
     model_config = SettingsConfigDict(env_prefix="BULKHEAD_", extra="ignore")
@@ -263,7 +264,16 @@ class EmbeddedSettings(BaseSettings):
     openbao_cluster_port: int | None = Field(default=None, ge=1, le=65535)
     registry_port: int | None = Field(default=None, ge=1, le=65535)
     gateway_port: int | None = Field(default=None, ge=1, le=65535)
+    clouds_hcloud_port: int | None = Field(default=None, ge=1, le=65535)
+    clouds_aws_port: int | None = Field(default=None, ge=1, le=65535)
+    clouds_gcp_port: int | None = Field(default=None, ge=1, le=65535)
     control_planes_port: int | None = Field(default=None, ge=1024, le=48000)
+    local_clouds: bool | None = Field(
+        default=None, description="whether three clouds run on this machine, and are used"
+    )
+    pulumi_home: Path | None = Field(
+        default=None, description="where `pulumi plugin install` put the providers' own programs"
+    )
     outbound_networks: list[IPvAnyNetwork] = Field(
         default_factory=list, description="what rotators may reach beside the public internet"
     )

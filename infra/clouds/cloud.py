@@ -67,6 +67,9 @@ class Cloud(Protocol):
     def power_off(self, server_id: str) -> None:
         """Shut a server down and wait until it is off."""
 
+    def power_on(self, server_id: str) -> None:
+        """Switch a server on and wait until it is; one that is on, or gone, is left alone."""
+
     def snapshot(self, server_id: str, name: str, tags: Mapping[str, str], place: str) -> Snapshot:
         """Keep a server's disk under a name; the snapshot of that name is returned if it is there.
 

@@ -27,7 +27,8 @@ from joserfc import jwt
 from joserfc.jwk import RSAKey
 
 from domain.secret import SecretKind, SecretValue
-from infra.providers.signing import AccessKey, signed_headers
+from infra.providers.access_keys import access_key_of
+from infra.providers.signing import signed_headers
 from infra.settings import ProviderSettings
 
 _ANSWERS_WITHIN_SECONDS: Final = 10.0
@@ -49,7 +50,6 @@ _GCP_SCOPE: Final = "https://www.googleapis.com/auth/cloud-platform.read-only"
 _AZURE_SCOPE: Final = "https://management.azure.com/.default"
 _AWS_FORM: Final = b"Action=GetCallerIdentity&Version=2011-06-15"
 
-_AWS_KEY_ID: Final = re.compile(r"[A-Z0-9]{16,128}")
 _AWS_ERROR_CODE: Final = re.compile(rb"<Code>([A-Za-z]{1,64})</Code>")
 _AWS_REFUSALS: Final = frozenset({b"InvalidClientTokenId", b"SignatureDoesNotMatch"})
 _AZURE_TENANT: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
@@ -126,9 +126,9 @@ class ProviderValidation:
 
         Args:
             kind: of the secret.
-            value: for `aws` the secret access key; for `gcp` a service account's key file; for
-                `azure` JSON with `tenant_id`, `client_id` and `client_secret`; for `hcloud` the
-                token.
+            value: for `aws` the secret access key, or JSON with the whole key; for `gcp` a service
+                account's key file; for `azure` JSON with `tenant_id`, `client_id` and
+                `client_secret`; for `hcloud` the token.
             attributes: of the secret: `aws_access_key_id`.
         """
         ask = self._kinds.get(kind)
@@ -154,13 +154,16 @@ class ProviderValidation:
         return _valid_or_unknown(answer)
 
     async def _aws(self, value: SecretValue, attributes: Mapping[str, str]) -> Validation:
-        key_id = attributes.get("aws_access_key_id")
-        if key_id is None:
-            return _unknown("Without `aws_access_key_id` the key cannot be validated.")
-        if not _AWS_KEY_ID.fullmatch(key_id) or not _is_printable(value):
-            return _invalid("`aws_access_key_id` or the value is no part of an access key of AWS.")
+        key = access_key_of(value, attributes)
+        if key is None:
+            if not value.data.startswith(b"{") and "aws_access_key_id" not in attributes:
+                return _unknown(
+                    "Without `aws_access_key_id` the key cannot be validated. A value may hold the "
+                    "whole key: JSON with `access_key_id` and `secret_access_key`."
+                )
+            return _invalid("The value, with `aws_access_key_id`, is no access key of AWS.")
         headers = signed_headers(
-            AccessKey(key_id=key_id, secret=value.data.decode()),
+            key,
             host=urlsplit(self._settings.aws_sts_url).netloc,
             region=self._settings.aws_sts_region,
             service="sts",

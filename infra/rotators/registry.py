@@ -7,6 +7,9 @@ from domain.identifiers import Prefix, is_id
 from domain.secret import RotatorKind
 from infra.database.engine import Database
 from infra.openbao.client import OpenBao
+from infra.rotators.aws_access_key import AwsAccessKey
+from infra.rotators.gcp_service_account_key import GcpServiceAccountKey
+from infra.rotators.hetzner_cloud_token import HetznerCloudToken
 from infra.rotators.hosted_clusters import HostedClusters
 from infra.rotators.https import Https
 from infra.rotators.kubernetes_service_account import KubernetesServiceAccount
@@ -15,11 +18,15 @@ from infra.rotators.postgresql_login import PostgresqlLogin
 from infra.rotators.rotator import Rotator, Values
 from infra.rotators.webhook_signing_key import WebhookSigningKey
 from infra.rotators.workspace_api_token import WorkspaceApiToken
-from infra.settings import OutboundSettings
+from infra.settings import OutboundSettings, ProviderSettings
 
 
 def rotators(
-    database: Database, openbao: OpenBao, values: Values, outbound: OutboundSettings
+    database: Database,
+    openbao: OpenBao,
+    values: Values,
+    outbound: OutboundSettings,
+    providers: ProviderSettings,
 ) -> dict[RotatorKind, Rotator]:
     """Return one rotator of each kind.
 
@@ -28,6 +35,7 @@ def rotators(
         openbao: of the worker; signs the certificate with which a hosted cluster is reached.
         values: reads the secrets that settings name.
         outbound: which addresses of the operator's own network may be reached.
+        providers: where the clouds are whose credentials rotate.
     """
     way_out = Outbound(outbound)
     return {
@@ -38,6 +46,9 @@ def rotators(
             HostedClusters(database, openbao)
         ),
         RotatorKind.HTTPS: Https(way_out, values),
+        RotatorKind.AWS_ACCESS_KEY: AwsAccessKey(providers, values),
+        RotatorKind.GCP_SERVICE_ACCOUNT_KEY: GcpServiceAccountKey(providers, values),
+        RotatorKind.HETZNER_CLOUD_TOKEN: HetznerCloudToken(providers, values),
     }
 
 
@@ -47,6 +58,9 @@ _CHECKS = {
     RotatorKind.WEBHOOK_SIGNING_KEY: WebhookSigningKey.check_settings,
     RotatorKind.KUBERNETES_SERVICE_ACCOUNT: KubernetesServiceAccount.check_settings,
     RotatorKind.HTTPS: Https.check_settings,
+    RotatorKind.AWS_ACCESS_KEY: AwsAccessKey.check_settings,
+    RotatorKind.GCP_SERVICE_ACCOUNT_KEY: GcpServiceAccountKey.check_settings,
+    RotatorKind.HETZNER_CLOUD_TOKEN: HetznerCloudToken.check_settings,
 }
 
 

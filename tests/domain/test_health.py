@@ -35,6 +35,8 @@ def facts(**changes: object) -> MachineFacts:
         ({"reported_at": None, "heard_at": None, "has_node": False}, MachineHealth.UNKNOWN),
         ({"heard_at": None, "has_node": False}, MachineHealth.UNKNOWN),
         ({"has_node": False}, MachineHealth.NOT_READY),
+        ({"server_missing_since": NOW}, MachineHealth.UNREACHABLE),
+        ({"asleep": True, **SILENT}, MachineHealth.UNKNOWN),
         ({"node_ready": False}, MachineHealth.NOT_READY),
         ({"node_ready": None}, MachineHealth.NOT_READY),
         ({"reported_at": NOW - 121 * SECOND}, MachineHealth.DEGRADED),

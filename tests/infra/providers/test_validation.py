@@ -119,6 +119,16 @@ async def test_aws_is_asked_with_a_signature_and_never_with_the_key(
     assert CANARY not in f"{request.path} {request.headers} {request.body!r}"
 
 
+async def test_aws_takes_a_key_that_is_whole(providers: ProviderValidation) -> None:
+    key = {"access_key_id": "AKIAIOSFODNN7EXAMPLE", "secret_access_key": CANARY}
+    for value in (key, {"AccessKey": key}):
+        whole = SecretValue.of_text(json.dumps(value))
+        assert await providers.validate(SecretKind.AWS, whole, {}) == VALID
+    for value in ({"access_key_id": key["access_key_id"]}, {"secret_access_key": CANARY}):
+        part = SecretValue.of_text(json.dumps(value))
+        assert (await providers.validate(SecretKind.AWS, part, {})).state == "invalid"
+
+
 async def test_gcp_is_asked_with_an_assertion_at_the_fixed_address(
     server: HttpsServer, providers: ProviderValidation
 ) -> None:

@@ -8,7 +8,7 @@ from domain.secret import RotatorKind
 from infra.database.engine import Database, DatabaseRole
 from infra.openbao.client import OpenBao
 from infra.rotators.registry import check_settings, rotators
-from infra.settings import OutboundSettings
+from infra.settings import OutboundSettings, ProviderSettings
 from tests.infra.rotators.rotations import KnownValues, fails
 from tests.servers import Servers
 
@@ -27,6 +27,9 @@ WORKING: dict[RotatorKind, dict[str, Any]] = {
         "service_account": "deployer",
     },
     RotatorKind.HTTPS: {"url": "https://rotator.example.com/"},
+    RotatorKind.AWS_ACCESS_KEY: {},
+    RotatorKind.GCP_SERVICE_ACCOUNT_KEY: {},
+    RotatorKind.HETZNER_CLOUD_TOKEN: {"new_token_secret_id": new_id(Prefix.SECRET)},
 }
 
 
@@ -50,7 +53,7 @@ async def test_a_worker_has_a_rotator_of_every_kind(servers: Servers) -> None:
     database = Database(servers.database, DatabaseRole.WORKER)
     openbao = OpenBao(servers.openbao("worker"))
     try:
-        found = rotators(database, openbao, KnownValues(), OutboundSettings())
+        found = rotators(database, openbao, KnownValues(), OutboundSettings(), ProviderSettings())
     finally:
         openbao.close()
         await database.close()

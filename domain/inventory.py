@@ -1,0 +1,83 @@
+"""Decides which of the things in an account somebody wants: a pure function of rows."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Final
+
+from domain.cloud import SNAPSHOT, CloudResource
+from domain.stack import StackState
+
+# What is made has its rows before; the time lets a provider's lists catch up with what it removed,
+# and clocks differ.
+YOUNG_FOR: Final = timedelta(minutes=15)
+
+
+class Standing(StrEnum):
+    """What is known of a thing that carries our tags.
+
+    Attributes:
+        WANTED: a row wants it.
+        OURS: it was ours, and its row says that all of it is removed.
+        STRANGE: no row says anything of it, or there is one too many: a person has to look.
+    """
+
+    WANTED = "wanted"
+    OURS = "ours"
+    STRANGE = "strange"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KnownStack:
+    """What the rows say of a stack.
+
+    Attributes:
+        has_owner: its machine, or its cluster, is there, or an operation still works on it.
+        has_snapshot: a machine that is suspended wants the snapshot of its server.
+        made: ids at the provider of what was found of it before, by logical name.
+    """
+
+    state: StackState
+    has_owner: bool = True
+    has_snapshot: bool = False
+    made: Mapping[str, str] = field(default_factory=dict)
+
+
+def judge(
+    found: Sequence[CloudResource], stacks: Mapping[str, KnownStack]
+) -> list[tuple[CloudResource, Standing]]:
+    """Return each thing with what is known of it.
+
+    Args:
+        found: in one account.
+        stacks: by id, as they are after the account was asked.
+    """
+    same: dict[tuple[str | None, str | None, str], set[str]] = defaultdict(set)
+    for thing in found:
+        same[thing.stack_id, thing.resource, thing.kind].add(thing.id)
+    return [
+        (thing, _standing(thing, stacks, same[thing.stack_id, thing.resource, thing.kind]))
+        for thing in found
+    ]
+
+
+def is_young(thing: CloudResource, now: datetime) -> bool:
+    """Tell whether a thing may be on its way to be known, or gone."""
+    return thing.created_at is not None and thing.created_at > now - YOUNG_FOR
+
+
+def _standing(thing: CloudResource, stacks: Mapping[str, KnownStack], same: set[str]) -> Standing:
+    stack = stacks.get(thing.stack_id or "")
+    if stack is None:
+        return Standing.STRANGE
+    if thing.resource == SNAPSHOT:
+        return Standing.WANTED if stack.has_snapshot else Standing.OURS
+    if stack.state is StackState.REMOVED:
+        return Standing.OURS
+    if not stack.has_owner:
+        return Standing.STRANGE
+    made = stack.made.get(thing.resource or "")
+    is_second = len(same) > 1 and made in same and thing.id != made
+    return Standing.STRANGE if is_second else Standing.WANTED

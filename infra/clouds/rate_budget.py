@@ -1,0 +1,115 @@
+"""One budget of calls for each credential, shared by everything that uses it.
+
+A provider counts the calls of an account, and answers 429 to all of it when one of its users is too
+fast. So each piece of work takes about as many calls as it will make from a bucket in the database
+that refills slower than the provider's limit; and when the provider says that it takes no more for
+a while, nobody asks it until then.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from domain.cloud import Provider
+from domain.errors import BulkheadError, Reason
+from infra.database.engine import Database
+from infra.database.records.compute import Account
+from infra.database.statements import run_sql
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pace:
+    """How fast an account may be asked.
+
+    Attributes:
+        per_second: calls that come back to the budget.
+        most: how many it holds.
+    """
+
+    per_second: float
+    most: float
+
+
+# Hetzner takes 3,600 calls an hour and refills one a second. AWS has a bucket for each action, of
+# which the smallest that we need is RunInstances: 2 a second of 1,000; our calls are of many kinds.
+# GCP takes 1,500 a minute of each kind. Each leaves room for the account's other users.
+PACES: Final = {
+    Provider.HCLOUD: Pace(per_second=0.8, most=2400),
+    Provider.AWS: Pace(per_second=8, most=600),
+    Provider.GCP: Pace(per_second=10, most=900),
+}
+
+# The clock of each statement is its own, not the transaction's begin.
+_TAKE: Final = """
+INSERT INTO credential_budgets AS b (workspace_id, secret_id, calls_left, refilled_at)
+VALUES (%(workspace)s, %(secret)s, %(most)s - %(calls)s, clock_timestamp())
+ON CONFLICT (workspace_id, secret_id) DO UPDATE SET
+    calls_left = least(%(most)s, b.calls_left
+        + %(pace)s * extract(epoch FROM clock_timestamp() - b.refilled_at)) - %(calls)s,
+    refilled_at = clock_timestamp()
+WHERE coalesce(b.blocked_until <= clock_timestamp(), true)
+    AND b.calls_left + %(pace)s * extract(epoch FROM clock_timestamp() - b.refilled_at)
+        >= %(calls)s
+RETURNING calls_left
+"""
+
+_WHEN: Final = """
+SELECT greatest(
+    extract(epoch FROM blocked_until - clock_timestamp()),
+    (%(calls)s - calls_left) / %(pace)s - extract(epoch FROM clock_timestamp() - refilled_at),
+    1)
+FROM credential_budgets WHERE secret_id = %(secret)s
+"""
+
+_BLOCK: Final = """
+INSERT INTO credential_budgets AS b (workspace_id, secret_id, calls_left, blocked_until)
+VALUES (%(workspace)s, %(secret)s, 0, %(until)s)
+ON CONFLICT (workspace_id, secret_id) DO UPDATE SET
+    blocked_until = greatest(b.blocked_until, excluded.blocked_until)
+"""
+
+
+class RateBudgets:
+    """The budgets of all credentials, as the database has them."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def take(self, account: Account, calls: int) -> None:
+        """Take so many calls of an account's budget.
+
+        Raises:
+            BulkheadError: RATE_LIMITED, with the seconds until there are enough, when there are
+                not, or when the provider wants to be left alone.
+        """
+        pace = PACES[account.provider]
+        values: dict[str, object] = {
+            "workspace": account.workspace_id,
+            "secret": account.secret_id,
+            "calls": min(float(calls), pace.most),
+            "most": pace.most,
+            "pace": pace.per_second,
+        }
+        async with self._database.workspace(account.workspace_id) as session:
+            if (await run_sql(session, _TAKE, values)).first() is not None:
+                return
+            seconds = (await run_sql(session, _WHEN, values)).scalar_one()
+        raise BulkheadError(
+            Reason.RATE_LIMITED,
+            "The account takes no more calls for now; all of this credential's work waits its "
+            f"turn. It is tried again in about {int(seconds)} s.",
+            metadata={"retry_after_seconds": f"{float(seconds):.1f}"},
+        )
+
+    async def block_until(self, account: Account, until: datetime) -> None:
+        """Ask nothing of an account before a moment: its provider said so."""
+        async with self._database.workspace(account.workspace_id) as session:
+            await run_sql(
+                session,
+                _BLOCK,
+                {
+                    "workspace": account.workspace_id,
+                    "secret": account.secret_id,
+                    "until": until,
+                },
+            )

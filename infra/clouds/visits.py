@@ -1,0 +1,190 @@
+"""What the clock looks at in customers' accounts: leaks, and servers that are gone.
+
+Each account is looked at within the budget of its credential. One that cannot be, because its
+credential is refused or its provider does not answer, is said to be so, and holds up no other.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from typing import Final
+
+import structlog
+
+from domain.caller import system_caller
+from domain.cloud import SERVER, CloudResource
+from domain.errors import BulkheadError
+from domain.inventory import Standing, is_young, judge
+from infra.clouds.accounts import Accounts, in_thread
+from infra.clouds.cloud import Cloud
+from infra.clouds.removal import remove_all
+from infra.database.records.account import AccountRecords, Leak, ServedMachine, VisitedAccount
+from infra.database.records.inventory import InventoryRecords
+
+LEAKS: Final = "sweep-leaks"
+MACHINES: Final = "reconcile-machines"
+
+# An inventory asks for each kind of thing once, in as many pages as there are.
+_CALLS: Final = 20
+
+# At once: a visit waits for a provider most of the time, and holds little.
+_ACCOUNTS_AT_ONCE: Final = 4
+
+Visit = Callable[[VisitedAccount, Cloud], Awaitable[int]]
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Visited:
+    """What one pass came to.
+
+    Attributes:
+        accounts: that were looked at.
+        failed: that could not be.
+        found: things that nobody wants, or machines whose server is gone, that were not known.
+    """
+
+    accounts: int = 0
+    failed: int = 0
+    found: int = 0
+
+
+class AccountVisits:
+    """The passes over all accounts."""
+
+    def __init__(
+        self, accounts: Accounts, records: AccountRecords, inventories: InventoryRecords
+    ) -> None:
+        self._accounts = accounts
+        self._records = records
+        self._inventories = inventories
+
+    async def sweep_leaks(self) -> Visited:
+        """Find what nobody wants; remove what is surely ours, and keep the rest as findings.
+
+        Raises:
+            BulkheadError: DEPENDENCY_UNAVAILABLE when the database does not answer.
+        """
+        return await self._visit_all(LEAKS, self._sweep)
+
+    async def reconcile_machines(self) -> Visited:
+        """Find machines whose server is gone; nothing is mended, a person decides.
+
+        Raises:
+            BulkheadError: DEPENDENCY_UNAVAILABLE when the database does not answer.
+        """
+        return await self._visit_all(MACHINES, self._reconcile)
+
+    async def _visit_all(self, schedule: str, visit: Visit) -> Visited:
+        places = asyncio.Semaphore(_ACCOUNTS_AT_ONCE)
+
+        async def one(visited: VisitedAccount) -> int | None:
+            async with places:
+                return await self._visit(visited, schedule, visit)
+
+        results = await asyncio.gather(*map(one, await self._records.accounts()))
+        done = [result for result in results if result is not None]
+        failed = len(results) - len(done)
+        return Visited(accounts=len(done), failed=failed, found=sum(done))
+
+    async def _visit(self, visited: VisitedAccount, schedule: str, visit: Visit) -> int | None:
+        try:
+            async with self._accounts.opened(
+                visited.account,
+                system_caller(visited.workspace_id, schedule),
+                operation_id=schedule,
+                calls=_CALLS,
+            ) as cloud:
+                result = await visit(visited, cloud)
+        except BulkheadError as error:
+            problem = error.message
+        except Exception as error:
+            # One account's surprise must not end the care for all the others.
+            problem = f"Unexpected {type(error).__name__}; the worker's log has the place."
+            log.exception("unexpected failure of a visit", workspace_id=visited.workspace_id)
+        else:
+            await self._records.note_look(visited, None)
+            return result
+        await self._records.note_look(visited, problem)
+        await self._records.blame(visited, problem)
+        log.warning(
+            "an account cannot be looked at",
+            workspace_id=visited.workspace_id,
+            compute_config_id=visited.account.compute_config_id,
+            message=problem,
+        )
+        return None
+
+    async def _sweep(self, visited: VisitedAccount, cloud: Cloud) -> int:
+        workspace_id = visited.workspace_id
+        before = await self._records.open_leaks(visited)
+        found = await in_thread(partial(cloud.inventory, workspace_id))
+        # After the account: what is made has its row before.
+        stack_ids = sorted({thing.stack_id for thing in found if thing.stack_id is not None})
+        stacks = await self._records.stacks(workspace_id, stack_ids)
+        unwanted = [
+            (thing, standing)
+            for thing, standing in judge(found, stacks)
+            if standing is not Standing.WANTED
+        ]
+        now, known = datetime.now(UTC), {(leak.kind, leak.cloud_id) for leak in before}
+        old = [
+            (thing, standing)
+            for thing, standing in unwanted
+            if (thing.kind, thing.id) in known or not is_young(thing, now)
+        ]
+        things = [thing for thing, _ in old]
+        await self._inventories.record_leaks(visited.account, things, {})
+        await self._remove(visited, cloud, [thing for thing, what in old if what is Standing.OURS])
+        still = {(thing.kind, thing.id) for thing, _ in unwanted}
+        gone = [leak.id for leak in before if (leak.kind, leak.cloud_id) not in still]
+        await self._records.resolve_leaks(workspace_id, gone)
+        return sum((thing.kind, thing.id) not in known for thing in things)
+
+    async def _remove(
+        self, visited: VisitedAccount, cloud: Cloud, things: Sequence[CloudResource]
+    ) -> None:
+        if not things:
+            return
+        left = await in_thread(partial(remove_all, cloud, things))
+        errors = {item.resource.id: item.error for item in left}
+        kept = [item.resource for item in left]
+        await self._inventories.record_leaks(visited.account, kept, errors)
+        still = {(thing.kind, thing.id) for thing in kept}
+        removed = {(thing.kind, thing.id) for thing in things} - still
+        leaks: list[Leak] = await self._records.open_leaks(visited)
+        gone = [leak.id for leak in leaks if (leak.kind, leak.cloud_id) in removed]
+        await self._records.resolve_leaks(visited.workspace_id, gone)
+        log.warning(
+            "removed what nobody wanted",
+            workspace_id=visited.workspace_id,
+            removed=len(removed),
+            left=len(kept),
+        )
+
+    async def _reconcile(self, visited: VisitedAccount, cloud: Cloud) -> int:
+        machines = await self._records.served_machines(visited)
+        if not machines:
+            return 0
+        found = await in_thread(partial(cloud.inventory, visited.workspace_id))
+        servers = {thing.stack_id for thing in found if thing.resource == SERVER}
+        news = 0
+        for machine in machines:
+            missing = machine.stack_id not in servers and await _is_gone(cloud, machine)
+            changed = await self._records.note_server(
+                visited, machine, schedule=MACHINES, missing=missing
+            )
+            if changed and missing:
+                news += 1
+                log.warning("a server is gone", machine_id=machine.machine_id)
+            if not missing and not machine.joined:
+                log.warning("a server has joined no cluster", machine_id=machine.machine_id)
+        return news
+
+
+async def _is_gone(cloud: Cloud, machine: ServedMachine) -> bool:
+    """Tell whether there is no such server, rather than one that lost its tags."""
+    return await in_thread(partial(cloud.describe, machine.server_id)) is None

@@ -1,0 +1,115 @@
+"""A key of a Google Cloud service account: another key beside the first, of which it may have ten.
+
+The value of the secret is the key file (JSON). The account makes and removes its own keys; the
+manual has the role for that. A new key file differs from the old one in its key alone.
+"""
+
+import asyncio
+import importlib
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from domain.errors import BulkheadError, Reason
+from domain.identifiers import opaque_part
+from domain.secret import SecretValue
+from infra.rotators.fields import RotatorSettings, read_settings
+from infra.rotators.rotator import Rotation, Values
+from infra.settings import ProviderSettings
+
+if TYPE_CHECKING:
+    from infra.clouds.gcp.account_keys import AccountKeys
+
+_NAMES: Final = ("project_id", "client_email", "private_key", "private_key_id")
+
+
+class GcpServiceAccountKey:
+    """Rotates with the account's own right to its keys.
+
+    Args:
+        providers: where Google is.
+        values: reads the secret's own new value, with which the replaced key is removed.
+    """
+
+    def __init__(self, providers: ProviderSettings, values: Values) -> None:
+        self._providers = providers
+        self._values = values
+
+    @staticmethod
+    def check_settings(secret_id: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the settings: there are none."""
+        del secret_id
+        return read_settings(RotatorSettings, settings).model_dump(mode="json")
+
+    async def reach(self, rotation: Rotation, current: SecretValue) -> None:
+        """Use the current key, and look whether its account has room for another."""
+        await asyncio.to_thread(lambda: self._keys(current).check_room(_began(rotation)))
+
+    async def create(self, rotation: Rotation, current: SecretValue) -> SecretValue:
+        """Make a key here and give Google its public half; one of an earlier attempt goes."""
+        return await asyncio.to_thread(lambda: self._keys(current).create(_began(rotation)))
+
+    async def set(self, rotation: Rotation, pending: SecretValue, current: SecretValue) -> None:
+        """Nothing is left to do, once both keys are the same account's."""
+        del rotation
+        made = _key_id_of(pending)
+        if not await asyncio.to_thread(lambda: self._keys(current).has(made)):
+            raise BulkheadError(
+                Reason.FAILED_PRECONDITION,
+                "The current value was changed during the rotation: its service account does not "
+                "have the new key. Start another rotation.",
+            )
+
+    async def test(self, rotation: Rotation, pending: SecretValue) -> None:
+        """Get a token with the new key, until all of Google knows it."""
+        del rotation
+        await asyncio.to_thread(lambda: self._keys(pending).check_accepted())
+
+    async def unset(
+        self, rotation: Rotation, pending: SecretValue | None, current: SecretValue
+    ) -> None:
+        """Remove the new key, also one whose private half nobody kept."""
+        made = None if pending is None else _key_id_of(pending)
+        if made is None:
+            await asyncio.to_thread(lambda: self._keys(current).remove_unkept(_began(rotation)))
+        elif made != _key_id_of(current):
+            await asyncio.to_thread(lambda: self._keys(current).remove(made))
+
+    async def retire(self, rotation: Rotation, retired: SecretValue) -> None:
+        """Turn the replaced key off and remove it, by the new one."""
+        current = await self._values.read(rotation, rotation.secret_id)
+        replaced = _key_id_of(retired)
+        if replaced == _key_id_of(current):
+            raise BulkheadError(
+                Reason.FAILED_PRECONDITION,
+                "The replaced key is the current one again, so that it is kept.",
+            )
+        await asyncio.to_thread(lambda: self._keys(current).retire(replaced))
+
+    def _keys(self, value: SecretValue) -> "AccountKeys":
+        _key_id_of(value)
+        # Loaded when it is used: the web process checks settings, without Google's library.
+        module = importlib.import_module("infra.clouds.gcp.account_keys")
+        return cast("AccountKeys", module.AccountKeys(value, self._providers))
+
+
+def _key_id_of(value: SecretValue) -> str:
+    try:
+        found = json.loads(value.data)
+    except (ValueError, RecursionError):
+        found = None
+    texts = [found.get(name) if isinstance(found, dict) else None for name in _NAMES]
+    if not all(isinstance(text, str) and text for text in texts):
+        raise BulkheadError(
+            Reason.FAILED_PRECONDITION,
+            "The value is no whole key file of a service account. Store the JSON as Google gave "
+            "it, with `private_key_id`.",
+        )
+    return str(texts[-1])
+
+
+def _began(rotation: Rotation) -> datetime:
+    """Return the second in which a rotation began, which its id tells (RFC 9562, UUIDv7)."""
+    milliseconds = int(opaque_part(rotation.operation_id)[:12], 16)
+    return datetime.fromtimestamp(milliseconds // 1000, UTC)

@@ -1,0 +1,64 @@
+"""What of an account is wanted, is ours to remove, or is for a person to look at."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from domain.cloud import SERVER, SNAPSHOT, CloudResource, Provider, Tag
+from domain.inventory import YOUNG_FOR, KnownStack, Standing, is_young, judge
+from domain.stack import StackState
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+STACK = "stk_1"
+
+
+def thing(resource: str = SERVER, *, stack: str = STACK, cloud_id: str = "1") -> CloudResource:
+    return CloudResource(
+        provider=Provider.HCLOUD,
+        kind="snapshot" if resource == SNAPSHOT else "server",
+        id=cloud_id,
+        name="bh",
+        tags={Tag.STACK: stack, Tag.RESOURCE: resource},
+        created_at=NOW,
+    )
+
+
+@pytest.mark.parametrize(
+    ("stack", "resource", "standing"),
+    [
+        (KnownStack(state=StackState.PLANNED), SERVER, Standing.WANTED),
+        (KnownStack(state=StackState.CHANGING), SERVER, Standing.WANTED),
+        (KnownStack(state=StackState.PRESENT), SERVER, Standing.WANTED),
+        (KnownStack(state=StackState.REMOVED), SERVER, Standing.OURS),
+        # Its machine is gone, and nobody has said that it shall go too.
+        (KnownStack(state=StackState.PRESENT, has_owner=False), SERVER, Standing.STRANGE),
+        # Of a suspended machine, whose server is gone.
+        (KnownStack(state=StackState.REMOVED, has_snapshot=True), SNAPSHOT, Standing.WANTED),
+        (KnownStack(state=StackState.REMOVED), SNAPSHOT, Standing.OURS),
+        # Of a suspension that was taken back.
+        (KnownStack(state=StackState.PRESENT), SNAPSHOT, Standing.OURS),
+    ],
+)
+def test_a_thing_stands_as_its_stack_says(
+    stack: KnownStack, resource: str, standing: Standing
+) -> None:
+    assert [what for _, what in judge([thing(resource)], {STACK: stack})] == [standing]
+
+
+def test_what_no_row_knows_is_for_a_person() -> None:
+    known = {STACK: KnownStack(state=StackState.REMOVED)}
+    assert [what for _, what in judge([thing(stack="stk_2")], known)] == [Standing.STRANGE]
+
+
+def test_of_two_that_should_be_one_the_one_that_was_made_is_wanted() -> None:
+    known = {STACK: KnownStack(state=StackState.PRESENT, made={SERVER: "2"})}
+    judged = judge([thing(cloud_id="1"), thing(cloud_id="2")], known)
+    assert {one.id: what for one, what in judged} == {
+        "1": Standing.STRANGE,
+        "2": Standing.WANTED,
+    }
+
+
+def test_what_was_just_made_may_not_be_known_yet() -> None:
+    assert is_young(thing(), NOW + YOUNG_FOR / 2)
+    assert not is_young(thing(), NOW + YOUNG_FOR)
