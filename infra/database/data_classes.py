@@ -77,7 +77,7 @@ _TABLES: Final[dict[str, dict[DataClass, str]]] = {
         _I: "workspace_id id secret_id secret_version_id",
         _T: "name",
         _C: "provider provider_config",
-        _O: "version created_at updated_at",
+        _O: "problem looked_at version created_at updated_at",
     },
     "compute_policies": {
         _I: "workspace_id",
@@ -124,7 +124,7 @@ _TABLES: Final[dict[str, dict[DataClass, str]]] = {
     "operation_steps": {
         _I: "workspace_id operation_id",
         _O: "name position status attempt started_at completed_at next_try_at error_reason"
-        " error_message retryable",
+        " error_message retryable progress",
     },
     "machines": {
         _I: "workspace_id id cluster_id bootstrap_id active_operation_id compute_config_id pool_id"
@@ -138,7 +138,7 @@ _TABLES: Final[dict[str, dict[DataClass, str]]] = {
         " health_candidate_since repaired_at client_certificate_expires_at"
         " client_certificate_renewed_at serving_certificate_expires_at"
         " serving_certificate_renewed_at tunnel_token_expires_at tunnel_token_renewed_at"
-        " credentials_revoked_at version created_at updated_at",
+        " credentials_revoked_at server_missing_since version created_at updated_at",
     },
     "operations": {
         _I: "workspace_id id owner_id parent_operation_id predecessor_operation_id caller",
@@ -198,10 +198,11 @@ _TABLES: Final[dict[str, dict[DataClass, str]]] = {
     "stacks": {
         _I: "workspace_id id cluster_id machine_id compute_config_id secret_id lease_holder",
         _C: "kind provider place region shape",
-        _O: "state outputs encryption_salt fence lease_expires_at created_at updated_at",
+        _O: "state outputs encryption_salt released_at fence lease_expires_at created_at"
+        " updated_at",
     },
     "suspension_events": {
-        _I: "workspace_id id machine_id",
+        _I: "workspace_id id machine_id stack_id",
         _C: "reason",
         _O: "state snapshot_id size_gb monthly_cost_cents version started_at resumed_at expires_at",
     },

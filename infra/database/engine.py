@@ -27,13 +27,15 @@ class DatabaseRole(StrEnum):
     """The login roles; none owns a table and none bypasses row-level security.
 
     The API and the workers see one workspace a transaction; sweeps see the few columns of all
-    workspaces that a schedule needs. `OWNER` runs migrations and nothing else.
+    workspaces that a schedule needs. `STACKS` has the tables in which Pulumi keeps its states, and
+    nothing else. `OWNER` runs migrations and nothing else.
     """
 
     OWNER = "bulkhead_owner"
     API = "bulkhead_api"
     WORKER = "bulkhead_worker"
     SWEEPER = "bulkhead_sweeper"
+    STACKS = "bulkhead_stacks"
 
 
 def url_of(settings: DatabaseSettings, role: DatabaseRole) -> URL:

@@ -1,6 +1,7 @@
 """What a worker asks OpenBao: a workspace's space, a cluster's authorities, keys and leaves."""
 
 import base64
+import contextlib
 import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -15,7 +16,12 @@ from hvac import exceptions
 
 from domain.cluster import HostedControlPlane
 from domain.errors import BulkheadError, Reason
-from domain.names import authority_mount_of, cluster_secret_path_of, secret_namespace_of
+from domain.names import (
+    authority_mount_of,
+    cluster_secret_path_of,
+    secret_namespace_of,
+    stack_secret_path_of,
+)
 from infra.openbao import authorities, policies
 from infra.openbao.answers import certificate_in, listing, read, write
 from infra.openbao.authorities import Authority
@@ -189,6 +195,39 @@ class OpenBao:
             return found
 
         return self._call("look for a cluster's authorities", find, cluster)
+
+    def ensure_stack_secret(
+        self, workspace_id: str, stack_id: str, name: str, make: Callable[[], str]
+    ) -> str:
+        """Return one of a stack's own secrets, made when there is none yet."""
+        path = f"kv/data/{stack_secret_path_of(stack_id, name)}"
+
+        def ensure(client: hvac.Client) -> str:
+            found = read(client, path)
+            if found is None or found["data"] is None:
+                # Create only: of two attempts at once the first one's value stays, for both.
+                with contextlib.suppress(exceptions.InvalidRequest):
+                    write(client, path, {"data": {"value": make()}, "options": {"cas": 0}})
+                found = read(client, path)
+            if found is None or found["data"] is None:
+                raise BulkheadError(
+                    Reason.DEPENDENCY_UNAVAILABLE, "A stack's secret could not be kept."
+                )
+            return str(found["data"]["value"])
+
+        namespace = secret_namespace_of(workspace_id)
+        return self._session.call("keep a stack's secret", ensure, namespace=namespace)
+
+    def remove_stack_secret(self, workspace_id: str, stack_id: str, name: str) -> None:
+        """Remove one of a stack's own secrets; what is not there is fine."""
+        path = f"kv/metadata/{stack_secret_path_of(stack_id, name)}"
+
+        def remove(client: hvac.Client) -> None:
+            with contextlib.suppress(exceptions.InvalidPath):
+                client.delete(path)
+
+        namespace = secret_namespace_of(workspace_id)
+        self._session.call("remove a stack's secret", remove, namespace=namespace)
 
     def _fill_secret_space(self, namespace: str) -> None:
         # The root namespace's own logins are the one place that knows our processes' keys.

@@ -1,10 +1,12 @@
 """What a runner of a stack is asked for, and what it answers. No part of either is a secret."""
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from domain.stack import StackAction, StackProgram
+from domain.cloud import Provider
+from domain.stack import MachineShape, NetworkShape, StackAction, StackKind, StackProgram
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -15,6 +17,10 @@ class StackRequest:
         fence: of the lease under which it runs.
         encryption_salt: of the stack's passphrase; None before the first `up`.
         deadline_seconds: after which the run is cancelled.
+        is_new: Pulumi knows nothing of the stack yet.
+        after_crash: an earlier run did not come to its end. Its lock and its unanswered calls are
+            forgotten first, so whatever these made must be known by then: adopted or removed. And
+            what is in the state is looked up at the provider before anything is changed.
     """
 
     action: StackAction
@@ -23,6 +29,31 @@ class StackRequest:
     fence: int
     encryption_salt: str | None = None
     deadline_seconds: int = 1800
+    is_new: bool = False
+    after_crash: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what `request_of` reads."""
+        return dataclasses.asdict(self)
+
+
+def request_of(document: Mapping[str, Any]) -> StackRequest:
+    """Return a request from its JSON."""
+    program = dict(document["program"])
+    kind = StackKind(program["kind"])
+    shape = NetworkShape if kind is StackKind.NETWORK else MachineShape
+    program |= {
+        "kind": kind,
+        "provider": Provider(program["provider"]),
+        "shape": shape(**program["shape"]),
+    }
+    return StackRequest(
+        **{
+            **document,
+            "action": StackAction(document["action"]),
+            "program": StackProgram(**program),
+        }
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

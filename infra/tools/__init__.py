@@ -12,7 +12,7 @@ known, the checksums of the official release. A program is looked for in this or
 `python -m infra.tools --list` says where each one is.
 """
 
-from infra.tools.pins import CLIENT, CONTROL_PLANE, GROUPS, NODE, PLATFORM, PROGRAMS
+from infra.tools.pins import CLIENT, CONTROL_PLANE, GROUPS, NODE, PLATFORM, PROGRAMS, STACKS
 from infra.tools.program import Program
 from infra.tools.toolbox import Toolbox, ensure, install_into
 
@@ -23,6 +23,7 @@ __all__ = [
     "NODE",
     "PLATFORM",
     "PROGRAMS",
+    "STACKS",
     "Program",
     "Toolbox",
     "ensure",

@@ -23,6 +23,7 @@ _COREDNS_VERSION = "1.15.0"
 _REGISTRY_VERSION = "v3.1.2"
 _CRANE_VERSION = "v0.22.1"
 _KWOK_VERSION = "v0.8.0"
+_PULUMI_VERSION = "v3.259.0"
 # Ours: the one in its main.go.
 _PAUSE_VERSION = "1.0.0"
 _STATIC = " -linkmode external -extldflags -static"
@@ -113,6 +114,14 @@ CRANE = _module(
 )
 
 KWOK = _module("kwok", _KWOK_VERSION, typical_seconds=86)
+# Without the -X the program prints no version, and the SDK refuses it.
+PULUMI = _module(
+    "pulumi",
+    _PULUMI_VERSION,
+    version_variable="github.com/pulumi/pulumi/sdk/v3/go/common/version.Version",
+    tags="osusergo,grpcnotrace",
+    typical_seconds=227,
+)
 
 
 def _built_only(
@@ -338,6 +347,14 @@ _ALL = (
         version_arguments=("--version",),
         version_pattern=r"^kwok version (v\S+)",
     ),
+    # Released too, but under a checksum that we have not seen published.
+    _built_only(
+        "pulumi",
+        "github.com/pulumi/pulumi/pkg/v3/cmd/pulumi",
+        PULUMI,
+        version_arguments=("version",),
+        version_pattern=r"^(v\S+)$",
+    ),
 )
 
 PROGRAMS: Mapping[str, Program] = {program.name: program for program in _ALL}
@@ -370,6 +387,8 @@ PLATFORM: tuple[str, ...] = ("registry", "crane", "coredns", "pause", "agnhost")
 CLIENT: tuple[str, ...] = ("kubectl",)
 # What lets nodes that do not exist look alive, where no server can be booted.
 SIMULATION: tuple[str, ...] = ("kwok",)
+# What makes a customer's cloud resources.
+STACKS: tuple[str, ...] = ("pulumi",)
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "control-plane": CONTROL_PLANE,
@@ -377,4 +396,5 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "node": NODE,
     "platform": PLATFORM,
     "simulation": SIMULATION,
+    "stacks": STACKS,
 }

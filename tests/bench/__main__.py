@@ -19,6 +19,7 @@ from tests.bench import (
     rotation,
     secrets,
     simulated_nodes,
+    stacks,
     tunnel,
 )
 from tests.bench.measure import Figures
@@ -34,6 +35,7 @@ PARTS: dict[str, Callable[[], Figures]] = {
     "joining": joining.measure,
     "tunnel": tunnel.measure,
     "simulated_nodes": simulated_nodes.measure,
+    "stacks": stacks.measure,
 }
 
 

@@ -6,14 +6,16 @@ it ended.
 
 from datetime import UTC, datetime
 
-from sqlalchemy import text
+from sqlalchemy import delete, text, update
+from sqlmodel import col
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from domain.cluster import ClusterState
+from domain.machine import MachineState
 from domain.operation import ClusterOperation, OperationState, OperationType
 from infra.database.engine import Database
 from infra.database.records.operation import end_operation, hold, taken_over
-from infra.database.tables import ClusterRow, OperationRow
+from infra.database.tables import ClusterRow, MachinePoolRow, MachineRow, OperationRow
 
 
 class ClusterRecords:
@@ -34,15 +36,27 @@ class ClusterRecords:
             row, cluster = await _hold(session, operation)
             if cluster is None:
                 return
-            cluster.state = ClusterState.ACTIVE
-            cluster.certificates_renew_after = datetime.fromtimestamp(renew_after, UTC)
-            expires_at = datetime.fromtimestamp(expire_at, UTC)
-            # A resume may find certificates that are good for long, and renews none.
-            if cluster.certificates_expire_at != expires_at:
-                cluster.certificates_renewed_at = datetime.now(UTC)
-            cluster.certificates_expire_at = expires_at
+            _serve(cluster, renew_after, expire_at)
             _unlock(cluster)
+            pools = update(MachinePoolRow).where(
+                col(MachinePoolRow.cluster_id) == cluster.id,
+                col(MachinePoolRow.active_operation_id) == row.id,
+            )
+            await session.execute(pools.values(active_operation_id=None))
             await _succeed(session, operation, row)
+
+    async def reach_serving(
+        self, operation: ClusterOperation, renew_after: int, expire_at: int
+    ) -> None:
+        """The control plane answers, and machines can join; the operation goes on.
+
+        Raises:
+            BulkheadError: ABORTED when another operation took the lock over.
+        """
+        async with self._database.workspace(operation.workspace_id) as session:
+            _, cluster = await _hold(session, operation)
+            if cluster is not None:
+                _serve(cluster, renew_after, expire_at)
 
     async def reach_suspended(self, operation: ClusterOperation) -> None:
         """The control plane is stopped; its data stays and its memory is free for others.
@@ -71,12 +85,30 @@ class ClusterRecords:
             await _succeed(session, operation, row)
 
 
+def _serve(cluster: ClusterRow, renew_after: int, expire_at: int) -> None:
+    cluster.state = ClusterState.ACTIVE
+    cluster.certificates_renew_after = datetime.fromtimestamp(renew_after, UTC)
+    expires_at = datetime.fromtimestamp(expire_at, UTC)
+    # A resume may find certificates that are good for long, and renews none.
+    if cluster.certificates_expire_at != expires_at:
+        cluster.certificates_renewed_at = datetime.now(UTC)
+    cluster.certificates_expire_at = expires_at
+
+
 async def return_to_before(
     session: AsyncSession, operation_type: OperationType, cluster: ClusterRow
 ) -> None:
     """Give the cluster the state that it had before an operation that is undone; unlock it."""
     match operation_type:
         case OperationType.CLUSTER_CREATE:
+            # Those of first pools whose turn never came; the others are gone.
+            await session.execute(
+                delete(MachineRow).where(
+                    col(MachineRow.cluster_id) == cluster.id,
+                    col(MachineRow.state) == MachineState.PROVISIONING,
+                    col(MachineRow.active_operation_id).is_(None),
+                )
+            )
             await _forget(session, cluster)
         case OperationType.CLUSTER_RESUME:
             await _suspend(session, cluster)

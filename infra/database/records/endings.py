@@ -11,6 +11,7 @@ from infra.database.records import cluster, machine, rotation, worker_bootstrap
 from infra.database.records.operation import OwnerRow, end_operation, hold, notify
 from infra.database.tables import (
     ClusterRow,
+    MachinePoolRow,
     MachineRow,
     OperationRow,
     SecretRow,
@@ -47,6 +48,11 @@ class OperationRecords:
             )
             return result.first() is not None
 
+    async def is_past_return(self, operation: OwnedOperation) -> bool:
+        """Tell whether an operation can only go forward by now."""
+        async with self._database.workspace(operation.workspace_id) as session:
+            return not (await _operation(session, operation.operation_id)).cancellable
+
     async def note_waiting(self, operation: OwnedOperation, what: str | None) -> None:
         """Say what a running operation waits for; None, or its end, takes that back."""
         async with self._database.workspace(operation.workspace_id) as session:
@@ -78,6 +84,9 @@ async def _return_to_before(
             await cluster.return_to_before(session, operation_type, owner)
         case MachineRow():
             await machine.return_to_before(session, operation_type, owner)
+        case MachinePoolRow():
+            # Its machines are gone.
+            await session.delete(owner)
         case SecretRow():
             rotation.return_to_before(owner)
         case WorkerBootstrapRow():

@@ -19,6 +19,7 @@ from domain.machine import Instruction, MachineStage, MachineState
 from domain.operation import MachineOperation, OperationState, OperationType
 from infra.database.engine import Database
 from infra.database.records.operation import end_operation, hold, taken_over
+from infra.database.records.suspension import forget_suspension
 from infra.database.tables import ClusterRow, MachineRow, OperationRow
 
 # Keys of `placement`, beside where the control plane is.
@@ -129,8 +130,9 @@ class MachineRecords:
                 return
             machine.state, machine.stage = MachineState.ACTIVE, MachineStage.READY
             _unlock(machine)
-            # The contract has a place for what a cloud calls the server; nobody else names this.
-            await _succeed(session, operation, row, provider_id=machine.id)
+            # The contract has a place for what a cloud calls the server; nobody else names others.
+            provider_id = machine.provider_id or machine.id
+            await _succeed(session, operation, row, provider_id=provider_id)
 
     async def reach_schedulable(self, operation: MachineOperation, *, schedulable: bool) -> None:
         """The machine takes new pods, or takes none.
@@ -160,8 +162,18 @@ class MachineRecords:
             _unlock(machine)
             await _succeed(session, operation, row)
 
-    async def reach_deleted(self, operation: MachineOperation, evidence: Mapping[str, str]) -> None:
+    async def reach_deleted(
+        self,
+        operation: MachineOperation,
+        evidence: Mapping[str, str],
+        inventory: Mapping[str, Any] | None = None,
+    ) -> None:
         """The machine is gone; what was looked at to say so is kept with the operation.
+
+        Args:
+            operation: which.
+            evidence: what was found of it in its cluster.
+            inventory: what was found of it in its account, if it was made in one.
 
         Raises:
             BulkheadError: ABORTED when the operation does not hold the machine's lock.
@@ -172,6 +184,7 @@ class MachineRecords:
                 return
             forced = {name: row.placement.get(name, []) for name in _FORCED}
             uninstalled = machine.uninstalled_at is not None
+            found = {} if inventory is None else {"inventory": dict(inventory)}
             await session.delete(machine)
             await _succeed(
                 session,
@@ -180,6 +193,7 @@ class MachineRecords:
                 evidence=dict(evidence),
                 server_uninstalled=uninstalled,
                 **forced,
+                **found,
             )
 
 
@@ -196,6 +210,12 @@ async def return_to_before(
             machine.state = MachineState.ACTIVE
         case OperationType.MACHINE_REPAIR:
             machine.instruction = Instruction.NONE
+        case OperationType.MACHINE_SUSPEND:
+            machine.state = MachineState.ACTIVE
+            await forget_suspension(session, machine)
+        case OperationType.MACHINE_RESUME:
+            machine.state = MachineState.SUSPENDED
+            machine.provider_id = machine.public_ip = None
         case _:
             pass
     _unlock(machine)

@@ -5,6 +5,7 @@ bootstrap, whose operations belong to its cluster.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeAlias, TypeVar
 
@@ -58,12 +59,14 @@ def plan_operation(
     predecessor_operation_id: str | None = None,
     cluster: ClusterRow | None = None,
     parent_operation_id: str | None = None,
+    pool_ids: Sequence[str] = (),
 ) -> OperationRow:
     """Add an operation with its planned steps and give it the owner's lock.
 
     The caller of this function holds the owner's row lock and has checked that the lock is
     free, or that this type may take it over from `predecessor_operation_id`. The operation of a
-    machine or a pool needs the row of its cluster, which says where the control plane is.
+    machine or a pool needs the row of its cluster, which says where the control plane is; that of
+    a new cluster has its first pools as a part.
     """
     facts = OPERATIONS[operation_type]
     operation = OperationRow(
@@ -78,7 +81,10 @@ def plan_operation(
         predecessor_operation_id=predecessor_operation_id,
         state=OperationState.RUNNING,
         request=request,
-        placement=_placement_of(owner, cluster),
+        placement={
+            **_placement_of(owner, cluster),
+            **({"pool_ids": list(pool_ids)} if pool_ids else {}),
+        },
         caller=dataclasses.asdict(caller),
         cancellable=predecessor_operation_id is None,
     )
@@ -88,6 +94,8 @@ def plan_operation(
         for step in facts.steps_for(owner.kind if isinstance(owner, MachineRow) else None)
         if step is not Step.AWAIT_PREDECESSOR or predecessor_operation_id is not None
     ]
+    if pool_ids:
+        steps.append(Step.CREATE_MACHINES)
     for position, step in enumerate(steps):
         session.add(
             OperationStepRow(
@@ -219,6 +227,7 @@ def cluster_operation_of(operation: OperationRow) -> ClusterOperation:
         control_plane=_control_plane_of(operation, operation.owner_id),
         caller=caller_of(operation),
         predecessor_operation_id=operation.predecessor_operation_id,
+        pool_ids=tuple(operation.placement.get("pool_ids", ())),
     )
 
 

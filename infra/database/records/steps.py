@@ -126,6 +126,20 @@ class StepRecords:
             next_try_at,
         )
 
+    async def progressed(self, step: StepAttempt, progress: str) -> None:
+        """A step that takes minutes has come so far, in words.
+
+        Raises:
+            BulkheadError: DEPENDENCY_UNAVAILABLE when the database does not answer.
+        """
+        await self._call(
+            "SELECT record_step_progress(%s, %s, %s, %s)",
+            step.workspace_id,
+            step.operation_id,
+            step.name,
+            progress,
+        )
+
     async def close(self) -> None:
         """Close every connection."""
         await self._pool.close()

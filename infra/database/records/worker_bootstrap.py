@@ -59,7 +59,7 @@ def return_to_before(bootstrap: WorkerBootstrapRow) -> None:
 
 
 def _note_of(bootstrap: WorkerBootstrapRow) -> str:
-    if bootstrap.machine_id is None:
+    if bootstrap.used_at is None:
         return "The token was not used, and joins no server any more."
     return (
         f"The token had been used: machine {bootstrap.machine_id} stays in the cluster. Delete "

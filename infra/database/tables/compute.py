@@ -17,6 +17,7 @@ class ComputeConfigRow(SQLModel, table=True):
 
     `provider_config` is as the contract has it: `region` (the place), `image`,
     `machine_type_filter`, and ours: `fallbacks`, a list of places tried after `region`.
+    `problem` is why the account could not be looked at when it was last tried.
     """
 
     __tablename__ = "compute_configs"
@@ -28,6 +29,8 @@ class ComputeConfigRow(SQLModel, table=True):
     provider_config: dict[str, Any] = json_column()
     secret_id: str
     secret_version_id: str | None = None
+    problem: str | None = None
+    looked_at: datetime | None = time_column()
     version: int = 1
     created_at: datetime = now_column()
     updated_at: datetime = now_column()
@@ -85,7 +88,8 @@ class StackRow(SQLModel, table=True):
 
     `fence` grows with each runner that takes the stack; what a runner with a smaller one does
     counts no more. `encryption_salt` belongs to the stack's passphrase, which OpenBao has.
-    `outputs` are the program's, by name, without secrets: ids, addresses.
+    `outputs` are the program's, by name, without secrets: ids, addresses. A network with a
+    `released_at` is only removed any more; machines that come get another one.
     `secret_id` is the credential in whose account it is.
     """
 
@@ -105,6 +109,7 @@ class StackRow(SQLModel, table=True):
     shape: dict[str, Any] = json_column()
     outputs: dict[str, Any] = json_column()
     encryption_salt: str | None = None
+    released_at: datetime | None = time_column()
     fence: int = 0
     lease_holder: str | None = None
     lease_expires_at: datetime | None = time_column()
@@ -192,7 +197,10 @@ class DriftReportRow(SQLModel, table=True):
 
 
 class SuspensionEventRow(SQLModel, table=True):
-    """One suspension of a machine: its snapshot, and what that costs."""
+    """One suspension of a machine: its snapshot, and what that costs.
+
+    `stack_id` is the stack whose server was kept: what the snapshot is tagged with.
+    """
 
     __tablename__ = "suspension_events"
 
@@ -201,6 +209,7 @@ class SuspensionEventRow(SQLModel, table=True):
     machine_id: str
     state: SuspensionState = enum_column(SuspensionState)
     reason: str
+    stack_id: str | None = None
     snapshot_id: str | None = None
     size_gb: float | None = None
     monthly_cost_cents: int = 0

@@ -45,7 +45,8 @@ class MachineRow(SQLModel, table=True):
     the server is told to do.
     A machine in a cloud (`kind`) has no key until its server has registered; `place` and
     `instance_type` are where and what it became, `choices` what it may become, best first
-    (`domain.compute.Choice`), `provider_id` its server's id at the provider.
+    (`domain.compute.Choice`), `provider_id` its server's id at the provider,
+    `server_missing_since` since when its account has no such server.
     `credentials_revoked_at`: from then on nothing that the server signs counts any more.
     """
 
@@ -104,6 +105,7 @@ class MachineRow(SQLModel, table=True):
     provider_id: str | None = None
     public_ip: str | None = None
     suspension_id: str | None = None
+    server_missing_since: datetime | None = time_column()
     active_operation_id: str | None = None
     version: int = 1
     created_at: datetime = now_column()

@@ -59,7 +59,10 @@ class OperationRow(SQLModel, table=True):
 
 
 class OperationStepRow(SQLModel, table=True):
-    """One step: planned with the operation, then written by the activity interceptor alone."""
+    """One step: planned with the operation, then written by the activity interceptor alone.
+
+    `progress` says how far a step is that takes minutes, in words.
+    """
 
     __tablename__ = "operation_steps"
     __table_args__ = (
@@ -81,3 +84,4 @@ class OperationStepRow(SQLModel, table=True):
     error_reason: str | None = None
     error_message: str | None = None
     retryable: bool = False
+    progress: str | None = None

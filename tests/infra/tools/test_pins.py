@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from infra.tools.pins import GROUPS, PLATFORM, PROGRAMS, SIMULATION
+from infra.tools.pins import GROUPS, PLATFORM, PROGRAMS, SIMULATION, STACKS
 from infra.tools.program import Program
 
 OURS = "bulkhead.local/"
@@ -35,6 +35,7 @@ def test_what_has_no_known_release_is_known_to_be_built_only() -> None:
         *("konnectivity-server", "konnectivity-agent", "kube-proxy", "flanneld"),
         *PLATFORM,
         *SIMULATION,
+        *STACKS,
     }
 
 

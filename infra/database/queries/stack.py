@@ -1,0 +1,85 @@
+"""Stacks: who wants a network, and what of it is free."""
+
+from typing import Final
+
+from sqlmodel import col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from domain.errors import BulkheadError, Reason
+from domain.machine import MachineState
+from domain.stack import StackKind, StackState
+from infra.database.tables import ComputeConfigRow, MachineRow, StackRow
+
+# Networks of one cluster are 10.100.0.0/20, 10.101.0.0/20 and so on: outside those of pods
+# (10.244.0.0/16) and Services (10.96.0.0/16), 4,000 nodes each.
+_FIRST_NETWORK: Final = 100
+_MOST_NETWORKS: Final = 100
+
+# The output of a network; Hetzner spreads ten servers of a group over hosts, and takes no more.
+PLACEMENT_GROUP: Final = "placement_group_id"
+_MOST_IN_GROUP: Final = 10
+
+# Of a machine whose server is not there for now, though its place is kept.
+SLEEPING: Final = (MachineState.SUSPENDING, MachineState.SUSPENDED, MachineState.RESUMING)
+
+
+async def free_network(session: AsyncSession, cluster_id: str) -> str:
+    """Return the addresses for one more network of a cluster.
+
+    Raises:
+        BulkheadError: QUOTA_EXCEEDED when the cluster is in too many places.
+    """
+    query = select(StackRow).where(
+        StackRow.kind == StackKind.NETWORK,
+        StackRow.cluster_id == cluster_id,
+        StackRow.state != StackState.REMOVED,
+    )
+    taken = {row.shape.get("cidr") for row in await session.exec(query)}
+    for number in range(_FIRST_NETWORK, _FIRST_NETWORK + _MOST_NETWORKS):
+        cidr = f"10.{number}.0.0/20"
+        if cidr not in taken:
+            return cidr
+    raise BulkheadError(
+        Reason.QUOTA_EXCEEDED,
+        f"The cluster has machines in {_MOST_NETWORKS} places; there is no room for another one.",
+    )
+
+
+async def is_group_full(session: AsyncSession, stack: StackRow, group: str | None) -> bool:
+    """Tell whether a placement group has no room for a server, which then does without it."""
+    query = select(StackRow).where(
+        StackRow.kind == StackKind.MACHINE,
+        StackRow.cluster_id == stack.cluster_id,
+        StackRow.state != StackState.REMOVED,
+        StackRow.id != stack.id,
+    )
+    rows = await session.exec(query)
+    others = [row.shape.get("network", {}).get(PLACEMENT_GROUP) for row in rows]
+    return group is not None and others.count(group) >= _MOST_IN_GROUP
+
+
+async def is_wanted(session: AsyncSession, network: StackRow) -> bool:
+    """Tell whether a machine is in a network, or shall be, or comes back to it."""
+    servers = select(StackRow.id).where(
+        StackRow.kind == StackKind.MACHINE,
+        StackRow.cluster_id == network.cluster_id,
+        StackRow.secret_id == network.secret_id,
+        StackRow.provider == network.provider,
+        StackRow.place == network.place,
+        StackRow.state != StackState.REMOVED,
+    )
+    sleeping = (
+        select(MachineRow.id)
+        .join(ComputeConfigRow, col(ComputeConfigRow.id) == col(MachineRow.compute_config_id))
+        .where(
+            MachineRow.cluster_id == network.cluster_id,
+            MachineRow.place == network.place,
+            col(MachineRow.state).in_(SLEEPING),
+            ComputeConfigRow.secret_id == network.secret_id,
+            ComputeConfigRow.provider == network.provider,
+        )
+    )
+    for query in (servers, sleeping):
+        if (await session.exec(query.limit(1))).first() is not None:
+            return True
+    return False

@@ -1,0 +1,423 @@
+"""What a machine in a cloud may become, in whose account, and the stacks that are planned for it.
+
+A network is wanted where a machine's stack is, or where a machine is suspended. Whoever plans a
+machine and whoever gives a network up take the network's row lock first; a network that was given
+up once is only removed any more, and the next machine gets another one.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import tuple_, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlmodel import col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from domain.cloud import Place, Provider, Tag
+from domain.compute import Choice, allowed_place
+from domain.errors import BulkheadError, Reason
+from domain.identifiers import Prefix, new_id
+from domain.machine import MachineState
+from domain.operation import MachineOperation, OperationState
+from domain.secret import CURRENT
+from domain.stack import MachineShape, NetworkShape, StackKind, StackProgram, StackState
+from infra.database.engine import Database
+from infra.database.queries.compute import allowed_places, find_config
+from infra.database.queries.secret import select_readable
+from infra.database.queries.stack import (
+    PLACEMENT_GROUP,
+    SLEEPING,
+    free_network,
+    is_group_full,
+    is_wanted,
+)
+from infra.database.records.operation import hold, taken_over
+from infra.database.tables import ComputeConfigRow, MachineRow, StackRow
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Account:
+    """Whose account something is in, and with which credential it is reached.
+
+    Attributes:
+        version: of the secret, as its reader takes it: an id, or `current`.
+        image: what servers boot; empty: the provider's default.
+    """
+
+    workspace_id: str
+    compute_config_id: str
+    provider: Provider
+    secret_id: str
+    version: str = CURRENT
+    image: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlannedStacks:
+    """What a machine that shall be made somewhere needs."""
+
+    network: StackRow
+    server: StackRow
+
+
+class ComputeRecords:
+    """The transactions of one worker, in the workspace of the operation at hand."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def account_of(self, operation: MachineOperation) -> Account:
+        """Return the account in which an operation's machine is, or shall be.
+
+        Raises:
+            BulkheadError: FAILED_PRECONDITION when its compute config is gone.
+        """
+        async with self._database.workspace(operation.workspace_id) as session:
+            machine = await _machine(session, operation)
+            config = await find_config(session, machine.compute_config_id or "")
+            if config is None:
+                raise _no_config(machine.compute_config_id)
+            return account_of(config)
+
+    async def account_of_stack(self, stack: StackRow) -> Account:
+        """Return the account in which a stack is, whatever its config has become since."""
+        async with self._database.workspace(stack.workspace_id) as session:
+            config = await find_config(session, stack.compute_config_id)
+        if config is not None and config.secret_id == stack.secret_id:
+            return account_of(config)
+        return Account(
+            workspace_id=stack.workspace_id,
+            compute_config_id=stack.compute_config_id,
+            provider=stack.provider,
+            secret_id=stack.secret_id,
+        )
+
+    async def credential_version(self, operation: MachineOperation) -> str | None:
+        """Return the id of the version that would be read now; None: none can be."""
+        account = await self.account_of(operation)
+        async with self._database.workspace(operation.workspace_id) as session:
+            try:
+                _, version = await select_readable(session, account.secret_id, account.version)
+            except BulkheadError as error:
+                if error.reason in {Reason.NOT_FOUND, Reason.FAILED_PRECONDITION}:
+                    return None
+                raise
+            return version.id
+
+    async def choices_of(self, operation: MachineOperation) -> list[Choice]:
+        """Return what an operation's machine may become, best first, where the workspace allows.
+
+        Raises:
+            BulkheadError: FAILED_PRECONDITION when none of it is allowed.
+        """
+        account = await self.account_of(operation)
+        async with self._database.workspace(operation.workspace_id) as session:
+            machine = await _machine(session, operation)
+            wanted = _wanted(machine)
+            allowed = await allowed_places(session)
+        choices = [
+            choice
+            for choice in wanted
+            if allowed is None or allowed_place(account.provider, choice.place) in allowed
+        ]
+        if not choices:
+            places = ", ".join(dict.fromkeys(choice.place for choice in wanted))
+            raise BulkheadError(
+                Reason.FAILED_PRECONDITION,
+                f"The workspace's compute policy allows none of the places {places}. Allow one of "
+                "them, or ask for others.",
+            )
+        return choices
+
+    async def plan_stacks(
+        self, operation: MachineOperation, account: Account, choice: Choice, place: Place
+    ) -> PlannedStacks:
+        """Write the machine's stack, and its network's where the cluster has none there.
+
+        Repeated, it finds what it wrote.
+
+        Raises:
+            BulkheadError: ABORTED when another operation took the lock over; CONFLICT while the
+                machine has a stack for another choice.
+        """
+        async with self._database.workspace(operation.workspace_id) as session:
+            await _hold_running(session, operation)
+            network = await _have_network(session, operation, account, place)
+            server = await _have_server(session, operation, account, choice, place)
+            return PlannedStacks(network=network, server=server)
+
+    async def shape_server(
+        self, stack: StackRow, network: StackRow, *, image: str, choice: Choice
+    ) -> StackRow:
+        """Write what the machine's program gets, now that its network is known."""
+        outputs = {name: str(value) for name, value in network.outputs.items()}
+        async with self._database.workspace(stack.workspace_id) as session:
+            # One after the other: they count each other.
+            lock = select(StackRow.id).where(StackRow.id == network.id).with_for_update()
+            await session.exec(lock)
+            if await is_group_full(session, stack, outputs.get(PLACEMENT_GROUP)):
+                outputs.pop(PLACEMENT_GROUP, None)
+            shape = MachineShape(
+                place=stack.place,
+                region=stack.region,
+                instance_type=choice.instance_type,
+                image=image,
+                network=outputs,
+            )
+            query = update(StackRow).where(col(StackRow.id) == stack.id)
+            await session.execute(query.values(shape=asdict(shape)))
+            await session.flush()
+            return await session.get_one(StackRow, (stack.workspace_id, stack.id))
+
+    async def reach_server(
+        self, operation: MachineOperation, stack: StackRow, outputs: Mapping[str, Any]
+    ) -> None:
+        """The machine has a server in its account.
+
+        Raises:
+            BulkheadError: ABORTED when another operation took the lock over.
+        """
+        async with self._database.workspace(operation.workspace_id) as session:
+            machine = await _hold_running(session, operation)
+            machine.place = stack.place
+            machine.instance_type = str(stack.shape["instance_type"])
+            machine.provider_id = f"compute://{stack.provider}/{outputs['server_id']}"
+            machine.public_ip = str(outputs.get("public_ip") or "") or None
+            machine.server_missing_since = None
+            machine.version += 1
+            machine.updated_at = datetime.now(UTC)
+
+    async def stacks_of(self, operation: MachineOperation) -> list[StackRow]:
+        """Return every stack that the machine ever had, the oldest first."""
+        async with self._database.workspace(operation.workspace_id) as session:
+            query = select(StackRow).where(StackRow.machine_id == operation.owner_id)
+            return list((await session.exec(query.order_by(col(StackRow.id)))).all())
+
+    async def networks_near(self, stacks: Sequence[StackRow]) -> list[StackRow]:
+        """Return the networks that machines' stacks had or have, also those that are removed."""
+        if not stacks:
+            return []
+        near = {(row.cluster_id, row.secret_id, row.provider, row.place) for row in stacks}
+        async with self._database.workspace(stacks[0].workspace_id) as session:
+            query = select(StackRow).where(
+                StackRow.kind == StackKind.NETWORK,
+                tuple_(
+                    col(StackRow.cluster_id),
+                    col(StackRow.secret_id),
+                    col(StackRow.provider),
+                    col(StackRow.place),
+                ).in_(near),
+            )
+            return list((await session.exec(query.order_by(col(StackRow.id)))).all())
+
+    async def is_asleep(self, operation: MachineOperation) -> bool:
+        """Tell whether the machine's disk is kept while it has no server."""
+        async with self._database.workspace(operation.workspace_id) as session:
+            machine = await session.get(MachineRow, (operation.workspace_id, operation.owner_id))
+            return machine is not None and machine.state in SLEEPING
+
+    async def networks_of_cluster(self, operation: MachineOperation) -> list[StackRow]:
+        """Return the networks of the machine's cluster that are not removed."""
+        async with self._database.workspace(operation.workspace_id) as session:
+            query = select(StackRow).where(
+                StackRow.kind == StackKind.NETWORK,
+                StackRow.cluster_id == operation.control_plane.cluster_id,
+                StackRow.state != StackState.REMOVED,
+            )
+            return list((await session.exec(query.order_by(col(StackRow.id)))).all())
+
+    async def give_up(self, network: StackRow) -> bool:
+        """Decide that nobody wants a network any more. False: somebody does."""
+        async with self._database.workspace(network.workspace_id) as session:
+            query = select(StackRow).where(StackRow.id == network.id).with_for_update()
+            row = (await session.exec(query)).one()
+            if row.released_at is None and not await is_wanted(session, row):
+                row.released_at = datetime.now(UTC)
+                return True
+            return row.released_at is not None
+
+    async def drop_planned(self, stack: StackRow) -> bool:
+        """End a stack for which nothing was ever asked of its provider. False: something was."""
+        async with self._database.workspace(stack.workspace_id) as session:
+            result = await session.execute(
+                update(StackRow)
+                .where(
+                    col(StackRow.id) == stack.id,
+                    col(StackRow.state) == StackState.PLANNED,
+                    col(StackRow.lease_holder).is_(None),
+                )
+                .values(state=StackState.REMOVED, updated_at=datetime.now(UTC))
+                .returning(col(StackRow.id))
+            )
+            return result.first() is not None
+
+    async def write_off(self, stack: StackRow) -> None:
+        """Give a stack up of which something stays: from now on that is a finding."""
+        async with self._database.workspace(stack.workspace_id) as session:
+            await session.execute(
+                update(StackRow)
+                .where(col(StackRow.id) == stack.id)
+                .values(
+                    state=StackState.REMOVED,
+                    # Whoever may still hold it writes nothing any more.
+                    fence=col(StackRow.fence) + 1,
+                    updated_at=datetime.now(UTC),
+                )
+            )
+
+    async def note_gone(self, operation: MachineOperation) -> None:
+        """The account has no server of the machine's: nothing on it ends, or answers, any more."""
+        async with self._database.workspace(operation.workspace_id) as session:
+            machine = await _hold_running(session, operation)
+            if machine.uninstalled_at is None:
+                machine.uninstalled_at = datetime.now(UTC)
+                machine.version += 1
+
+
+def _wanted(machine: MachineRow) -> list[Choice]:
+    """Return what a machine may become: one that comes back, where its disk was kept."""
+    choices = [Choice(**choice) for choice in machine.choices or ()]
+    if machine.state is not MachineState.RESUMING or machine.place is None:
+        return choices
+    before = Choice(place=machine.place, instance_type=machine.instance_type or "")
+    here = [choice for choice in choices if choice.place == machine.place and choice != before]
+    return [before, *here]
+
+
+def program_of(stack: StackRow) -> StackProgram:
+    """Return which program a stack's runner runs, with what."""
+    shape = (NetworkShape if stack.kind is StackKind.NETWORK else MachineShape)(**stack.shape)
+    return StackProgram(
+        workspace_id=stack.workspace_id,
+        stack_id=stack.id,
+        kind=stack.kind,
+        provider=stack.provider,
+        shape=shape,
+        tags={
+            Tag.WORKSPACE: stack.workspace_id,
+            Tag.CLUSTER: stack.cluster_id,
+            Tag.STACK: stack.id,
+        },
+    )
+
+
+async def _have_network(
+    session: AsyncSession, operation: MachineOperation, account: Account, place: Place
+) -> StackRow:
+    cluster_id = operation.control_plane.cluster_id
+    here = (
+        StackRow.kind == StackKind.NETWORK,
+        StackRow.cluster_id == cluster_id,
+        StackRow.secret_id == account.secret_id,
+        StackRow.provider == account.provider,
+        StackRow.place == place.name,
+        StackRow.state != StackState.REMOVED,
+        col(StackRow.released_at).is_(None),
+    )
+    query = select(StackRow).where(*here).with_for_update()
+    found = (await session.exec(query)).one_or_none()
+    if found is None:
+        row = _new_stack(operation, account, place, StackKind.NETWORK)
+        shape = NetworkShape(
+            place=place.name, region=place.region, cidr=await free_network(session, cluster_id)
+        )
+        row.shape = asdict(shape)
+        await _insert(session, row)
+        found = (await session.exec(query)).one()
+    return found
+
+
+async def _have_server(
+    session: AsyncSession,
+    operation: MachineOperation,
+    account: Account,
+    choice: Choice,
+    place: Place,
+) -> StackRow:
+    row = _new_stack(operation, account, place, StackKind.MACHINE)
+    row.machine_id = operation.owner_id
+    shape = MachineShape(
+        place=place.name, region=place.region, instance_type=choice.instance_type, image=""
+    )
+    row.shape = asdict(shape)
+    await _insert(session, row)
+    found = (
+        await session.exec(
+            select(StackRow).where(
+                StackRow.kind == StackKind.MACHINE,
+                StackRow.machine_id == operation.owner_id,
+                StackRow.state != StackState.REMOVED,
+            )
+        )
+    ).one()
+    if (found.place, found.shape["instance_type"]) != (choice.place, choice.instance_type):
+        raise BulkheadError(
+            Reason.CONFLICT,
+            "The machine has a server of another choice, which is to be removed first.",
+            retryable=True,
+        )
+    return found
+
+
+def _new_stack(
+    operation: MachineOperation, account: Account, place: Place, kind: StackKind
+) -> StackRow:
+    return StackRow(
+        workspace_id=operation.workspace_id,
+        id=new_id(Prefix.STACK),
+        kind=kind,
+        cluster_id=operation.control_plane.cluster_id,
+        compute_config_id=account.compute_config_id,
+        secret_id=account.secret_id,
+        provider=account.provider,
+        place=place.name,
+        region=place.region,
+        state=StackState.PLANNED,
+        shape={},
+        outputs={},
+    )
+
+
+async def _insert(session: AsyncSession, row: StackRow) -> None:
+    """Write a planned stack, unless there is one of the kind already."""
+    values = row.model_dump(exclude={"created_at", "updated_at"})
+    await session.execute(insert(StackRow).values(**values).on_conflict_do_nothing())
+
+
+async def _machine(session: AsyncSession, operation: MachineOperation) -> MachineRow:
+    machine = await session.get(MachineRow, (operation.workspace_id, operation.owner_id))
+    if machine is None:
+        raise taken_over()
+    return machine
+
+
+async def _hold_running(session: AsyncSession, operation: MachineOperation) -> MachineRow:
+    row, machine = await hold(session, operation)
+    if (
+        row.state is not OperationState.RUNNING
+        or not isinstance(machine, MachineRow)
+        or machine.active_operation_id != row.id
+    ):
+        raise taken_over()
+    return machine
+
+
+def account_of(config: ComputeConfigRow) -> Account:
+    """Return the account that a compute config leads to."""
+    return Account(
+        workspace_id=config.workspace_id,
+        compute_config_id=config.id,
+        provider=config.provider,
+        secret_id=config.secret_id,
+        version=config.secret_version_id or CURRENT,
+        image=str(config.provider_config.get("image") or ""),
+    )
+
+
+def _no_config(config_id: str | None) -> BulkheadError:
+    return BulkheadError(
+        Reason.FAILED_PRECONDITION,
+        f"The compute config {config_id} of the machine is gone. Make a new machine with another.",
+    )

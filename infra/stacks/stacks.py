@@ -1,0 +1,248 @@
+"""What activities ask of stacks: one run at a time, after whatever an earlier one left."""
+
+import asyncio
+import dataclasses
+import secrets
+from typing import Final
+
+from domain.cloud import SNAPSHOT, CloudResource
+from domain.errors import BulkheadError, Reason
+from domain.stack import StackAction, StackKind, StackProgram, StackState
+from infra.clouds.cloud import Cloud
+from infra.clouds.removal import Left, remove_all
+from infra.database.engine import Database
+from infra.database.records.stack import StackRecords
+from infra.database.tables import StackRow
+from infra.openbao.client import OpenBao
+from infra.settings import DatabaseSettings, StackSettings
+from infra.stacks import backend, recovery
+from infra.stacks.declared import Declarations
+from infra.stacks.leases import HeldLease, hold
+from infra.stacks.request import StackRequest, StackResult, StackSecrets
+from infra.stacks.runs import OnProgress, StackRuns, to_the_end
+
+_PASSPHRASE: Final = "passphrase"  # noqa: S105 - the name of an entry
+_CHANGES: Final = (StackAction.UP, StackAction.DESTROY)
+
+
+class Stacks:
+    """The stacks that this worker acts on. One instance a process; close it at the end."""
+
+    def __init__(
+        self,
+        database: Database,
+        openbao: OpenBao,
+        database_settings: DatabaseSettings,
+        settings: StackSettings,
+    ) -> None:
+        self.records = StackRecords(database)
+        self._openbao = openbao
+        self._backend = backend.StateBackend(database_settings)
+        self._runs = StackRuns(settings, self._backend)
+        self._declarations = Declarations()
+
+    async def close(self) -> None:
+        """Close every connection to the states; the database and OpenBao are the caller's."""
+        await self._backend.close()
+
+    async def run(
+        self,
+        action: StackAction,
+        program: StackProgram,
+        cloud: Cloud,
+        *,
+        operation_id: str,
+        user_data: str = "",
+        deadline_seconds: int = 1800,
+        on_progress: OnProgress | None = None,
+    ) -> StackResult:
+        """Run an action under the stack's lease, and write what it came to into the stack's rows.
+
+        What an earlier run left is recovered before anything is made or removed. A stack is
+        `changing` from before an `up` until its end, and from a `destroy` on until `remove_left`
+        has found nothing. `refresh` and `preview` change neither the account nor the state: they
+        tell what differs between the two, and what an `up` would do about it.
+
+        Args:
+            action: what to do.
+            program: which stack, with what.
+            cloud: the account that it is in.
+            operation_id: for which operation.
+            user_data: of the server that a machine's program makes.
+            deadline_seconds: after which the run is cancelled.
+            on_progress: called with each step; what it raises ends the run.
+
+        Raises:
+            BulkheadError: ABORTED, which may be tried again, while another run holds the stack;
+                DEADLINE_EXCEEDED; what the provider answered, by its reason.
+            asyncio.CancelledError: the caller was cancelled; the engine has ended by then.
+        """
+        async with hold(self.records, program.workspace_id, program.stack_id) as held:
+            await self._runs.end_predecessors(program.stack_id)
+            row = await self.records.look(program.workspace_id, program.stack_id)
+            request = await self._plan(action, program, row, held, operation_id, deadline_seconds)
+            if request.after_crash:
+                request = await self._recover(request, cloud)
+            if action is StackAction.DESTROY and request.is_new:
+                return StackResult(outputs={}, changes={}, resources={})
+            if action in _CHANGES:
+                await self.records.set_state(held.lease, StackState.CHANGING)
+            if action is StackAction.UP:
+                declared = await self._declarations.of(program.provider, program.kind)
+                await self.records.intend(held.lease, operation_id, declared)
+            known = StackSecrets(
+                passphrase=await self._passphrase(program),
+                credential=await asyncio.to_thread(cloud.environment),
+                user_data=user_data,
+            )
+            try:
+                result = await self._runs.run(request, known, held, on_progress)
+            except BulkheadError as error:
+                if not _is_better_begun_anew(request, row, error):
+                    raise
+                await self._remove_half(request, known, held, cloud)
+                result = await self._runs.run(_as_planned(request), known, held, on_progress)
+            if action is StackAction.UP:
+                await to_the_end(self._record(held, result))
+            return result
+
+    async def remove_left(
+        self, program: StackProgram, cloud: Cloud, *, keep_snapshots: bool = False
+    ) -> list[CloudResource]:
+        """Remove all that the account has of a stack that shall be no more; return what stays.
+
+        For after a `destroy`. When nothing stays the stack is `removed`, and its state and its
+        passphrase are gone.
+
+        Args:
+            program: which stack.
+            cloud: the account that it is in.
+            keep_snapshots: those of its machine stay, and are not counted.
+
+        Raises:
+            BulkheadError: ABORTED, which may be tried again, while another run holds the stack;
+                CREDENTIAL_REJECTED, RATE_LIMITED.
+        """
+        workspace_id, stack_id = program.workspace_id, program.stack_id
+
+        def unwanted() -> list[CloudResource]:
+            found = cloud.inventory(workspace_id, stack_id)
+            return [one for one in found if not (keep_snapshots and one.resource == SNAPSHOT)]
+
+        def remove() -> list[CloudResource]:
+            found = unwanted()
+            if not found:
+                return []
+            remove_all(cloud, found)
+            return unwanted()
+
+        async with hold(self.records, workspace_id, stack_id) as held:
+            await self._runs.end_predecessors(stack_id)
+            await self.records.set_state(held.lease, StackState.CHANGING)
+            left = await to_the_end(asyncio.to_thread(remove))
+            if not left:
+                await self._backend.remove(held.lease, program.name)
+                await asyncio.to_thread(
+                    self._openbao.remove_stack_secret, workspace_id, stack_id, _PASSPHRASE
+                )
+                await self.records.set_state(held.lease, StackState.REMOVED, outputs={})
+                await self.records.mark_removed(workspace_id, stack_id)
+        return left
+
+    async def _plan(
+        self,
+        action: StackAction,
+        program: StackProgram,
+        row: StackRow,
+        held: HeldLease,
+        operation_id: str,
+        deadline_seconds: int,
+    ) -> StackRequest:
+        await self._backend.ensure_table(program.workspace_id)
+        state = await self._backend.read(program.workspace_id, program.name)
+        unfinished = state is not None and bool(state.pending or state.locks)
+        salt = row.encryption_salt or (state.encryption_salt if state else None)
+        return StackRequest(
+            action=action,
+            program=program,
+            operation_id=operation_id,
+            fence=held.lease.fence,
+            encryption_salt=salt,
+            deadline_seconds=deadline_seconds,
+            is_new=state is None,
+            after_crash=action in _CHANGES and (unfinished or row.state is StackState.CHANGING),
+        )
+
+    async def _recover(self, request: StackRequest, cloud: Cloud) -> StackRequest:
+        """Bring account and state together; what is to be adopted is in the returned request."""
+        program = request.program
+        state = await self._backend.read(program.workspace_id, program.name)
+        known = state.resources if state else {}
+        declared = await self._declarations.of(program.provider, program.kind)
+        unknown = await asyncio.to_thread(recovery.survey, program, cloud, known, declared)
+        if request.action is StackAction.DESTROY:
+            doomed = [*unknown.superfluous, *unknown.adoptable]
+        else:
+            doomed = list(unknown.superfluous)
+        left = await to_the_end(asyncio.to_thread(remove_all, cloud, doomed))
+        if request.action is StackAction.DESTROY:
+            # What stays is in use by what the state knows, and is removed after it.
+            return request
+        if left:
+            raise recovery.still_there(program, left)
+        adopt = {**program.adopt, **{one.resource or "": one.id for one in unknown.adoptable}}
+        return dataclasses.replace(request, program=dataclasses.replace(program, adopt=adopt))
+
+    async def _remove_half(
+        self, request: StackRequest, known: StackSecrets, held: HeldLease, cloud: Cloud
+    ) -> None:
+        program = request.program
+        doomed = dataclasses.replace(_as_planned(request), action=StackAction.DESTROY)
+        await self._runs.run(doomed, known, held)
+
+        def remove() -> list[Left]:
+            return remove_all(cloud, cloud.inventory(program.workspace_id, program.stack_id))
+
+        left = await to_the_end(asyncio.to_thread(remove))
+        if left:
+            raise recovery.still_there(program, left)
+
+    async def _passphrase(self, program: StackProgram) -> str:
+        return await asyncio.to_thread(
+            self._openbao.ensure_stack_secret,
+            program.workspace_id,
+            program.stack_id,
+            _PASSPHRASE,
+            secrets.token_urlsafe,
+        )
+
+    async def _record(self, held: HeldLease, result: StackResult) -> None:
+        lease = held.lease
+        await self.records.mark_found(lease.workspace_id, lease.stack_id, result.resources)
+        await self.records.set_state(
+            lease,
+            StackState.PRESENT,
+            outputs=result.outputs,
+            encryption_salt=result.encryption_salt,
+        )
+
+
+def _is_better_begun_anew(request: StackRequest, row: StackRow, error: BulkheadError) -> bool:
+    """Tell whether a recovery met what it can neither see nor adopt.
+
+    Things without tags (an association, a route) are in no inventory, and cannot be made again
+    while they are there. A network that was never whole is used by nobody: it goes with them.
+    """
+    return (
+        request.action is StackAction.UP
+        and request.after_crash
+        and request.program.kind is StackKind.NETWORK
+        and not row.outputs
+        and error.reason is Reason.CONFLICT
+    )
+
+
+def _as_planned(request: StackRequest) -> StackRequest:
+    """Return a request without what a recovery found."""
+    program = dataclasses.replace(request.program, adopt={})
+    return dataclasses.replace(request, program=program, is_new=False)

@@ -1,0 +1,184 @@
+"""The fence around the states, asked of the database itself."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+import pytest_asyncio
+from psycopg import sql
+
+from domain.errors import BulkheadError, Reason
+from domain.identifiers import Prefix, new_id, opaque_part
+from domain.stack import StackAction, StackProgram
+from infra.database.engine import DatabaseRole
+from infra.stacks.backend import StateBackend, table_of
+from infra.stacks.leases import hold
+from infra.stacks.request import StackRequest, StackSecrets
+from infra.stacks.runs import StackRuns
+from infra.stacks.sessions import new_holder
+from tests.infra.stacks.laboratory import Laboratory, new_workspace
+
+
+@contextmanager
+def engine_connection(laboratory: Laboratory, fence: int | None) -> Iterator[psycopg.Connection]:
+    """Connect as the engine does: by the password file's password, the fence as an option."""
+    settings, role = laboratory.servers.database, DatabaseRole.STACKS
+    with psycopg.connect(
+        host=settings.host,
+        port=settings.port,
+        dbname=settings.name,
+        user=role,
+        password=Path(settings.passwords_dir, role).read_text().strip(),
+        options="" if fence is None else f"-c bulkhead.fence={fence}",
+        autocommit=True,
+    ) as connection:
+        yield connection
+
+
+def write_state(connection: psycopg.Connection, workspace_id: str, stack: str) -> None:
+    table = sql.Identifier("pulumi", table_of(workspace_id))
+    connection.execute(
+        sql.SQL(
+            "INSERT INTO {} (key, data) VALUES (%s, '{{}}')"
+            " ON CONFLICT (key) DO UPDATE SET data = '{{}}'"
+        ).format(table),
+        (f"bulkhead/.pulumi/stacks/bulkhead/{stack}.json",),
+    )
+
+
+@pytest_asyncio.fixture
+async def table(laboratory: Laboratory) -> str:
+    backend = StateBackend(laboratory.servers.database)
+    await backend.ensure_table(laboratory.workspace_id)
+    await backend.ensure_table(laboratory.workspace_id)
+    await backend.close()
+    return laboratory.workspace_id
+
+
+async def test_a_runner_whose_stack_was_taken_over_writes_nothing(
+    laboratory: Laboratory, table: str
+) -> None:
+    program = await laboratory.plan_network()
+    lease = await take(laboratory, program)
+    with engine_connection(laboratory, lease) as stale:
+        write_state(stale, table, program.name)
+        newer = await take(laboratory, program)
+        for statement in ("DELETE FROM {}", "UPDATE {} SET data = '{{}}'"):
+            with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState):
+                stale.execute(sql.SQL(statement).format(sql.Identifier("pulumi", table_of(table))))
+        with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState):
+            write_state(stale, table, program.name)
+    with engine_connection(laboratory, newer) as holder:
+        write_state(holder, table, program.name)
+
+
+async def test_an_engine_with_a_stale_fence_is_told_that_it_lost_the_stack(
+    laboratory: Laboratory, table: str
+) -> None:
+    program = await laboratory.plan_network()
+    backend = StateBackend(laboratory.servers.database)
+    runs = StackRuns(laboratory.settings, backend)
+    secrets = StackSecrets(passphrase="a passphrase", credential=laboratory.cloud.environment())
+    async with hold(laboratory.records, table, program.stack_id) as held:
+        request = StackRequest(
+            action=StackAction.UP,
+            program=program,
+            operation_id=new_id(Prefix.OPERATION),
+            fence=held.lease.fence - 1,
+            is_new=True,
+        )
+        with pytest.raises(BulkheadError) as failure:
+            await runs.run(request, secrets, held)
+    await backend.close()
+    assert (failure.value.reason, failure.value.retryable) == (Reason.ABORTED, False)
+    assert await laboratory.inventory(program) == []
+
+
+async def test_a_lease_that_was_given_back_writes_nothing(
+    laboratory: Laboratory, table: str
+) -> None:
+    program = await laboratory.plan_network()
+    async with hold(laboratory.records, program.workspace_id, program.stack_id) as held:
+        fence = held.lease.fence
+    with (
+        engine_connection(laboratory, fence) as stale,
+        pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState),
+    ):
+        write_state(stale, table, program.name)
+
+
+@pytest.mark.parametrize("fence", [None, 0])
+async def test_nobody_writes_without_a_fence(
+    laboratory: Laboratory, table: str, fence: int | None
+) -> None:
+    program = await laboratory.plan_network()
+    await take(laboratory, program)
+    with (
+        engine_connection(laboratory, fence) as stranger,
+        pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState),
+    ):
+        write_state(stranger, table, program.name)
+
+
+async def test_a_state_is_written_in_its_own_workspace_alone(
+    laboratory: Laboratory, table: str
+) -> None:
+    program = await laboratory.plan_network()
+    fence = await take(laboratory, program)
+    other = await new_workspace(laboratory.servers, laboratory.openbao)
+    backend = StateBackend(laboratory.servers.database)
+    await backend.ensure_table(other)
+    await backend.close()
+    with engine_connection(laboratory, fence) as connection:
+        write_state(connection, table, program.name)
+        with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState):
+            write_state(connection, other, program.name)
+
+
+async def test_the_engines_role_sees_nothing_but_states(laboratory: Laboratory) -> None:
+    with (
+        engine_connection(laboratory, 1) as connection,
+        pytest.raises(psycopg.errors.InsufficientPrivilege),
+    ):
+        connection.execute("SELECT 1 FROM stacks")
+
+
+async def test_a_stack_is_held_by_one_at_a_time(laboratory: Laboratory) -> None:
+    program = await laboratory.plan_network()
+    async with hold(laboratory.records, program.workspace_id, program.stack_id):
+        with pytest.raises(BulkheadError) as failure:
+            async with hold(laboratory.records, program.workspace_id, program.stack_id):
+                pass
+    assert (failure.value.reason, failure.value.retryable) == (Reason.ABORTED, True)
+
+
+async def test_a_holder_that_ended_on_this_host_holds_nothing(laboratory: Laboratory) -> None:
+    program = await laboratory.plan_network()
+    host, _, _, unique = new_holder().split("/")
+    # A process that is alive, and began at another time than the holder did.
+    dead = f"{host}/1/0/{unique}"
+    await laboratory.records.take_lease(
+        program.workspace_id, program.stack_id, dead, lambda _: False
+    )
+    async with hold(laboratory.records, program.workspace_id, program.stack_id):
+        pass
+
+
+async def test_planning_a_network_again_finds_the_one_that_there_is(
+    laboratory: Laboratory,
+) -> None:
+    program = await laboratory.plan_network()
+    row = await laboratory.row_of(program)
+    again = await laboratory.records.plan(
+        type(row)(**{**row.model_dump(), "id": new_id(Prefix.STACK)})
+    )
+    assert opaque_part(again.id) == opaque_part(program.stack_id)
+
+
+async def take(laboratory: Laboratory, program: StackProgram) -> int:
+    lease = await laboratory.records.take_lease(
+        program.workspace_id, program.stack_id, new_holder(), lambda _: True
+    )
+    return lease.fence
