@@ -20,31 +20,49 @@ from temporalio.client import Client
 from temporalio.worker import Interceptor, Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
+from activities.account_upkeep import AccountUpkeepActivities
+from activities.clouds import CloudActivities
 from activities.control_planes import ControlPlaneActivities
+from activities.drift import DriftActivities
 from activities.interceptor import ActivityInterceptor
 from activities.machines import MachineActivities
 from activities.nodes import NodeActivities
 from activities.openbao import OpenBaoActivities
+from activities.parts import PartActivities
+from activities.preflight import PreflightActivities
 from activities.records import RecordActivities
 from activities.secret_rotation import SecretRotationActivities
 from activities.secret_upkeep import SecretUpkeepActivities
+from activities.stacks import StackActivities
+from activities.suspensions import SuspensionActivities
 from activities.sweeps import SweepActivities
 from domain.errors import BulkheadError
-from domain.names import CONTROL_TASK_QUEUE, task_queue_of_host
+from domain.names import CONTROL_TASK_QUEUE, STACKS_TASK_QUEUE, task_queue_of_host
+from infra.clouds.accounts import Accounts
+from infra.clouds.rate_budget import RateBudgets
+from infra.clouds.visits import AccountVisits
 from infra.control_planes.backend import ControlPlaneBackend
 from infra.control_planes.processes import ProcessBackend
 from infra.core_dumps import forbid_core_dumps
 from infra.database.engine import Database, DatabaseRole
+from infra.database.records.account import AccountRecords
 from infra.database.records.cluster import ClusterRecords
+from infra.database.records.compute import ComputeRecords
+from infra.database.records.drift import DriftRecords
 from infra.database.records.endings import OperationRecords
+from infra.database.records.inventory import InventoryRecords
 from infra.database.records.machine import MachineRecords
+from infra.database.records.part import PartRecords
 from infra.database.records.placement import register_host
 from infra.database.records.rotation import RotationRecords
+from infra.database.records.stack import StackRecords
 from infra.database.records.steps import StepRecords
+from infra.database.records.suspension import SuspensionRecords
 from infra.database.records.sweeps import Sweeps
 from infra.database.records.worker_bootstrap import WorkerBootstrapRecords
 from infra.machines.clusters import HostClusters
 from infra.machines.keeper import MachineKeeper
+from infra.machines.server_bootstraps import ServerBootstraps
 from infra.openbao.client import OpenBao
 from infra.openbao.policies import WORKER
 from infra.rotators.registry import rotators
@@ -57,7 +75,8 @@ from infra.secret_store.restore_guard import RestoreGuard
 from infra.secret_store.rotation_values import RotationValues
 from infra.secret_store.serving import ServingGate
 from infra.secret_store.settlement import Settlement
-from infra.settings import WorkerSettings
+from infra.settings import StackSettings, WorkerSettings
+from infra.stacks.stacks import Stacks
 from infra.telemetry import configure_logging
 from infra.temporal.client import TemporalConnection
 from infra.temporal.outbox import Outbox
@@ -67,10 +86,20 @@ from workflows.cluster.delete import DeleteCluster
 from workflows.cluster.renew_certificates import RenewCertificates, RenewClusterCertificates
 from workflows.cluster.resume import ResumeCluster
 from workflows.cluster.suspend import SuspendCluster
+from workflows.compute.drift import DetectDrift, DetectMachineDrift
+from workflows.compute.leaks import SweepLeaks
+from workflows.compute.preflight import PreflightMachines
+from workflows.compute.reconcile import ReconcileMachines
 from workflows.machine.bootstrap import BootstrapMachine
 from workflows.machine.cordon import CordonMachine, UncordonMachine
+from workflows.machine.create import CreateMachine
 from workflows.machine.delete import DeleteMachine
+from workflows.machine.delete_cloud import DeleteCloudMachine
 from workflows.machine.repair import RepairMachine
+from workflows.machine.replace import ReplaceMachine
+from workflows.machine.resume import ResumeMachine
+from workflows.machine.suspend import SuspendMachine
+from workflows.machine_pool.create import CreateMachinePool
 from workflows.operation.abandon import AbandonOperation
 from workflows.operation.reconcile import ReconcileOperations
 from workflows.schedules import SCHEDULES
@@ -89,23 +118,34 @@ WORKFLOWS = (
     BootstrapMachine,
     CordonMachine,
     CreateCluster,
+    CreateMachine,
+    CreateMachinePool,
     CrossCheckSecretReads,
+    DeleteCloudMachine,
     DeleteCluster,
     DeleteMachine,
+    DetectDrift,
+    DetectMachineDrift,
+    PreflightMachines,
     PrepareSecretSpace,
     PurgeSecret,
     PurgeSecrets,
     QuarantineSecretOrphans,
+    ReconcileMachines,
     ReconcileOperations,
     RenewCertificates,
     RenewClusterCertificates,
     RepairMachine,
+    ReplaceMachine,
     ResumeCluster,
+    ResumeMachine,
     RevokeWorkerBootstrap,
     RotateSecret,
     RotateSecrets,
     SettleSecretVersions,
     SuspendCluster,
+    SuspendMachine,
+    SweepLeaks,
     UncordonMachine,
 )
 
@@ -160,6 +200,12 @@ class WorkerProcess:
         self._threads: list[ThreadPoolExecutor] = []
         planes = settings.control_planes
         self._clusters = None if planes is None else HostClusters(planes, self._openbao)
+        stacks = settings.stacks
+        self._stacks = (
+            None
+            if stacks is None
+            else Stacks(self._database, self._openbao, settings.database, stacks)
+        )
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop` is set; waits for what is not up yet."""
@@ -186,6 +232,8 @@ class WorkerProcess:
             threads.shutdown(wait=False)
         if self._clusters is not None:
             self._clusters.close()
+        if self._stacks is not None:
+            await self._stacks.close()
         self._openbao.close()
         self._temporal.close()
         await self._steps.close()
@@ -193,7 +241,7 @@ class WorkerProcess:
         await self._sweeper.close()
 
     def workers(self, client: Client) -> list[Worker]:
-        """Build the workers of the control queue and of this host's queue."""
+        """Build the workers of the control queue, of this host's queue, and of stacks."""
         openbao = OpenBaoActivities(self._openbao)
         operations = OperationRecords(self._database)
         machine_records = MachineRecords(self._database)
@@ -212,6 +260,13 @@ class WorkerProcess:
                     *_activities(openbao),
                     *_activities(machines),
                     *_activities(records),
+                    *_activities(self._clouds()),
+                    *_activities(self._suspensions()),
+                    *_activities(
+                        PartActivities(PartRecords(self._database), operations, self._outbox)
+                    ),
+                    *_activities(self._account_upkeep()),
+                    *_activities(PreflightActivities(self._accounts(), self._account_records())),
                     *_activities(self._secret_rotation()),
                     *_activities(self._secret_upkeep()),
                     *_activities(sweeps),
@@ -237,6 +292,16 @@ class WorkerProcess:
                     activities=[*_activities(host), *_activities(machines), *_activities(nodes)],
                 )
             )
+        if self._settings.stacks is not None and self._stacks is not None:
+            stacks = self._stack_activities(self._stacks, self._settings.stacks)
+            workers.append(
+                self._worker(
+                    client,
+                    STACKS_TASK_QUEUE,
+                    self._settings.stacks.slots,
+                    activities=[*_activities(stacks), *_activities(self._drift(self._stacks))],
+                )
+            )
         return workers
 
     async def keep_machines(self) -> None:
@@ -247,12 +312,71 @@ class WorkerProcess:
                 self._database, self._sweeper, self._clusters, self._outbox, planes.host
             ).run()
 
+    def _secret_reader(self) -> SecretReader:
+        gate = ServingGate(self._openbao.marker, self._settings.openbao.restored_at_file)
+        return SecretReader(self._database, self._openbao.values, gate)
+
+    def _accounts(self) -> Accounts:
+        return Accounts(
+            self._secret_reader(), RateBudgets(self._database), self._settings.providers
+        )
+
+    def _clouds(self) -> CloudActivities:
+        return CloudActivities(
+            self._accounts(),
+            ComputeRecords(self._database),
+            StackRecords(self._database),
+            InventoryRecords(self._database),
+            OperationRecords(self._database),
+        )
+
+    def _suspensions(self) -> SuspensionActivities:
+        return SuspensionActivities(
+            self._accounts(),
+            ComputeRecords(self._database),
+            SuspensionRecords(self._database, self._sweeper),
+        )
+
+    def _account_records(self) -> AccountRecords:
+        return AccountRecords(self._database, self._sweeper)
+
+    def _account_upkeep(self) -> AccountUpkeepActivities:
+        return AccountUpkeepActivities(
+            AccountVisits(
+                self._accounts(), self._account_records(), InventoryRecords(self._database)
+            ),
+            SuspensionRecords(self._database, self._sweeper),
+            DriftRecords(self._database, self._sweeper),
+        )
+
+    def _drift(self, stacks: Stacks) -> DriftActivities:
+        return DriftActivities(
+            stacks,
+            self._accounts(),
+            ComputeRecords(self._database),
+            DriftRecords(self._database, self._sweeper),
+        )
+
+    def _stack_activities(self, stacks: Stacks, settings: StackSettings) -> StackActivities:
+        return StackActivities(
+            stacks,
+            self._accounts(),
+            ServerBootstraps(self._database, self._openbao, settings),
+            MachineRecords(self._database),
+            ComputeRecords(self._database),
+            StackRecords(self._database),
+            SuspensionRecords(self._database, self._sweeper),
+        )
+
     def _secret_rotation(self) -> SecretRotationActivities:
         values = self._openbao.values
-        gate = ServingGate(self._openbao.marker, self._settings.openbao.restored_at_file)
-        reader = SecretReader(self._database, values, gate)
+        reader = self._secret_reader()
         targets = rotators(
-            self._database, self._openbao, RotationValues(reader), self._settings.outbound
+            self._database,
+            self._openbao,
+            RotationValues(reader),
+            self._settings.outbound,
+            self._settings.providers,
         )
         return SecretRotationActivities(RotationRecords(self._database), reader, values, targets)
 

@@ -18,6 +18,7 @@ from temporalio.common import RetryPolicy
 from temporalio.exceptions import ApplicationError, is_cancelled_exception
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, Interceptor
 
+from activities.progress import Progress, current_progress
 from domain.cluster import HostedControlPlane
 from domain.errors import BulkheadError, Reason
 from domain.names import ABANDON_WORKFLOW, operation_id_of
@@ -25,6 +26,7 @@ from domain.operation import (
     UNDO_PREFIX,
     ClusterOperation,
     MachineOperation,
+    MachinePoolOperation,
     SecretOperation,
     WorkerBootstrapOperation,
 )
@@ -32,11 +34,15 @@ from infra.database.records.steps import StepAttempt, StepRecords
 
 _HEARTBEAT_SECONDS = 1.0
 
+# Limits of calls are by the hour at most.
+_LONGEST_ASKED_PAUSE_SECONDS = 3600.0
+
 # What the activities of operations are given.
 _OF_OPERATIONS = (
     HostedControlPlane,
     ClusterOperation,
     MachineOperation,
+    MachinePoolOperation,
     SecretOperation,
     WorkerBootstrapOperation,
 )
@@ -67,7 +73,8 @@ class _Inbound(ActivityInboundInterceptor):
             step = _step_of(input)
             if step is not None and not await self._steps.started(step):
                 return None
-            async with _heartbeats(in_thread=not inspect.iscoroutinefunction(input.fn)):
+            in_thread = not inspect.iscoroutinefunction(input.fn)
+            async with self._beating(step, in_thread=in_thread):
                 result = await super().execute_activity(input)
             if step is not None:
                 await self._steps.completed(step)
@@ -78,6 +85,38 @@ class _Inbound(ActivityInboundInterceptor):
             await self._record_failure(step, typed)
             raise _application_error(typed) from None
         return result
+
+    @contextlib.asynccontextmanager
+    async def _beating(self, step: StepAttempt | None, *, in_thread: bool) -> AsyncIterator[None]:
+        progress = Progress()
+        token = current_progress.set(progress)
+
+        async def beat() -> None:
+            shown: str | None = None
+            while True:
+                await asyncio.sleep(_HEARTBEAT_SECONDS)
+                details = (progress.details,) if progress.details else ()
+                # For a plain function the SDK's heartbeat waits for this very loop: from the loop
+                # itself that is a deadlock of 10 s.
+                if in_thread:
+                    await asyncio.to_thread(activity.heartbeat, *details)
+                else:
+                    activity.heartbeat(*details)
+                message = progress.message
+                if step is not None and message is not None and message != shown:
+                    # The next beat says it again, or something newer.
+                    with contextlib.suppress(BulkheadError):
+                        await self._steps.progressed(step, message)
+                        shown = message
+
+        task = asyncio.create_task(beat())
+        try:
+            yield
+        finally:
+            current_progress.reset(token)
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
 
     async def _record_failure(self, step: StepAttempt | None, error: BulkheadError) -> None:
         info = activity.info()
@@ -124,27 +163,6 @@ def _step_of(call: ExecuteActivityInput) -> StepAttempt | None:
     )
 
 
-@contextlib.asynccontextmanager
-async def _heartbeats(*, in_thread: bool) -> AsyncIterator[None]:
-    async def beat() -> None:
-        while True:
-            await asyncio.sleep(_HEARTBEAT_SECONDS)
-            # For a plain function the SDK's heartbeat waits for this very loop: from the loop
-            # itself that is a deadlock of 10 s.
-            if in_thread:
-                await asyncio.to_thread(activity.heartbeat)
-            else:
-                activity.heartbeat()
-
-    task = asyncio.create_task(beat())
-    try:
-        yield
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-
-
 def _typed(error: Exception) -> BulkheadError:
     if isinstance(error, BulkheadError):
         return error
@@ -159,10 +177,21 @@ def _typed(error: Exception) -> BulkheadError:
 def _next_try_at(error: BulkheadError, attempt: int, policy: RetryPolicy | None) -> datetime | None:
     if not error.retryable or policy is None:
         return None
+    asked = _asked_pause(error)
+    if asked is not None:
+        return datetime.now(UTC) + asked
     pause: timedelta = policy.initial_interval * policy.backoff_coefficient ** (attempt - 1)
     if policy.maximum_interval is not None:
         pause = min(pause, policy.maximum_interval)
     return datetime.now(UTC) + pause
+
+
+def _asked_pause(error: BulkheadError) -> timedelta | None:
+    """Return how long a provider that takes no more calls wants to be left alone."""
+    seconds = error.metadata.get("retry_after_seconds")
+    if error.reason is not Reason.RATE_LIMITED or seconds is None:
+        return None
+    return timedelta(seconds=min(max(float(seconds), 1.0), _LONGEST_ASKED_PAUSE_SECONDS))
 
 
 def _application_error(error: BulkheadError) -> ApplicationError:
@@ -171,4 +200,5 @@ def _application_error(error: BulkheadError) -> ApplicationError:
         {"path": list(error.path), "metadata": error.metadata},
         type=error.reason,
         non_retryable=not error.retryable,
+        next_retry_delay=_asked_pause(error),
     )

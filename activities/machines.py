@@ -2,9 +2,9 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from temporalio import activity
 
@@ -58,6 +58,9 @@ class MachineRemoved:
 
     operation: MachineOperation
     evidence: dict[str, str]
+    # Of a machine in a cloud: what its account still has, and cannot be removed yet.
+    left: int | None = None
+    left_resources: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def workspace_id(self) -> str:
@@ -84,6 +87,12 @@ class MachineActivities:
         await self._machines.reach_stage(operation, MachineStage.PROVISIONED)
 
     @activity.defn
+    async def await_registered(self, wait: WithinSeconds) -> None:
+        """Wait until a server that was made in a cloud has exchanged its token."""
+        await self._until(wait, _exchanges_token, "did not exchange its bootstrap token")
+        await self._machines.reach_stage(wait.operation, MachineStage.PROVISIONED)
+
+    @activity.defn
     async def await_bootstrapped(self, wait: WithinSeconds) -> None:
         """Wait until the server has installed everything and started its kubelet."""
         await self._until(wait, _installs, "did not finish its installation")
@@ -99,6 +108,12 @@ class MachineActivities:
     async def await_ready(self, wait: WithinSeconds) -> None:
         """Wait until the node is ready for pods."""
         await self._until(wait, _gets_ready, "joined, and its node did not get ready")
+
+    @activity.defn
+    async def await_returned(self, wait: WithinSeconds) -> None:
+        """Wait until the node of a machine whose server was off is heard of again, and ready."""
+        since = await self._machines.mark(wait.operation, "return_awaited_at")
+        await self._until_heard(wait, since, "has a server again, and its node did not get ready")
 
     @activity.defn
     async def restart_server(self, wait: WithinSeconds) -> None:
@@ -118,14 +133,7 @@ class MachineActivities:
     async def await_repaired(self, wait: WithinSeconds) -> None:
         """Wait until a node that was restarted is heard of again, and ready."""
         since = await self._machines.mark(wait.operation, f"{Instruction.RESTART}_asked_at")
-
-        def missing(sight: "MachineSight") -> str | None:
-            heard = sight.machine.node_seen_at
-            if heard is None or heard <= since:
-                return f"the kubelet to be heard again; {_last_report(sight.machine)}"
-            return _gets_ready(sight)
-
-        await self._until(wait, missing, "was restarted, and its node did not get ready")
+        await self._until_heard(wait, since, "was restarted, and its node did not get ready")
 
     @activity.defn
     async def stop_restarting_server(self, wait: WithinSeconds) -> None:
@@ -186,7 +194,21 @@ class MachineActivities:
     @activity.defn
     async def record_machine_deleted(self, removed: MachineRemoved) -> None:
         """The machine is gone."""
-        await self._machines.reach_deleted(removed.operation, removed.evidence)
+        inventory = (
+            None
+            if removed.left is None
+            else {"left": removed.left, "resources": removed.left_resources}
+        )
+        await self._machines.reach_deleted(removed.operation, removed.evidence, inventory)
+
+    async def _until_heard(self, wait: WithinSeconds, since: datetime, failed: str) -> None:
+        def missing(sight: "MachineSight") -> str | None:
+            heard = sight.machine.node_seen_at
+            if heard is None or heard <= since:
+                return f"the kubelet to be heard again; {_last_report(sight.machine)}"
+            return _gets_ready(sight)
+
+        await self._until(wait, missing, failed)
 
     async def _until(self, wait: WithinSeconds, missing: Missing, failed: str) -> None:
         """Look until nothing is missing.
@@ -217,6 +239,12 @@ class MachineActivities:
             await self._operations.note_waiting(operation, what)
         waited = (datetime.now(UTC) - activity.info().scheduled_time).total_seconds()
         await asyncio.sleep(min(max(_POLL_SECONDS, waited * _POLL_SHARE), _MOST_POLL_SECONDS))
+
+
+def _exchanges_token(sight: "MachineSight") -> str | None:
+    if sight.machine.identity_key is not None:
+        return None
+    return _cluster(sight) or "the server to boot and exchange its bootstrap token"
 
 
 def _installs(sight: "MachineSight") -> str | None:

@@ -85,9 +85,21 @@ class RecordActivities:
             )
 
     @activity.defn
+    async def record_is_past_return(self, operation: OwnedOperation) -> bool:
+        """Tell whether an operation whose workflow was lost can only be finished."""
+        return await self._operations.is_past_return(operation)
+
+    @activity.defn
     async def record_active(self, reached: ReachedActive) -> None:
         """The cluster is active: created, resumed, or renewed."""
         await self._clusters.reach_active(reached.operation, reached.renew_after, reached.expire_at)
+
+    @activity.defn
+    async def record_serving(self, reached: ReachedActive) -> None:
+        """The new cluster is active, so that machines can join while the operation goes on."""
+        await self._clusters.reach_serving(
+            reached.operation, reached.renew_after, reached.expire_at
+        )
 
     @activity.defn
     async def record_suspended(self, operation: ClusterOperation) -> None:

@@ -52,6 +52,28 @@ ROTATOR_CALL = Policy(
     ),
 )
 
+_PATIENTLY = RetryPolicy(
+    initial_interval=timedelta(seconds=1),
+    backoff_coefficient=2,
+    maximum_interval=timedelta(minutes=1),
+)
+
+# A provider's API: each attempt is some calls, and a removal waits until the thing is gone. Four
+# hours in total let an hour's limit of calls and an outage of the provider pass.
+CLOUD_CALL = Policy(timedelta(minutes=10), timedelta(hours=4), _PATIENTLY)
+
+# A run of Pulumi: minutes, of which most is the provider's, after what an earlier attempt left was
+# looked for. Its wait for a place on a worker counts as well: twenty machines at once take turns.
+STACK_RUN = Policy(timedelta(minutes=45), timedelta(hours=6), _PATIENTLY)
+
+# From a server with a kept disk that was switched on to a node that is ready: a boot, and for one
+# that slept for longer than an hour a new certificate.
+RETURNED_WITHIN = timedelta(minutes=10)
+
+# From a server that exists to the exchange of its token: a boot, and cloud-init. The token is good
+# for an hour.
+REGISTERED_WITHIN = timedelta(minutes=15)
+
 # A control plane answers after about 5 s alone, and after 96 s when 20 start at once on two cores
 # (`make bench`, fleet).
 UNTIL_READY = Policy(timedelta(minutes=10), timedelta(minutes=15), _QUICKLY)

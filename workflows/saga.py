@@ -38,6 +38,7 @@ from domain.operation import (
     OwnedOperation,
     Step,
 )
+from workflows.parking import Parking
 from workflows.policies import (
     BOOKKEEPING,
     HEARTBEAT_TIMEOUT,
@@ -53,12 +54,26 @@ Activity = Callable[[Any, Argument], Any]
 
 
 class Saga:
-    """Runs the steps of one operation. See the module."""
+    """Runs the steps of one operation. See the module.
 
-    def __init__(self, operation: OwnedOperation, *, forward_only: bool = False) -> None:
+    Args:
+        operation: which.
+        forward_only: it is past its point of no return.
+        parking: where steps of a machine in a cloud, and their undos, wait for another credential
+            when the provider refuses theirs; None: that fails them.
+    """
+
+    def __init__(
+        self,
+        operation: OwnedOperation,
+        *,
+        forward_only: bool = False,
+        parking: Parking | None = None,
+    ) -> None:
         self._operation = operation
         self._undos: list[Callable[[], Coroutine[Any, Any, None]]] = []
         self._forward_only = forward_only
+        self._parking = parking
 
     async def __aenter__(self) -> Self:
         """Start with nothing to undo."""
@@ -84,6 +99,7 @@ class Saga:
         policy: Policy,
         *,
         on_host: bool = False,
+        queue: str | None = None,
         undo: Activity[Argument] | None = None,
     ) -> Result: ...
 
@@ -96,6 +112,7 @@ class Saga:
         policy: Policy,
         *,
         on_host: bool = False,
+        queue: str | None = None,
         undo: Activity[Argument] | None = None,
     ) -> Result: ...
 
@@ -107,6 +124,7 @@ class Saga:
         policy: Policy,
         *,
         on_host: bool = False,
+        queue: str | None = None,
         undo: Activity[Argument] | None = None,
     ) -> Any:
         """Run one step, with its undo registered first.
@@ -117,18 +135,23 @@ class Saga:
             argument: its input; the undo gets the same.
             policy: how long it may take.
             on_host: run it on the queue of the cluster's control-plane host.
+            queue: run it on this queue.
             undo: takes the step back, also when it was half done or never began.
 
         Raises:
             ActivityError: the step failed for good.
             CancelledError: the operation was cancelled.
         """
-        queue = self._queue_of_host() if on_host else None
         if undo is not None:
-            self._undos.append(partial(self.undo, step, undo, argument, policy, on_host=on_host))
+            self.undo_later(step, undo, argument, policy, on_host=on_host, queue=queue)
+        queue = self._queue_of_host() if on_host else queue
         if self._forward_only:
-            return await _in_spite_of_cancels(_until_done(step, activity, argument, policy, queue))
-        result = await _execute(step, activity, argument, policy, queue)
+            return await _in_spite_of_cancels(
+                self._until_done(step, activity, argument, policy, queue)
+            )
+        result = await self._unless_parked(
+            step, activity, argument, policy, queue, cancelled=_cancel_arrived
+        )
         # A cancel that arrives while an activity finishes is swallowed by its result.
         if _cancel_arrived():
             raise asyncio.CancelledError
@@ -186,6 +209,21 @@ class Saga:
 
         await _in_spite_of_cancels(until())
 
+    def undo_later(
+        self,
+        step: Step,
+        activity: Activity[Argument],
+        argument: Argument,
+        policy: Policy,
+        *,
+        on_host: bool = False,
+        queue: str | None = None,
+    ) -> None:
+        """Register the undo of a step that may run more than once, before its first run."""
+        self._undos.append(
+            partial(self.undo, step, activity, argument, policy, on_host=on_host, queue=queue)
+        )
+
     async def undo(
         self,
         step: Step,
@@ -194,11 +232,12 @@ class Saga:
         policy: Policy,
         *,
         on_host: bool = False,
+        queue: str | None = None,
     ) -> None:
         """Take a step back, until that is done."""
-        queue = self._queue_of_host() if on_host else None
+        queue = self._queue_of_host() if on_host else queue
         await _in_spite_of_cancels(
-            _until_done(UNDO_PREFIX + step, activity, argument, policy, queue)
+            self._until_done(UNDO_PREFIX + step, activity, argument, policy, queue)
         )
 
     async def forward_only(self) -> None:
@@ -237,9 +276,51 @@ class Saga:
             await undo()
         state, reason, message = _end_of(asyncio.CancelledError() if cancelled else error)
         end = EndOperation(operation=self._operation, state=state, reason=reason, message=message)
-        await _until_done(
+        await self._until_done(
             BOOKKEEPING_PREFIX + "end", RecordActivities.record_end, end, BOOKKEEPING, None
         )
+
+    async def _until_done(
+        self,
+        activity_id: str,
+        activity: Activity[Argument],
+        argument: Argument,
+        policy: Policy,
+        queue: str | None,
+    ) -> Any:  # noqa: ANN401 - the overloads of `step` say which
+        pause = PAUSE_AFTER_PERMANENT_ERROR
+        endless = Policy(policy.attempt, None, policy.retry)
+        while True:
+            try:
+                return await self._unless_parked(activity_id, activity, argument, endless, queue)
+            except ActivityError:
+                await workflow.sleep(pause)
+                pause = min(pause * 2, LONGEST_PAUSE)
+
+    async def _unless_parked(
+        self,
+        activity_id: str,
+        activity: Activity[Argument],
+        argument: Argument,
+        policy: Policy,
+        queue: str | None,
+        *,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> Any:  # noqa: ANN401 - the overloads of `step` say which
+        """Run an activity; again with another credential each time that the provider refuses."""
+        while True:
+            try:
+                return await _execute(activity_id, activity, argument, policy, queue)
+            except ActivityError as error:
+                operation = self._operation
+                if (
+                    self._parking is None
+                    or not isinstance(operation, MachineOperation)
+                    or reason_of(error) is not Reason.CREDENTIAL_REJECTED
+                ):
+                    raise
+                refused = _facts_of(error).get("version_id")
+            await self._parking.wait(operation, refused, self.record, cancelled)
 
 
 async def _execute(
@@ -263,23 +344,6 @@ async def _execute(
     )
 
 
-async def _until_done(
-    activity_id: str,
-    activity: Activity[Argument],
-    argument: Argument,
-    policy: Policy,
-    queue: str | None,
-) -> Any:  # noqa: ANN401 - the overloads of `step` say which
-    pause = PAUSE_AFTER_PERMANENT_ERROR
-    endless = Policy(policy.attempt, None, policy.retry)
-    while True:
-        try:
-            return await _execute(activity_id, activity, argument, endless, queue)
-        except ActivityError:
-            await workflow.sleep(pause)
-            pause = min(pause * 2, LONGEST_PAUSE)
-
-
 async def _in_spite_of_cancels(work: Coroutine[Any, Any, Result]) -> Result:
     task = asyncio.create_task(work)
     while True:
@@ -295,10 +359,32 @@ def _cancel_arrived() -> bool:
     return task is not None and task.cancelling() > 0
 
 
+def reason_of(error: BaseException) -> Reason | None:
+    """Return the reason of a failed activity; None: it ended without one, as by a timeout."""
+    failure = _failure_in(error)
+    if failure is None:
+        return None
+    return Reason(failure.type) if failure.type in set(Reason) else Reason.INTERNAL
+
+
+def _failure_in(error: BaseException) -> ApplicationError | None:
+    link: BaseException | None = error
+    while link is not None and not isinstance(link, ApplicationError):
+        link = link.__cause__
+    return link
+
+
+def _facts_of(error: BaseException) -> dict[str, str]:
+    """Return the metadata of a failed activity's error."""
+    failure = _failure_in(error)
+    facts = failure.details[0] if failure is not None and failure.details else {}
+    metadata: dict[str, str] = facts.get("metadata", {})
+    return metadata
+
+
 def _state_of(aborted: ApplicationError) -> OperationState:
     """Return what an ABORTED ends in: it is a cancel unless its metadata says otherwise."""
-    facts = aborted.details[0] if aborted.details else {}
-    return OperationState(facts.get("metadata", {}).get("operation_state", "CANCELLED"))
+    return OperationState(_facts_of(aborted).get("operation_state", "CANCELLED"))
 
 
 def _end_of(error: BaseException) -> tuple[OperationState, Reason, str]:

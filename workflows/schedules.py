@@ -5,6 +5,9 @@ from datetime import timedelta
 from typing import Any
 
 from workflows.cluster.renew_certificates import RenewClusterCertificates
+from workflows.compute.drift import DetectDrift
+from workflows.compute.leaks import SweepLeaks
+from workflows.compute.reconcile import ReconcileMachines
 from workflows.operation.reconcile import ReconcileOperations
 from workflows.secret.purge import PurgeSecrets
 from workflows.secret.rotate import RotateSecrets
@@ -81,5 +84,26 @@ SCHEDULES = (
         QuarantineSecretOrphans,
         every=timedelta(hours=1),
         jitter=timedelta(minutes=5),
+    ),
+    # A server that somebody removed by hand is known within this time; its node is missed sooner.
+    ScheduledWorkflow(
+        "reconcile-machines",
+        ReconcileMachines,
+        every=timedelta(minutes=10),
+        jitter=timedelta(minutes=1),
+    ),
+    # What an operation left is a finding at once; this is for what nobody asked about.
+    ScheduledWorkflow(
+        "sweep-leaks",
+        SweepLeaks,
+        every=timedelta(hours=1),
+        jitter=timedelta(minutes=5),
+    ),
+    # Each machine every six hours, a few at a time.
+    ScheduledWorkflow(
+        "detect-drift",
+        DetectDrift,
+        every=timedelta(minutes=15),
+        jitter=timedelta(minutes=2),
     ),
 )

@@ -363,6 +363,8 @@ def _standing(observation: Observation) -> Standing:
         health=observation.health.health,
         available=row.state is MachineState.ACTIVE
         and row.active_operation_id is None
-        and row.credentials_revoked_at is None,
+        and row.credentials_revoked_at is None
+        # Nobody is there who could be told to restart anything.
+        and row.server_missing_since is None,
         repaired_at=row.repaired_at,
     )

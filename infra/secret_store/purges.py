@@ -28,6 +28,7 @@ from domain.secret import (
     VersionState,
 )
 from infra.database.engine import Database
+from infra.database.queries.compute import configs_in_use
 from infra.database.records.audit import add_audit_event
 from infra.database.records.operation import (
     owned_operation_of,
@@ -197,7 +198,8 @@ class SecretPurges:
                 col(SecretRow.state) == SecretState.ACTIVE,
                 col(SecretRow.expires_at) <= func.now(),
             )
-            if secret is not None:
+            # A credential outlives its end while machines exist that nobody could remove without.
+            if secret is not None and not await configs_in_use(session, secret.id):
                 await soft_delete(session, secret)
                 _audit(session, place, "secret.expire")
 

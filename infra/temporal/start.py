@@ -21,6 +21,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from domain.names import CONTROL_TASK_QUEUE, workflow_id_of
 from domain.operation import (
+    CREDENTIAL_CHANGED,
     OPERATIONS,
     ROTATION_ACKNOWLEDGED,
     OperationType,
@@ -97,6 +98,20 @@ async def wake_rotation(client: Client, secret_id: str, operation_id: str) -> No
     """
     handle = _handle(client, OperationType.SECRET_ROTATE, secret_id, operation_id)
     await _if_there(handle.signal(ROTATION_ACKNOWLEDGED, rpc_timeout=_RPC_TIMEOUT))
+
+
+async def tell_credential_changed(
+    client: Client, operation_type: OperationType, owner_id: str, operation_id: str
+) -> None:
+    """Tell an operation that waits for another credential that there may be one.
+
+    Nothing happens when it has ended. Without this it notices with its next look at the rows.
+
+    Raises:
+        BulkheadError: DEPENDENCY_UNAVAILABLE when Temporal does not answer.
+    """
+    handle = _handle(client, operation_type, owner_id, operation_id)
+    await _if_there(handle.signal(CREDENTIAL_CHANGED, rpc_timeout=_RPC_TIMEOUT))
 
 
 async def cancel_operation(

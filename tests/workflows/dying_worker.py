@@ -23,11 +23,14 @@ from domain.operation import (
     OperationType,
     SecretOperation,
     WorkerBootstrapOperation,
+    machine_kind_of,
 )
 from infra.settings import (
     ControlPlaneSettings,
     DatabaseSettings,
     OpenBaoSettings,
+    ProviderSettings,
+    StackSettings,
     TemporalSettings,
     WorkerSettings,
 )
@@ -36,6 +39,7 @@ from infra.telemetry import configure_logging
 from tests.durability import ENDS_WITHIN_SECONDS, Case, Fault, FaultInjector, Moment
 from tests.platform import Platform
 from tests.servers import Servers
+from tests.workflows.hetzner import Hetzner
 from worker import WorkerProcess
 
 
@@ -54,6 +58,8 @@ class Orders(BaseModel):
     temporal: TemporalSettings
     openbao: OpenBaoSettings
     control_planes: ControlPlaneSettings
+    providers: ProviderSettings
+    stacks: StackSettings | None
     queue: str
     death: Death | None
 
@@ -64,6 +70,7 @@ async def end_despite_a_kill(
     operation: MachineOperation | SecretOperation | WorkerBootstrapOperation,
     queue: str,
     case: Case,
+    hetzner: Hetzner | None = None,
 ) -> OperationState:
     """Kill the worker of an operation that is only planned, and return how the next one ends it.
 
@@ -73,8 +80,9 @@ async def end_despite_a_kill(
         operation: what its workflow gets; steps of a host run where that is named like the queue.
         queue: that no other worker listens on.
         case: when the worker dies.
+        hetzner: where it makes machines.
     """
-    workflow = OPERATIONS[kind].workflow
+    workflow = OPERATIONS[kind].workflow_for(machine_kind_of(operation))
     await platform.client.start_workflow(
         workflow,
         operation,
@@ -83,21 +91,24 @@ async def end_despite_a_kill(
     )
     step, moment = case
     death = Death(workflow=workflow, step=step, moment=moment)
-    with _running_worker(platform.servers, queue, death) as dying:
-        assert await asyncio.to_thread(dying.wait, 60) == -signal.SIGKILL
-    with _running_worker(platform.servers, queue):
-        return await platform.end_of(operation, ENDS_WITHIN_SECONDS)
+    within = ENDS_WITHIN_SECONDS if hetzner is None else 2 * ENDS_WITHIN_SECONDS
+    with running_worker(platform.servers, queue, hetzner, death) as dying:
+        assert await asyncio.to_thread(dying.wait, within) == -signal.SIGKILL
+    with running_worker(platform.servers, queue, hetzner):
+        return await platform.end_of(operation, within)
 
 
 @contextmanager
-def _running_worker(
-    servers: Servers, queue: str, death: Death | None = None
+def running_worker(
+    servers: Servers, queue: str, hetzner: Hetzner | None, death: Death | None = None
 ) -> Iterator[subprocess.Popen[str]]:
     orders = Orders(
         database=servers.database,
         temporal=servers.temporal,
         openbao=servers.openbao("worker"),
         control_planes=servers.control_planes.model_copy(update={"host": queue}),
+        providers=ProviderSettings() if hetzner is None else hetzner.providers,
+        stacks=None if hetzner is None else hetzner.stacks,
         queue=queue,
         death=death,
     )
@@ -128,12 +139,17 @@ async def _serve(orders: Orders) -> None:
         temporal=orders.temporal,
         openbao=orders.openbao,
         control_planes=orders.control_planes,
+        providers=orders.providers,
+        stacks=orders.stacks,
     )
     ended = asyncio.Event()
     asyncio.get_running_loop().add_reader(sys.stdin, ended.set)
     with (
         # Workers of other tests listen on the queue that every worker shares.
         patch("worker.CONTROL_TASK_QUEUE", orders.queue),
+        patch("worker.STACKS_TASK_QUEUE", f"{orders.queue}-stacks"),
+        # Workflows are loaded anew for each run, and name the queue of their steps.
+        patch("domain.names.STACKS_TASK_QUEUE", f"{orders.queue}-stacks"),
         patch("worker.SCHEDULES", ()),
         # Clusters of other tests would be placed on a host that was announced.
         patch("worker.register_host"),

@@ -22,15 +22,14 @@ from infra.temporal.purge import start_purge
 from tests.durability import Fault, FaultInjector, Moment
 from tests.histories import opened
 from tests.platform import Asked, Platform, running_platform
-from tests.servers import running_servers
-from tests.workflows.cluster.scenarios import (
-    ClusterScenario,
-    Creating,
-    Deleting,
-    Renewing,
-    Resuming,
-    Suspending,
-)
+from tests.servers import Servers, running_servers
+from tests.workflows.cluster import scenarios as of_clusters
+from tests.workflows.cluster.scenarios import ClusterScenario
+from tests.workflows.hetzner import Hetzner, ensure_engine, running_hetzner
+from tests.workflows.machine.cloud.customer import Customer
+from tests.workflows.machine.cloud.groups import CreatingPool, Replacing
+from tests.workflows.machine.cloud.scenarios import Creating, Deleting
+from tests.workflows.machine.cloud.sleeping import Resuming, Suspending
 from tests.workflows.machine.fleet import running_fleet
 from tests.workflows.machine.scenarios import (
     Bootstrapping,
@@ -43,7 +42,14 @@ from tests.workflows.machine.scenarios import (
 )
 from tests.workflows.secret.scenarios import Draining
 
-KINDS = (Creating, Deleting, Suspending, Resuming, Renewing, Draining)
+KINDS = (
+    of_clusters.Creating,
+    of_clusters.Deleting,
+    of_clusters.Suspending,
+    of_clusters.Resuming,
+    of_clusters.Renewing,
+    Draining,
+)
 OF_MACHINES = (
     Bootstrapping,
     DeletingMachine,
@@ -52,7 +58,14 @@ OF_MACHINES = (
     Repairing,
     RevokingBootstrap,
 )
-Recorded = ClusterScenario | Draining | MachineScenario | RevokingBootstrap
+IN_CLOUDS = (Creating, Deleting, Suspending, Resuming, Replacing, CreatingPool)
+Recorded = ClusterScenario | CreatingPool | Draining | MachineScenario | RevokingBootstrap
+# Workflows of which the verb of the operation says too little.
+NAMES = {
+    "CreateMachine": "machine-create",
+    "DeleteCloudMachine": "machine-delete-cloud",
+    "CreateMachinePool": "machine-pool-create",
+}
 HISTORIES = Path(__file__).parent / "histories"
 
 
@@ -60,13 +73,32 @@ async def record(prefix: str) -> None:
     """Record every kind of end of every operation."""
     with running_servers() as servers:
         injector = FaultInjector()
-        async with running_platform(servers, injector) as platform:
-            await _record_purge(platform, f"{prefix}-purge-succeeded")
-            for kind in KINDS:
-                await _record_ends(kind(platform), injector, prefix)
-            async with running_fleet(platform) as fleet:
-                for of_machines in OF_MACHINES:
-                    await _record_ends(of_machines(fleet), injector, prefix)
+        with running_hetzner(servers.home) as hetzner:
+            await _record_all(servers, hetzner, injector, prefix)
+
+
+async def _record_all(
+    servers: Servers, hetzner: Hetzner, injector: FaultInjector, prefix: str
+) -> None:
+    async with running_platform(
+        servers, injector, providers=hetzner.providers, stacks=hetzner.stacks
+    ) as platform:
+        await _record_purge(platform, f"{prefix}-purge-succeeded")
+        for kind in KINDS:
+            await _record_ends(kind(platform), injector, prefix)
+        async with running_fleet(platform) as fleet:
+            for of_machines in OF_MACHINES:
+                await _record_ends(of_machines(fleet), injector, prefix)
+            ensure_engine(hetzner.stacks)
+            with hetzner.servers.joining(fleet):
+                await _record_in_clouds(Customer(fleet, hetzner), injector, prefix)
+
+
+async def _record_in_clouds(customer: Customer, injector: FaultInjector, prefix: str) -> None:
+    await customer.open()
+    for in_cloud in IN_CLOUDS:
+        await _record_ends(in_cloud(customer), injector, prefix)
+    customer.close()
 
 
 async def _record_ends(scenario: Recorded, injector: FaultInjector, prefix: str) -> None:
@@ -77,6 +109,8 @@ async def _record_ends(scenario: Recorded, injector: FaultInjector, prefix: str)
 
 def _verb_of(scenario: Recorded) -> str:
     """Return the verb, with its noun where a cluster's operation may have the same."""
+    if scenario.workflow in NAMES:
+        return NAMES[scenario.workflow]
     noun = "machine-" if scenario.facts.owner_type is OwnerType.MACHINE else ""
     return noun + scenario.facts.verb
 

@@ -7,6 +7,7 @@ from temporalio.client import WorkflowHandle
 from temporalio.worker import Worker
 
 from activities.interceptor import ActivityInterceptor
+from domain.machine import MachineKind
 from domain.names import task_queue_of_host, workflow_id_of
 from domain.operation import OPERATIONS, OperationType, Step
 from infra.database.records.steps import StepRecords
@@ -55,6 +56,10 @@ async def test_our_interceptor_adds_no_event(servers: Servers, injected: Injecte
 
 def test_every_operation_has_its_workflow_and_every_step_its_name() -> None:
     registered = {workflow.__name__ for workflow in WORKFLOWS}
-    assert {facts.workflow for facts in OPERATIONS.values()} <= registered
-    planned = {step for facts in OPERATIONS.values() for step in facts.steps}
+    kinds = (None, MachineKind.CLOUD)
+    of_operations = {facts.workflow_for(kind) for facts in OPERATIONS.values() for kind in kinds}
+    assert of_operations <= registered
+    planned = {
+        step for facts in OPERATIONS.values() for kind in kinds for step in facts.steps_for(kind)
+    }
     assert planned == set(Step)

@@ -32,6 +32,12 @@ def test_there_are_histories_of_every_operation_and_of_purges() -> None:
         "machine-cordon",
         "machine-uncordon",
         "machine-repair",
+        "machine-create",
+        "machine-delete-cloud",
+        "machine-suspend",
+        "machine-resume",
+        "machine-replace",
+        "machine-pool-create",
         "revoke-worker-bootstrap",
     }
 

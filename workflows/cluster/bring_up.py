@@ -34,11 +34,13 @@ async def wait_until_ready(saga: Saga, operation: ClusterOperation) -> None:
 
 async def reach_active(saga: Saga, operation: ClusterOperation, credentials: Validity) -> None:
     """Record the cluster as active, with how long its certificates last."""
-    await saga.succeed(
-        RecordActivities.record_active,
-        ReachedActive(
-            operation=operation,
-            renew_after=credentials.renew_after,
-            expire_at=credentials.expire_at,
-        ),
+    await saga.succeed(RecordActivities.record_active, reached(operation, credentials))
+
+
+def reached(operation: ClusterOperation, credentials: Validity) -> ReachedActive:
+    """Return what is recorded of a cluster whose control plane answers."""
+    return ReachedActive(
+        operation=operation,
+        renew_after=credentials.renew_after,
+        expire_at=credentials.expire_at,
     )

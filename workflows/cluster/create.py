@@ -4,8 +4,10 @@ from temporalio import workflow
 
 from activities.control_planes import ControlPlaneActivities
 from activities.openbao import OpenBaoActivities
+from activities.records import RecordActivities
 from domain.operation import ClusterOperation, Step
-from workflows.cluster.bring_up import reach_active, start_and_wait
+from workflows.cluster.bring_up import reach_active, reached, start_and_wait
+from workflows.machine_pool.create import create_machines
 from workflows.policies import HOST_CALL, SERVICE_CALL
 from workflows.saga import Saga
 
@@ -16,7 +18,7 @@ class CreateCluster:
 
     @workflow.run
     async def run(self, operation: ClusterOperation) -> None:
-        """Make authorities, credentials and processes; each is taken back on failure or cancel."""
+        """Make authorities, credentials, processes and first machines, or take all of them back."""
         plane = operation.control_plane
         async with Saga(operation) as saga:
             # The workspace's space stays: it belongs to the workspace, not to this cluster.
@@ -42,4 +44,9 @@ class CreateCluster:
                 undo=ControlPlaneActivities.remove_directory,
             )
             await start_and_wait(saga, operation)
+            if operation.pool_ids:
+                await saga.record(
+                    "serving", RecordActivities.record_serving, reached(operation, credentials)
+                )
+                await create_machines(saga, operation, operation.pool_ids)
             await reach_active(saga, operation, credentials)

@@ -34,25 +34,30 @@ class BootstrapMachine:
                 on_host=True,
                 undo=NodeActivities.expel_machine,
             )
-            await saga.step(
-                Step.BOOTSTRAPPED,
-                MachineActivities.await_bootstrapped,
-                within(operation, BOOTSTRAPPED_WITHIN),
-                until(BOOTSTRAPPED_WITHIN),
-            )
-            await saga.step(
-                Step.JOINED,
-                MachineActivities.await_joined,
-                within(operation, JOINED_WITHIN),
-                until(JOINED_WITHIN),
-            )
-            await saga.step(
-                Step.READY,
-                MachineActivities.await_ready,
-                within(operation, READY_WITHIN),
-                until(READY_WITHIN),
-            )
+            await until_ready(saga, operation)
             await saga.succeed(MachineActivities.record_machine_ready, operation)
+
+
+async def until_ready(saga: Saga, operation: MachineOperation) -> None:
+    """Wait for each stage of a server that has exchanged its token."""
+    await saga.step(
+        Step.BOOTSTRAPPED,
+        MachineActivities.await_bootstrapped,
+        within(operation, BOOTSTRAPPED_WITHIN),
+        until(BOOTSTRAPPED_WITHIN),
+    )
+    await saga.step(
+        Step.JOINED,
+        MachineActivities.await_joined,
+        within(operation, JOINED_WITHIN),
+        until(JOINED_WITHIN),
+    )
+    await saga.step(
+        Step.READY,
+        MachineActivities.await_ready,
+        within(operation, READY_WITHIN),
+        until(READY_WITHIN),
+    )
 
 
 def within(operation: MachineOperation, deadline: timedelta) -> WithinSeconds:

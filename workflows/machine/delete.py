@@ -40,6 +40,22 @@ class DeleteMachine:
 
 async def remove_machine(saga: Saga, operation: MachineOperation) -> None:
     """Empty the node, remove it, have no credential of it count, and look; end the operation."""
+    await empty_node(saga, operation)
+    await saga.step(
+        Step.UNINSTALL_SERVER,
+        MachineActivities.uninstall_server,
+        within(operation, UNINSTALLED_WITHIN),
+        until(UNINSTALLED_WITHIN),
+    )
+    found = await remove_from_cluster(saga, operation)
+    await saga.succeed(
+        MachineActivities.record_machine_deleted,
+        MachineRemoved(operation=operation, evidence=found.facts),
+    )
+
+
+async def empty_node(saga: Saga, operation: MachineOperation) -> None:
+    """Have no pods and no volumes on the machine's node, if it has one."""
     await saga.step(
         Step.CORDON_NODE,
         NodeActivities.cordon_leaving_node,
@@ -61,12 +77,10 @@ async def remove_machine(saga: Saga, operation: MachineOperation) -> None:
         until(DETACHED_WITHIN),
         on_host=True,
     )
-    await saga.step(
-        Step.UNINSTALL_SERVER,
-        MachineActivities.uninstall_server,
-        within(operation, UNINSTALLED_WITHIN),
-        until(UNINSTALLED_WITHIN),
-    )
+
+
+async def remove_from_cluster(saga: Saga, operation: MachineOperation) -> RemovalEvidence:
+    """Remove the node, have no credential of the machine count, and look what is left."""
     await saga.step(
         Step.REMOVE_NODE, NodeActivities.remove_node, operation, HOST_CALL, on_host=True
     )
@@ -84,7 +98,4 @@ async def remove_machine(saga: Saga, operation: MachineOperation) -> None:
         HOST_CALL,
         on_host=True,
     )
-    await saga.succeed(
-        MachineActivities.record_machine_deleted,
-        MachineRemoved(operation=operation, evidence=found.facts),
-    )
+    return found

@@ -7,10 +7,12 @@ from activities.machines import MachineActivities
 from activities.nodes import NodeActivities
 from activities.records import EndOperation, RecordActivities
 from domain.errors import Reason
+from domain.machine import MachineKind
 from domain.names import ABANDON_WORKFLOW
 from domain.operation import (
     ClusterOperation,
     MachineOperation,
+    MachinePoolOperation,
     OperationState,
     OperationType,
     SecretOperation,
@@ -20,7 +22,14 @@ from domain.operation import (
 )
 from workflows.cluster.delete import remove_cluster
 from workflows.machine.bootstrap import within
+from workflows.machine.create import abandon_creation
 from workflows.machine.delete import remove_machine
+from workflows.machine.delete_cloud import remove_cloud_machine
+from workflows.machine.replace import abandon_replacement
+from workflows.machine.resume import abandon_resumption
+from workflows.machine.suspend import abandon_suspension
+from workflows.machine_pool.create import remove_machines
+from workflows.parking import Parking
 from workflows.policies import HOST_CALL, RESTARTED_WITHIN, SERVICE_CALL
 from workflows.saga import Saga
 from workflows.secret.rotate import abandon_rotation
@@ -40,12 +49,15 @@ class AbandonOperation:
     async def run(self, lost: TypedOperation) -> None:
         """Do for the operation's type what its own workflow would have done when it failed."""
         operation = lost.operation
-        saga = Saga(operation, forward_only=True)
+        saga = Saga(operation, forward_only=True, parking=Parking())
         match operation:
             case SecretOperation():
                 has_ended = await abandon_rotation(saga, operation)
             case MachineOperation():
                 has_ended = await _abandon_on_machine(saga, lost.type, operation)
+            case MachinePoolOperation():
+                await remove_machines(saga, operation, (operation.pool_id,))
+                has_ended = False
             case WorkerBootstrapOperation():
                 await revoke_bootstrap(saga, operation)
                 has_ended = True
@@ -69,6 +81,8 @@ async def _abandon_on_cluster(
     """Return True when the operation was finished, and has ended."""
     match operation_type:
         case OperationType.CLUSTER_CREATE:
+            if operation.pool_ids:
+                await remove_machines(saga, operation, operation.pool_ids)
             await remove_cluster(saga, operation)
         case OperationType.CLUSTER_DELETE:
             await remove_cluster(saga, operation)
@@ -98,6 +112,11 @@ async def _abandon_on_machine(
 ) -> bool:
     """Return True when the operation was finished, and has ended."""
     match operation_type:
+        case OperationType.MACHINE_CREATE if operation.machine.kind is MachineKind.CLOUD:
+            await abandon_creation(saga, operation)
+        case OperationType.MACHINE_DELETE if operation.machine.kind is MachineKind.CLOUD:
+            await remove_cloud_machine(saga, operation)
+            return True
         case OperationType.MACHINE_CREATE:
             await saga.step(
                 Step.REVOKE_CREDENTIALS,
@@ -117,6 +136,12 @@ async def _abandon_on_machine(
                 HOST_CALL,
                 on_host=True,
             )
+        case OperationType.MACHINE_SUSPEND:
+            return await abandon_suspension(saga, operation)
+        case OperationType.MACHINE_RESUME:
+            return await abandon_resumption(saga, operation)
+        case OperationType.MACHINE_REPLACE:
+            return await abandon_replacement(saga, operation)
         case OperationType.MACHINE_REPAIR:
             await saga.step(
                 Step.RESTART_SERVER,

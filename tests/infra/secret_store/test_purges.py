@@ -80,6 +80,36 @@ async def test_what_has_expired_is_deleted_and_what_is_due_is_purged(
     assert await world.purges.overdue() == 0
 
 
+async def test_a_credential_outlives_its_end_while_something_is_managed_with_it(
+    world: World, caller: Caller
+) -> None:
+    secret = await world.new_secret(caller)
+    workspace, secret_id = caller.workspace_id, secret.place.secret_id
+    world.administrator.execute(
+        "INSERT INTO compute_configs (workspace_id, id, name, provider, provider_config, secret_id,"
+        " version) VALUES (%s, 'cmp', 'c', 'hcloud', '{}', %s, 1)",
+        (workspace, secret_id),
+    )
+    world.administrator.execute(
+        "INSERT INTO stacks (workspace_id, id, kind, cluster_id, compute_config_id, secret_id,"
+        " provider, place, region, state, shape, outputs, fence) VALUES (%s, %s, 'machine', 'clu',"
+        " 'cmp', %s, 'hcloud', 'fsn1', 'eu-central', 'changing', '{}', '{}', 0)",
+        (workspace, f"stk_{secret_id}", secret_id),
+    )
+    world.overwrite_states(
+        "UPDATE secrets SET expires_at = now() - interval '1 second' WHERE id = %s", secret_id
+    )
+    for removed in (False, True):
+        if removed:
+            world.administrator.execute(
+                "UPDATE stacks SET state = 'removed' WHERE workspace_id = %s", (workspace,)
+            )
+        await world.purges.begin_due()
+        row = await world.row(secret)
+        assert row is not None
+        assert (row.state is SecretState.SOFT_DELETED) is removed
+
+
 async def test_a_purge_that_is_a_day_late_is_counted(world: World, caller: Caller) -> None:
     secret = await world.new_secret(caller)
     await world.soft_delete(secret)

@@ -7,11 +7,13 @@ from hashlib import sha256
 from typing import Any, LiteralString, TypeVar
 
 from sqlmodel import select
+from sqlmodel.ext.asyncio.session import AsyncSession
 
 from domain.caller import Caller
 from domain.cluster import HostedControlPlane
 from domain.identifiers import Prefix, new_id
 from domain.machine import (
+    ClusterMachine,
     Instruction,
     MachineHealth,
     MachineKind,
@@ -21,12 +23,19 @@ from domain.machine import (
 from domain.names import node_name_of
 from domain.operation import MachineOperation, OperationType
 from infra.database.engine import Database, DatabaseRole
+from infra.database.queries.worker_bootstrap import consume_bootstrap, enter_by_token
 from infra.database.records.operation import (
     machine_operation_of,
     plan_operation,
     request_cancellation,
 )
-from infra.database.tables import ClusterRow, MachineRow, OperationRow
+from infra.database.tables import (
+    ClusterRow,
+    MachineRow,
+    OperationRow,
+    StackRow,
+    WorkerBootstrapRow,
+)
 from infra.kubernetes.client import KubernetesClient
 from infra.kubernetes.nodes import remains_of, remove_node
 from infra.machines.clusters import HostClusters
@@ -57,6 +66,48 @@ class Fleet:
     async def ask(self, work: Callable[[KubernetesClient], Result]) -> Result:
         """Ask the cluster as its administrator."""
         return await self.clusters.ask(self.cluster, work)
+
+    async def serve(self, token_hash: bytes) -> None:
+        """Be the server that was made with a token: exchange it, report, and run a kubelet.
+
+        A token that is not good (any more) ends it, as it ends a server's script.
+        """
+        async with self.platform.api.transaction() as session:
+            bootstrap = await enter_by_token(session, token_hash)
+            if bootstrap is None or bootstrap.machine_id is None:
+                return
+            operation = await self._attach(session, bootstrap)
+        if operation is not None:
+            async with self.server_of(operation):
+                await asyncio.Event().wait()
+
+    async def wake(self, stack_id: str) -> None:
+        """Be the server of a stack, whose disk is that of a machine which joined before."""
+        async with self.platform.api.workspace(self.owner.workspace_id) as session:
+            stack = await session.get_one(StackRow, (self.owner.workspace_id, stack_id))
+            machine = await self.row(stack.machine_id or "")
+        if machine is not None and machine.identity_key is not None:
+            known = ClusterMachine(
+                machine_id=machine.id, control_plane=self.cluster, kind=MachineKind.CLOUD
+            )
+            operation = MachineOperation(operation_id="-", machine=known, caller=self.owner)
+            async with self.server_of(operation):
+                await asyncio.Event().wait()
+
+    async def _attach(
+        self, session: AsyncSession, bootstrap: WorkerBootstrapRow
+    ) -> MachineOperation | None:
+        """Write what the exchange of a made server's token writes."""
+        key = (bootstrap.workspace_id, bootstrap.machine_id)
+        machine = await session.get(MachineRow, key, with_for_update=True)
+        if machine is None or not await consume_bootstrap(session, bootstrap.id, machine.id):
+            return None
+        machine.identity_key = "-"
+        machine.identity_key_hash = sha256(machine.id.encode()).digest()
+        row = await session.get_one(
+            OperationRow, (machine.workspace_id, machine.active_operation_id)
+        )
+        return machine_operation_of(row)
 
     async def join(self) -> MachineOperation:
         """Write what the exchange of a token writes, and start nothing."""
@@ -218,17 +269,15 @@ async def running_fleet(platform: Platform) -> AsyncIterator[Fleet]:
     host = servers.control_planes.host
     keeper = MachineKeeper(worker, sweeper, clusters, outbox, host, every_seconds=0.3)
     keeping = asyncio.create_task(keeper.run())
+    fleet = Fleet(platform, clusters, requested.cluster, owner)
     try:
-        yield Fleet(platform, clusters, requested.cluster, owner)
+        yield fleet
     finally:
         keeping.cancel()
         await asyncio.wait({keeping})
         clusters.close()
-        with servers.administrator() as administrator:
-            # What a failed test left, which a cluster with machines would not be deleted with.
-            administrator.execute(
-                "DELETE FROM machines WHERE workspace_id = %s", (owner.workspace_id,)
-            )
+        # What a failed test left, which a cluster with machines would not be deleted with.
+        await fleet.execute("DELETE FROM machines WHERE workspace_id = %s", owner.workspace_id)
         await platform.delete(requested.cluster, owner)
         await worker.close()
         await sweeper.close()

@@ -1,0 +1,224 @@
+"""A machine's account at its provider, asked by the provider's own client library."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import defaultdict
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+import structlog
+from temporalio import activity
+
+from activities.progress import note_progress
+from domain.cloud import SNAPSHOT
+from domain.compute import Choice
+from domain.errors import BulkheadError
+from domain.inventory import KnownStack, Standing, judge
+from domain.operation import WAITING_FOR_CREDENTIAL, MachineOperation
+from domain.stack import StackKind, StackState
+from infra.clouds.accounts import in_thread
+from infra.clouds.removal import Left, remove_all
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from contextlib import AbstractAsyncContextManager
+
+    from domain.cloud import CloudResource
+    from infra.clouds.accounts import Accounts
+    from infra.clouds.cloud import Cloud
+    from infra.database.records.compute import Account, ComputeRecords
+    from infra.database.records.endings import OperationRecords
+    from infra.database.records.inventory import InventoryRecords
+    from infra.database.records.stack import StackRecords
+    from infra.database.tables import StackRow
+
+# About how many calls each makes: an inventory lists every kind of thing.
+_CALLS_TO_CHECK: Final = 8
+_CALLS_FOR_INVENTORY: Final = 15
+_CALLS_TO_LOOK: Final = 1
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InventoryTaken:
+    """What an account had of a machine's stacks that nobody wants; the proof is in the rows.
+
+    Attributes:
+        left: how many, after what could be removed was removed.
+        resources: as `CloudResource.as_json` shows them.
+    """
+
+    left: int
+    resources: list[dict[str, Any]] = field(default_factory=list)
+
+
+class CloudActivities:
+    """Asks the account of one machine's stacks."""
+
+    def __init__(
+        self,
+        accounts: Accounts,
+        compute: ComputeRecords,
+        stacks: StackRecords,
+        inventories: InventoryRecords,
+        operations: OperationRecords,
+    ) -> None:
+        self._accounts = accounts
+        self._compute = compute
+        self._stacks = stacks
+        self._inventories = inventories
+        self._operations = operations
+
+    @activity.defn
+    async def check_credential(self, operation: MachineOperation) -> None:
+        """Prove that the machine's credential may do what the programs need.
+
+        Raises:
+            BulkheadError: CREDENTIAL_REJECTED.
+        """
+        account = await self._compute.account_of(operation)
+        async with self._opened(account, operation, calls=_CALLS_TO_CHECK) as cloud:
+            await in_thread(cloud.check_credential)
+
+    @activity.defn
+    async def take_inventory(self, operation: MachineOperation) -> InventoryTaken:
+        """Look at all that the account has of the machine's stacks; remove what nobody wants.
+
+        What cannot be removed stays an open finding, which a sweep tries again.
+        """
+        servers = await self._compute.stacks_of(operation)
+        if not servers:
+            # Nothing was ever asked for.
+            account = await self._compute.account_of(operation)
+            await self._inventories.record(operation, account, found=[], left=[])
+            return InventoryTaken(left=0)
+        accounts: dict[str, list[StackRow]] = defaultdict(list)
+        for stack in [*servers, *await self._compute.networks_near(servers)]:
+            accounts[stack.secret_id].append(stack)
+        left: list[CloudResource] = []
+        for stacks in accounts.values():
+            left += await self._take_inventory(operation, stacks)
+        return InventoryTaken(left=len(left), resources=[thing.as_json() for thing in left])
+
+    @activity.defn
+    async def remove_snapshot(self, operation: MachineOperation) -> None:
+        """Remove what the machine's suspensions kept.
+
+        Raises:
+            BulkheadError: CONFLICT, worth another try, when the provider does not let it go.
+        """
+        for stack in await self._compute.stacks_of(operation):
+            account = await self._compute.account_of_stack(stack)
+            async with self._opened(account, operation, calls=_CALLS_FOR_INVENTORY) as cloud:
+                found = await in_thread(partial(cloud.inventory, stack.workspace_id, stack.id))
+                kept = [thing for thing in found if thing.resource == SNAPSHOT]
+                for thing in kept:
+                    await in_thread(partial(cloud.remove, thing))
+
+    @activity.defn
+    async def record_choices(self, operation: MachineOperation) -> list[Choice]:
+        """Return the places and sizes that the machine may have, best first.
+
+        Raises:
+            BulkheadError: FAILED_PRECONDITION when the workspace allows none of its places.
+        """
+        return await self._compute.choices_of(operation)
+
+    @activity.defn
+    async def record_missing_server(self, operation: MachineOperation) -> None:
+        """Write down that the machine's server is gone, if its account can tell that now."""
+        with contextlib.suppress(BulkheadError):
+            if not await self._has_server(operation):
+                await self._compute.note_gone(operation)
+
+    @activity.defn
+    async def record_parked(self, operation: MachineOperation) -> str | None:
+        """The operation waits for another credential; return the version that there is now."""
+        await self._operations.note_waiting(operation, WAITING_FOR_CREDENTIAL)
+        return await self._compute.credential_version(operation)
+
+    @activity.defn
+    async def record_credential(self, operation: MachineOperation) -> str | None:
+        """Return the version of the credential that would be read now; None: there is none."""
+        return await self._compute.credential_version(operation)
+
+    @activity.defn
+    async def record_unparked(self, operation: MachineOperation) -> None:
+        """The operation tries again."""
+        await self._operations.note_waiting(operation, None)
+
+    async def _has_server(self, operation: MachineOperation) -> bool:
+        """Tell whether the machine's server may run; True as long as that is not known."""
+        stack = await self._stacks.machine_stack_of(operation.workspace_id, operation.owner_id)
+        if stack is None:
+            return False
+        server_id = stack.outputs.get("server_id")
+        if stack.state is not StackState.PRESENT or not server_id:
+            return True
+        account = await self._compute.account_of_stack(stack)
+        async with self._opened(account, operation, calls=_CALLS_TO_LOOK) as cloud:
+            return await in_thread(partial(cloud.describe, str(server_id))) is not None
+
+    async def _take_inventory(
+        self, operation: MachineOperation, stacks: Sequence[StackRow]
+    ) -> list[CloudResource]:
+        """Look at one account; return what is left there that nobody wants."""
+        account = await self._compute.account_of_stack(stacks[0])
+        ids = {stack.id for stack in stacks}
+        async with self._opened(account, operation, calls=_CALLS_FOR_INVENTORY) as cloud:
+            found = await in_thread(partial(_of_stacks, cloud, operation.workspace_id, ids))
+            judged = await self._judged(operation, stacks, found)
+            unwanted = [thing for thing, standing in judged if standing is Standing.OURS]
+            failed = [
+                Left(thing, "There is one too many of it; which one is right, a person has to see.")
+                for thing, standing in judged
+                if standing is Standing.STRANGE
+            ]
+            if unwanted:
+                note_progress(f"removing what nobody wants: {len(unwanted)} resources")
+                log.warning("an account has what nobody wants", count=len(unwanted))
+                failed += await in_thread(partial(remove_all, cloud, unwanted))
+                found = await in_thread(partial(_of_stacks, cloud, operation.workspace_id, ids))
+        there = {(thing.kind, thing.id) for thing in found}
+        left = [item.resource for item in failed if _key(item.resource) in there]
+        await self._inventories.record(operation, account, found=found, left=left)
+        errors = {item.resource.id: item.error for item in failed}
+        await self._inventories.record_leaks(account, left, errors)
+        clean = ids - {thing.stack_id for thing in left}
+        await self._inventories.resolve_leaks(operation.workspace_id, sorted(clean))
+        return left
+
+    async def _judged(
+        self,
+        operation: MachineOperation,
+        stacks: Sequence[StackRow],
+        found: Sequence[CloudResource],
+    ) -> list[tuple[CloudResource, Standing]]:
+        asleep = await self._compute.is_asleep(operation)
+        known = {}
+        for stack in stacks:
+            intents = await self._stacks.intents_of(stack.workspace_id, stack.id)
+            known[stack.id] = KnownStack(
+                state=stack.state,
+                has_snapshot=asleep and stack.kind is StackKind.MACHINE,
+                made={intent.resource: intent.cloud_id for intent in intents if intent.cloud_id},
+            )
+        return judge(found, known)
+
+    def _opened(
+        self, account: Account, operation: MachineOperation, *, calls: int
+    ) -> AbstractAsyncContextManager[Cloud]:
+        return self._accounts.opened(
+            account, operation.caller, operation_id=operation.operation_id, calls=calls
+        )
+
+
+def _of_stacks(cloud: Cloud, workspace_id: str, stack_ids: set[str]) -> list[CloudResource]:
+    return [thing for thing in cloud.inventory(workspace_id) if thing.stack_id in stack_ids]
+
+
+def _key(thing: CloudResource) -> tuple[str, str]:
+    return thing.kind, thing.id

@@ -1,0 +1,69 @@
+"""How a machine's server differs from what its stack says: found, written down, never mended."""
+
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from temporalio import activity
+
+from domain.caller import system_caller
+from domain.cloud import SERVER
+from domain.compute import DriftRequest
+from domain.stack import StackAction
+from infra.clouds.accounts import in_thread
+from infra.database.records.compute import program_of
+from infra.database.records.drift import SCHEDULE
+
+if TYPE_CHECKING:
+    from infra.clouds.accounts import Accounts
+    from infra.database.records.compute import ComputeRecords
+    from infra.database.records.drift import DriftRecords
+    from infra.stacks.stacks import Stacks
+
+# A refresh reads each resource of a small stack once or twice.
+_CALLS: Final = 10
+
+
+class DriftActivities:
+    """Runs the engine, where it is: on the queue of stacks."""
+
+    def __init__(
+        self,
+        stacks: "Stacks",
+        accounts: "Accounts",
+        compute: "ComputeRecords",
+        drift: "DriftRecords",
+    ) -> None:
+        self._stacks = stacks
+        self._accounts = accounts
+        self._compute = compute
+        self._drift = drift
+
+    @activity.defn
+    async def detect_drift(self, request: DriftRequest) -> None:
+        """Write the report; one that is there stays.
+
+        Raises:
+            BulkheadError: NOT_FOUND, FAILED_PRECONDITION; CREDENTIAL_REJECTED; ABORTED, worth
+                another try, while an operation works on the stack.
+        """
+        stack = await self._drift.stack_of(request)
+        if stack is None:
+            return
+        started_at = datetime.now(UTC)
+        account = await self._compute.account_of_stack(stack)
+        caller = system_caller(request.workspace_id, SCHEDULE)
+        server_id = str(stack.outputs.get("server_id", ""))
+        async with self._accounts.opened(
+            account, caller, operation_id=request.report_id, calls=_CALLS
+        ) as cloud:
+            snapshot = await in_thread(partial(cloud.describe, server_id))
+            result = await self._stacks.run(
+                StackAction.REFRESH, program_of(stack), cloud, operation_id=request.report_id
+            )
+        delta: dict[str, Any] = dict(result.drift)
+        if snapshot is None:
+            # The engine's words for what is gone differ by provider.
+            delta[SERVER] = {"wanted": "present", "found": "gone"}
+        raw = {"provider": account.provider, "raw_attrs": dict(snapshot or {})}
+        await self._drift.write(request, delta, raw, started_at)

@@ -1,0 +1,251 @@
+"""Stacks of a machine: its cluster's network in a place, and its server; made and removed.
+
+These run where the engine is, on the queue of stacks. What is about to be made is written down
+before the engine starts; what it made is found by its tags and never made twice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+import structlog
+from temporalio import activity
+
+from activities.progress import note_progress
+from domain.compute import Choice
+from domain.errors import BulkheadError, Reason
+from domain.operation import MachineOperation
+from domain.stack import StackAction, StackKind, StackState
+from infra.clouds.accounts import in_thread
+from infra.database.records.compute import program_of
+
+if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
+    from infra.clouds.accounts import Accounts
+    from infra.clouds.cloud import Cloud
+    from infra.database.records.compute import Account, ComputeRecords
+    from infra.database.records.machine import MachineRecords
+    from infra.database.records.stack import StackRecords
+    from infra.database.records.suspension import SuspensionRecords
+    from infra.database.tables import StackRow
+    from infra.machines.server_bootstraps import ServerBootstraps
+    from infra.stacks.request import StackProgress, StackResult
+    from infra.stacks.stacks import Stacks
+
+# About how many calls a run makes: each resource is made, waited for and read, and looked for by
+# its tags before and after.
+_CALLS: Final = 40
+_CALLS_TO_LOOK: Final = 2
+
+# What uses a thing lets it go within minutes; a protection that a person set stays for ever.
+WRITTEN_OFF_AFTER: Final = timedelta(minutes=20)
+
+# These pass, or are mended by a person who is asked to.
+_PASSING: Final = frozenset(
+    {
+        Reason.CREDENTIAL_REJECTED,
+        Reason.RATE_LIMITED,
+        Reason.DEPENDENCY_UNAVAILABLE,
+        Reason.DEADLINE_EXCEEDED,
+        Reason.ABORTED,
+    }
+)
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ServerWanted:
+    """A server that shall be made.
+
+    Attributes:
+        operation: which makes it.
+        choice: where and how large.
+        from_snapshot: its disk begins as that of the machine's last suspension.
+    """
+
+    operation: MachineOperation
+    choice: Choice
+    from_snapshot: bool = False
+
+    @property
+    def workspace_id(self) -> str:
+        """The workspace whose rows are written."""
+        return self.operation.workspace_id
+
+
+class StackActivities:
+    """Runs the engine. An attempt that ends by a cancel has ended the engine before."""
+
+    def __init__(
+        self,
+        stacks: Stacks,
+        accounts: Accounts,
+        bootstraps: ServerBootstraps,
+        machines: MachineRecords,
+        compute: ComputeRecords,
+        records: StackRecords,
+        suspensions: SuspensionRecords,
+    ) -> None:
+        self._stacks = stacks
+        self._accounts = accounts
+        self._bootstraps = bootstraps
+        self._machines = machines
+        self._compute = compute
+        self._records = records
+        self._suspensions = suspensions
+
+    @activity.defn
+    async def ensure_network(self, wanted: ServerWanted) -> None:
+        """Have the network of the machine's cluster in a place; from now on it is wanted there."""
+        operation, choice = wanted.operation, wanted.choice
+        account = await self._compute.account_of(operation)
+        async with self._opened(account, operation, calls=_CALLS_TO_LOOK) as cloud:
+            place = await in_thread(partial(cloud.place, choice.place))
+        planned = await self._compute.plan_stacks(operation, account, choice, place)
+        if planned.network.state is not StackState.PRESENT:
+            await self._run(StackAction.UP, planned.network, operation, account)
+
+    @activity.defn
+    async def create_server(self, wanted: ServerWanted) -> None:
+        """Have the machine's server, which joins by itself when it boots.
+
+        Raises:
+            BulkheadError: CAPACITY_UNAVAILABLE when the provider has none of the size there now;
+                CONFLICT, worth another try, when its network is not there (yet).
+        """
+        operation = wanted.operation
+        account = await self._compute.account_of(operation)
+        stack = await self._records.machine_stack_of(operation.workspace_id, operation.owner_id)
+        network = await self._network_of(stack)
+        if stack is None or network is None or network.state is not StackState.PRESENT:
+            raise BulkheadError(
+                Reason.CONFLICT,
+                f"The network in {wanted.choice.place} is not there; it is looked for again.",
+                retryable=True,
+            )
+        image, user_data = account.image, ""
+        if wanted.from_snapshot:
+            image = await self._snapshot_of(operation)
+        else:
+            user_data = await self._bootstraps.user_data(operation, stack)
+        stack = await self._compute.shape_server(stack, network, image=image, choice=wanted.choice)
+        result = await self._run(StackAction.UP, stack, operation, account, user_data=user_data)
+        await self._compute.reach_server(operation, stack, result.outputs)
+
+    @activity.defn
+    async def remove_server(self, operation: MachineOperation) -> None:
+        """Have nothing of any server of the machine's in the account, whatever was made of it."""
+        for stack in await self._compute.stacks_of(operation):
+            if stack.state is not StackState.REMOVED:
+                await self._bootstraps.forget(stack)
+                await self._remove(stack, operation)
+
+    @activity.defn
+    async def release_networks(self, operation: MachineOperation) -> None:
+        """Remove the networks of the machine's cluster in which no machine is wanted any more."""
+        for network in await self._compute.networks_of_cluster(operation):
+            if await self._compute.give_up(network):
+                await self._remove(network, operation)
+
+    async def _network_of(self, stack: StackRow | None) -> StackRow | None:
+        if stack is None:
+            return None
+        return await self._records.network_of(
+            stack.workspace_id, stack.cluster_id, stack.secret_id, stack.provider, stack.place
+        )
+
+    async def _snapshot_of(self, operation: MachineOperation) -> str:
+        suspension = await self._suspensions.current(operation)
+        if suspension is None or suspension.snapshot_id is None:
+            raise BulkheadError(
+                Reason.FAILED_PRECONDITION, "The machine has no snapshot to come back from."
+            )
+        return suspension.snapshot_id
+
+    async def _remove(self, stack: StackRow, operation: MachineOperation) -> None:
+        """Remove a stack and everything that the account has of it.
+
+        What a provider does not let go for long is written off: from then on it is a finding, which
+        the sweep tries to remove.
+
+        Raises:
+            BulkheadError: CONFLICT, worth another try, while something stays.
+        """
+        if await self._compute.drop_planned(stack):
+            return
+        account = await self._compute.account_of_stack(stack)
+        try:
+            await self._run(StackAction.DESTROY, stack, operation, account)
+            await self._remove_left(stack, operation, account)
+        except BulkheadError as error:
+            if error.reason in _PASSING or not await self._is_hopeless(stack, operation):
+                raise
+            log.warning("a stack is written off", stack_id=stack.id, reason=error.reason)
+            await self._compute.write_off(stack)
+
+    async def _remove_left(
+        self, stack: StackRow, operation: MachineOperation, account: Account
+    ) -> None:
+        asleep = await self._compute.is_asleep(operation)
+        async with self._opened(account, operation, calls=_CALLS) as cloud:
+            left = await self._stacks.remove_left(program_of(stack), cloud, keep_snapshots=asleep)
+        if left:
+            names = ", ".join(f"{thing.kind} {thing.name}" for thing in left)
+            raise BulkheadError(
+                Reason.CONFLICT,
+                f"The provider does not let go of {names}. Look whether something else uses it, or "
+                "protects it from being removed.",
+                retryable=True,
+            )
+
+    async def _is_hopeless(self, stack: StackRow, operation: MachineOperation) -> bool:
+        since = await self._machines.mark(operation, f"removal_of_{stack.id}_failed_at")
+        return datetime.now(UTC) > since + WRITTEN_OFF_AFTER
+
+    async def _run(
+        self,
+        action: StackAction,
+        stack: StackRow,
+        operation: MachineOperation,
+        account: Account,
+        *,
+        user_data: str = "",
+    ) -> StackResult:
+        async with self._opened(account, operation, calls=_CALLS) as cloud:
+            try:
+                return await self._stacks.run(
+                    action,
+                    program_of(stack),
+                    cloud,
+                    operation_id=operation.operation_id,
+                    user_data=user_data,
+                    on_progress=partial(_note, stack.kind),
+                )
+            except BulkheadError as error:
+                if error.reason is not Reason.ABORTED:
+                    raise
+                # Another worker has the stack, not another operation: its turn ends.
+                raise BulkheadError(
+                    Reason.CONFLICT, error.message, metadata=error.metadata, retryable=True
+                ) from error
+
+    def _opened(
+        self, account: Account, operation: MachineOperation, *, calls: int
+    ) -> AbstractAsyncContextManager[Cloud]:
+        return self._accounts.opened(
+            account, operation.caller, operation_id=operation.operation_id, calls=calls
+        )
+
+
+def _note(kind: StackKind, progress: StackProgress) -> None:
+    """Show how far a run is."""
+    note_progress(
+        f"{kind}: {progress.message} ({progress.done} of {progress.total})",
+        sequence=progress.sequence,
+        urn=progress.urn,
+    )

@@ -1,0 +1,136 @@
+"""Short workflows for whose result a request waits."""
+
+import asyncio
+from datetime import timedelta
+from typing import Any, Final, TypeVar
+
+from temporalio.client import Client, WorkflowFailureError
+from temporalio.common import (
+    SearchAttributePair,
+    TypedSearchAttributes,
+    WorkflowIDConflictPolicy,
+    WorkflowIDReusePolicy,
+)
+from temporalio.exceptions import ApplicationError, FailureError
+from temporalio.service import RPCError
+
+from domain.compute import DriftRequest, PreflightRequest, PreflightResult
+from domain.errors import BulkheadError, Reason
+from domain.names import (
+    CONTROL_TASK_QUEUE,
+    MACHINE_DRIFT_WORKFLOW,
+    PREFLIGHT_WORKFLOW,
+    machine_drift_workflow_id_of,
+    preflight_workflow_id_of,
+)
+from infra.temporal.client import unavailable
+from infra.temporal.start import MACHINE_ID, WORKSPACE_ID
+
+# A provider's three or four lists, each with a few pages; it is asked for before every create.
+_PREFLIGHT_SECONDS: Final = 20
+
+# A preview of one machine's stack waits for a slot of the engine, and takes about ten seconds.
+_DRIFT_SECONDS: Final = 55
+
+# What nobody waits for any more ends by itself.
+_ABANDONED_AFTER: Final = timedelta(minutes=5)
+
+_RPC_TIMEOUT: Final = timedelta(seconds=3)
+
+_Result = TypeVar("_Result")
+
+
+async def preflight(client: Client, request_id: str, request: PreflightRequest) -> PreflightResult:
+    """Ask a provider what it offers in places of a config's account.
+
+    Raises:
+        BulkheadError: what the provider answered (CREDENTIAL_REJECTED, INVALID_ARGUMENT, ...);
+            DEADLINE_EXCEEDED; DEPENDENCY_UNAVAILABLE when Temporal does not answer.
+    """
+    found: PreflightResult = await _result_of(
+        client,
+        PREFLIGHT_WORKFLOW,
+        request,
+        PreflightResult,
+        workflow_id=preflight_workflow_id_of(request.compute_config_id, request_id),
+        seconds=_PREFLIGHT_SECONDS,
+        advice="Nothing is known of prices and room; try again, or create without asking before.",
+    )
+    return found
+
+
+async def detect_drift(client: Client, request: DriftRequest) -> None:
+    """Return when the report of a machine's drift is written, or was before.
+
+    Raises:
+        BulkheadError: as `preflight`.
+    """
+    await _result_of(
+        client,
+        MACHINE_DRIFT_WORKFLOW,
+        request,
+        None,
+        workflow_id=machine_drift_workflow_id_of(request.machine_id, request.report_id),
+        seconds=_DRIFT_SECONDS,
+        machine_id=request.machine_id,
+        advice="The look at the account goes on, and its report is listed when it is done.",
+    )
+
+
+async def _result_of(
+    client: Client,
+    workflow: str,
+    request: DriftRequest | PreflightRequest,
+    result: type[_Result] | None,
+    *,
+    workflow_id: str,
+    seconds: float,
+    advice: str,
+    machine_id: str | None = None,
+) -> Any:  # noqa: ANN401 - the callers say which
+    attributes = [SearchAttributePair(WORKSPACE_ID, request.workspace_id)]
+    if machine_id is not None:
+        attributes.append(SearchAttributePair(MACHINE_ID, machine_id))
+    try:
+        async with asyncio.timeout(seconds):
+            handle = await client.start_workflow(
+                workflow,
+                request,
+                id=workflow_id,
+                task_queue=CONTROL_TASK_QUEUE,
+                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+                # One that failed is tried again under the same id; one that is done stays done.
+                id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+                execution_timeout=_ABANDONED_AFTER,
+                rpc_timeout=_RPC_TIMEOUT,
+                result_type=result,
+                search_attributes=TypedSearchAttributes(attributes),
+            )
+            return await handle.result()
+    except TimeoutError:
+        raise BulkheadError(
+            Reason.DEADLINE_EXCEEDED,
+            f"The provider, or the worker that asks it, has not answered in {seconds:g} s. "
+            f"{advice}",
+            metadata={"seconds": f"{seconds:g}"},
+        ) from None
+    except RPCError as error:
+        raise unavailable() from error
+    except WorkflowFailureError as error:
+        raise _failure_of(error) from None
+
+
+def _failure_of(error: WorkflowFailureError) -> BulkheadError:
+    """Return the typed failure with which a workflow ended."""
+    link: BaseException | None = error.cause
+    while isinstance(link, FailureError):
+        if isinstance(link, ApplicationError) and link.type in set(Reason):
+            facts = link.details[0] if link.details else {}
+            return BulkheadError(
+                Reason(link.type), link.message, metadata=dict(facts.get("metadata", {}))
+            )
+        link = link.cause
+    return BulkheadError(
+        Reason.DEPENDENCY_UNAVAILABLE,
+        "The provider could not be asked, and it is not known why. Try again in a minute.",
+    )

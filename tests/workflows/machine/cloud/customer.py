@@ -1,0 +1,154 @@
+"""A customer who has an account at Hetzner, and what is looked at when machines come and go."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+from uuid import uuid4
+
+from sqlmodel import col, select
+
+from domain.cloud import CloudResource, Provider
+from domain.compute import Choice
+from domain.identifiers import Prefix, new_id
+from domain.operation import MachineOperation, OperationState, OperationType
+from domain.secret import CURRENT, SecretKind, SecretValue
+from infra.database.records.machine_plan import WantedMachines, add_machine, plan_machine
+from infra.database.records.new_rows import NewRows
+from infra.database.records.operation import machine_operation_of
+from infra.database.records.secret import begin_version, complete_version, place_of
+from infra.database.tables import (
+    ClusterRow,
+    ComputeConfigRow,
+    InventoryRow,
+    LeakRow,
+    MachineRow,
+    SecretRow,
+    StackRow,
+)
+from tests.workflows.hetzner import Hetzner
+from tests.workflows.machine.fleet import Fleet
+from tests.workflows.secret.scenarios import Rotating
+
+# Runs of the engine, one for each machine, which take turns.
+GIVES_BACK_WITHIN_SECONDS = 300.0
+PLACE, SIZE = "fsn1", "cx23"
+
+
+class Token(Rotating):
+    """A secret with a token of Hetzner's."""
+
+    kind = SecretKind.HCLOUD
+
+
+class Customer:
+    """An account of the fleet's workspace, empty at first."""
+
+    def __init__(self, fleet: Fleet, hetzner: Hetzner) -> None:
+        self.fleet = fleet
+        self.hetzner = hetzner
+        self.project = uuid4().hex
+        # To look with, whatever becomes of the customer's own.
+        self.eye = hetzner.new_token(self.project)
+        self.token = hetzner.new_token(self.project)
+        self.config_id = ""
+        self._secret = Token(fleet.platform, fleet.owner)
+        self._secret_id = ""
+
+    async def open(self) -> None:
+        """Bring the token, and a compute config that uses it."""
+        owner = self.fleet.owner
+        self._secret_id = await self._secret.store(SecretValue.of_text(self.token))
+        config = ComputeConfigRow(
+            workspace_id=owner.workspace_id,
+            id=new_id(Prefix.COMPUTE_CONFIG),
+            name=self.project,
+            provider=Provider.HCLOUD,
+            provider_config={"region": PLACE, "image": "debian-12"},
+            secret_id=self._secret_id,
+        )
+        self.config_id = config.id
+        async with self.fleet.platform.api.workspace(owner.workspace_id) as session:
+            session.add(config)
+
+    async def bring_token(self) -> None:
+        """Add a version with a new token, and make it the current one."""
+        self.token = await asyncio.to_thread(self.hetzner.new_token, self.project)
+        owner = self.fleet.owner
+        async with self.fleet.platform.api.workspace(owner.workspace_id) as session:
+            version = await begin_version(session, NewRows(), owner.workspace_id, self._secret_id)
+        place = place_of(version)
+        value = SecretValue.of_text(self.token)
+        await asyncio.to_thread(self._secret.values.write, place, value)
+        async with self.fleet.platform.api.workspace(owner.workspace_id) as session:
+            await complete_version(session, place)
+            secret = await session.get_one(SecretRow, (owner.workspace_id, self._secret_id))
+            secret.aliases = {**secret.aliases, CURRENT: version.number}
+
+    async def plan(self, *choices: Choice) -> MachineOperation:
+        """Write what a request for a machine writes, and start nothing."""
+        owner = self.fleet.owner
+        wanted = WantedMachines(
+            compute_config_id=self.config_id,
+            choices=choices or (Choice(place=PLACE, instance_type=SIZE),),
+        )
+        rows = NewRows()
+        async with self.fleet.platform.api.workspace(owner.workspace_id) as session:
+            query = select(ClusterRow).where(ClusterRow.id == self.fleet.cluster.cluster_id)
+            cluster = (await session.exec(query)).one()
+            machine = add_machine(rows, cluster, wanted)
+            operation = plan_machine(rows, owner, cluster, machine)
+            await rows.write(session)
+            return machine_operation_of(operation)
+
+    async def has(self) -> list[CloudResource]:
+        """Return all that the account has of the workspace."""
+        return await asyncio.to_thread(self.hetzner.has, self.eye, self.fleet.owner.workspace_id)
+
+    async def kinds(self) -> list[str]:
+        """Return what the account has, by kind."""
+        return sorted(thing.kind for thing in await self.has())
+
+    async def rows(self, table: type[Any], *where: Any) -> Sequence[Any]:  # noqa: ANN401 - SQL
+        """Read rows of the workspace."""
+        async with self.fleet.platform.api.workspace(self.fleet.owner.workspace_id) as session:
+            return (await session.exec(select(table).where(*where))).all()
+
+    async def stacks(self) -> list[tuple[str, str]]:
+        """Return the kinds and states of the account's stacks."""
+        rows = await self.rows(StackRow, col(StackRow.secret_id) == self._secret_id)
+        return sorted((row.kind, row.state) for row in rows)
+
+    async def inventory_of(self, operation: MachineOperation) -> InventoryRow:
+        """Return the newest inventory of an operation."""
+        (row,) = await self.rows(
+            InventoryRow, col(InventoryRow.operation_id) == operation.operation_id
+        )
+        assert isinstance(row, InventoryRow)
+        return row
+
+    async def machines(self) -> list[MachineRow]:
+        """Return the machines of the account, oldest first."""
+        rows = await self.rows(MachineRow, MachineRow.compute_config_id == self.config_id)
+        return sorted(rows, key=lambda row: row.id)
+
+    async def give_back(self) -> None:
+        """Have every machine deleted, and the account as it was."""
+        kind, deletions = OperationType.MACHINE_DELETE, []
+        for row in await self.machines():
+            deletions.append(await self.fleet.request(kind, row.id))
+            await self.fleet.start(kind, deletions[-1])
+        for deletion in deletions:
+            state = await self.fleet.platform.end_of(deletion, GIVES_BACK_WITHIN_SECONDS)
+            assert state is OperationState.SUCCEEDED
+        await self.verify_empty()
+
+    async def verify_empty(self) -> None:
+        """Assert that the account is as it was, and that the rows know it."""
+        assert await self.kinds() == []
+        assert {state for _, state in await self.stacks()} <= {"removed"}
+        leaks = col(LeakRow.resolved_at).is_(None), LeakRow.compute_config_id == self.config_id
+        assert await self.rows(LeakRow, *leaks) == []
+
+    def close(self) -> None:
+        """Close connections."""
+        self._secret.close()

@@ -1,0 +1,1 @@
+"""What the clock and requests have looked at in customers' accounts."""
