@@ -4,12 +4,14 @@ Each function runs in the request's transaction, takes the cluster's row lock fi
 start of the workflow to after the commit.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final
 
+from api import machine_plans
 from api.fields import check_etag, not_found
+from api.machine_plans import MachineRequest
 from api.quotas import refuse_beyond
 from api.routes.operation import send_cancellation
 from api.scope import RequestScope
@@ -26,6 +28,7 @@ from infra.database.queries.cluster import admit_cluster, claim_slot_memory, fin
 from infra.database.queries.machine import ids_of_machines
 from infra.database.queries.operation import find_operation
 from infra.database.queries.workspace import find_region
+from infra.database.records.machine_plan import plan_cluster
 from infra.database.records.operation import (
     cluster_operation_of,
     plan_operation,
@@ -41,20 +44,23 @@ Verb = Callable[[RequestScope, str, str], Awaitable[OperationRow]]
 
 
 async def create(
-    scope: RequestScope, *, name: str, region_id: str, network_profile: NetworkProfile
+    scope: RequestScope,
+    *,
+    name: str,
+    region_id: str,
+    network_profile: NetworkProfile,
+    machines: Sequence[MachineRequest] = (),
 ) -> OperationRow:
-    """Place a new cluster and plan its creation.
+    """Place a new cluster and plan its creation, with its first machines as a part of it.
 
     Raises:
         BulkheadError: PERMISSION_DENIED for a network that is not offered, NOT_FOUND for the
-            region, QUOTA_EXCEEDED, or CAPACITY_UNAVAILABLE when no host has room.
+            region, QUOTA_EXCEEDED, or CAPACITY_UNAVAILABLE when no host has room; for the machines
+            as `machine_plans.create`.
     """
-    if network_profile is NetworkProfile.MIXED_OS_CALICO:
-        raise BulkheadError(
-            Reason.PERMISSION_DENIED,
-            "Clusters with Windows workers are not enabled here; use linux_cilium or linux_bridge.",
-            path=("body", "network_profile"),
-        )
+    _check_network(network_profile)
+    pools = [await machine_plans.check(scope, wanted) for wanted in machines]
+    machine_plans.check_first_pools(pools)
     cluster_id = new_id(Prefix.CLUSTER)
     admission = await admit_cluster(
         scope.session, cluster_id, region_id, CONTROL_PLANE_MEMORY_BYTES
@@ -78,7 +84,7 @@ async def create(
     )
     scope.rows.add(cluster)
     wanted = {"name": name, "region_id": region_id, "network_profile": network_profile}
-    return await _plan(scope, OperationType.CLUSTER_CREATE, cluster, request=wanted)
+    return await _begin(scope, plan_cluster(scope.rows, scope.caller, cluster, pools, wanted))
 
 
 async def change(
@@ -174,7 +180,6 @@ async def _plan(
     operation_type: OperationType,
     cluster: ClusterRow,
     *,
-    request: dict[str, Any] | None = None,
     predecessor_operation_id: str | None = None,
 ) -> OperationRow:
     operation = plan_operation(
@@ -182,16 +187,21 @@ async def _plan(
         operation_type,
         cluster,
         scope.caller,
-        request=request or {},
+        request={},
         predecessor_operation_id=predecessor_operation_id,
     )
-    scope.audit(operation_type, "cluster", cluster.id, operation_id=operation.id)
+    return await _begin(scope, operation)
+
+
+async def _begin(scope: RequestScope, operation: OperationRow) -> OperationRow:
+    """Write a planned operation and its audit line, and start it after the commit."""
+    scope.audit(operation.type, "cluster", operation.owner_id, operation_id=operation.id)
     await scope.rows.write(scope.session)
     workflow_input = cluster_operation_of(operation)
 
     async def start() -> None:
         client = await scope.clients.temporal.client()
-        await start_operation(client, operation_type, workflow_input)
+        await start_operation(client, operation.type, workflow_input)
 
     scope.after_commit.append(start)
     return operation
@@ -222,10 +232,16 @@ async def _check_no_machines(scope: RequestScope, cluster: ClusterRow) -> None:
     if machines:
         named = ", ".join(machines[:_NAMED_MACHINES])
         more = " and more" if len(machines) > _NAMED_MACHINES else ""
+        advice = "Delete them first, so that their pods are drained and nothing of them is left."
+        running = await _running_operation(scope, cluster)
+        if running is not None and running.type is OperationType.CLUSTER_CREATE:
+            advice = (
+                f"It is being made with them: POST /v1/operations/{running.id}:cancel takes all of "
+                "it back."
+            )
         raise BulkheadError(
             Reason.FAILED_PRECONDITION,
-            f"The cluster has machines: {named}{more}. Delete them first, so that their pods are "
-            "drained and their servers are left as they were.",
+            f"The cluster has machines: {named}{more}. {advice}",
             metadata={"machine_ids": ",".join(machines[:_NAMED_MACHINES])},
         )
 
@@ -233,6 +249,15 @@ async def _check_no_machines(scope: RequestScope, cluster: ClusterRow) -> None:
 async def _check_region(scope: RequestScope, region_id: str) -> None:
     if await find_region(scope.session, region_id) is None:
         raise _no_such_region()
+
+
+def _check_network(network_profile: NetworkProfile) -> None:
+    if network_profile is NetworkProfile.MIXED_OS_CALICO:
+        raise BulkheadError(
+            Reason.PERMISSION_DENIED,
+            "Clusters with Windows workers are not enabled here; use linux_cilium or linux_bridge.",
+            path=("body", "network_profile"),
+        )
 
 
 def _no_such_region() -> BulkheadError:

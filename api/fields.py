@@ -98,7 +98,7 @@ def not_found(prefix: Prefix) -> BulkheadError:
     )
 
 
-def check_etag(if_match: str, version: int) -> None:
+def check_etag(if_match: str, version: int | str) -> None:
     """Compare what a change is based on with what is there.
 
     Raises:

@@ -50,7 +50,7 @@ async def answer_once(
             path=("header", "akua-context"),
             status=400,
         )
-    fingerprint = _fingerprint_of(request, scope.caller.principal_id, intent)
+    fingerprint = fingerprint_of(request, scope.caller.principal_id, intent)
     stored = await reserve_key(scope.session, workspace_id, key, fingerprint)
     if stored is not None:
         if stored.fingerprint != fingerprint:
@@ -79,5 +79,6 @@ def used_for_another_request() -> BulkheadError:
     )
 
 
-def _fingerprint_of(request: Request, principal_id: str, intent: Mapping[str, Any]) -> bytes:
+def fingerprint_of(request: Request, principal_id: str, intent: Mapping[str, Any]) -> bytes:
+    """Return what tells a request with a key from every other one."""
     return hashlib.sha256(canonical_intent(request, principal_id, intent)).digest()

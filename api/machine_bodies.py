@@ -3,13 +3,15 @@
 import ipaddress
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Final, Literal, NotRequired
+from typing import Any, Final, Literal, NotRequired
 
 from typing_extensions import TypedDict
 
+from domain.cloud import Provider
 from domain.machine import MachineHealth, MachineKind, MachineStage, MachineState
 from domain.names import node_name_of
-from infra.database.tables import MachineRow
+from infra.database.queries.compute import ShownSuspension
+from infra.database.tables import MachineRow, SuspensionEventRow
 from infra.database.tables.columns import unix, unix_or_none
 
 # The contract has a compute config for each machine. A server that nobody here made has none, and
@@ -22,6 +24,35 @@ class ProviderResource(TypedDict):
 
     identity_kind: Literal["recyclable", "persistent"]
     public_ip: str | None
+
+
+class SnapshotRef(TypedDict):
+    """The contract's snapshot, whose id is Hetzner's; `id` is any provider's, and ours.
+
+    Without a snapshot yet `snapshot_id` is 0; it is also where the provider has no numbers.
+    """
+
+    provider: Provider | None
+    snapshot_id: int
+    size_gb: float
+    id: str | None
+
+
+class CurrentSuspension(TypedDict):
+    """The suspension in which a machine is."""
+
+    event_id: str
+    snapshot_ref: SnapshotRef
+    expires_at: int
+    monthly_cost_cents: int
+    reason: str
+
+
+class ChoiceBody(TypedDict):
+    """A place and a size that the machine may become."""
+
+    region: str
+    instance_type: str
 
 
 class Health(TypedDict):
@@ -60,6 +91,7 @@ class MachineBody(TypedDict):
     node_name: str | None
     state: MachineState
     reconciling: bool
+    current_suspension: NotRequired[CurrentSuspension]
     created_at: int
     updated_at: int
     etag: str
@@ -76,18 +108,25 @@ class MachineBody(TypedDict):
     last_report_at: NotRequired[int | None]
     clock_offset_seconds: NotRequired[int | None]
     active_operation_id: NotRequired[str | None]
+    instance_type: NotRequired[str | None]
+    place: NotRequired[str | None]
+    choices: NotRequired[list[ChoiceBody]]
+    pool_id: NotRequired[str]
 
 
-def basic_body(row: MachineRow) -> MachineBody:
+def basic_body(row: MachineRow, suspension: ShownSuspension | None = None) -> MachineBody:
     """Render what the contract publishes of a machine."""
+    own = row.kind is MachineKind.OWN_SERVER
     body = MachineBody(
         id=row.id,
         workspace_id=row.workspace_id,
         cluster_id=row.cluster_id,
-        compute_config_id=_NO_COMPUTE_CONFIG,
-        provider_id=f"own-server://{row.hostname}",
+        compute_config_id=row.compute_config_id or _NO_COMPUTE_CONFIG,
+        # One in a cloud has none while it has no server.
+        provider_id=f"own-server://{row.hostname}" if own else row.provider_id or "",
         provider_resource=ProviderResource(
-            identity_kind="persistent", public_ip=_public_address(row.addresses)
+            identity_kind="persistent" if own else "recyclable",
+            public_ip=_public_address(row.addresses) if own else row.public_ip or None,
         ),
         node_name=None if row.node_seen_at is None else node_name_of(row.id),
         state=row.state,
@@ -98,15 +137,23 @@ def basic_body(row: MachineRow) -> MachineBody:
     )
     if row.name is not None:
         body["name"] = row.name
+    if suspension is not None:
+        event = suspension.event
+        body["current_suspension"] = CurrentSuspension(
+            event_id=event.id,
+            snapshot_ref=snapshot_ref(event, suspension.provider),
+            expires_at=unix(event.expires_at),
+            monthly_cost_cents=event.monthly_cost_cents,
+            reason=event.reason,
+        )
     return body
 
 
-def machine_body(row: MachineRow) -> MachineBody:
+def machine_body(row: MachineRow, suspension: ShownSuspension | None = None) -> MachineBody:
     """Render a machine."""
-    return MachineBody(
-        **basic_body(row),
+    body = MachineBody(
+        **basic_body(row, suspension),
         kind=row.kind,
-        stage=row.stage,
         schedulable=row.schedulable,
         health=Health(state=row.health, reason=row.health_reason, since=unix(row.health_since)),
         certificates=Credentials(
@@ -127,6 +174,38 @@ def machine_body(row: MachineRow) -> MachineBody:
         clock_offset_seconds=row.clock_offset_seconds,
         active_operation_id=row.active_operation_id,
     )
+    if row.kind is MachineKind.OWN_SERVER or row.provider_id is not None:
+        # One in a cloud has reached no stage while it has no server.
+        body["stage"] = row.stage
+    if row.kind is MachineKind.CLOUD:
+        body |= _of_cloud(row)
+    return body
+
+
+def snapshot_ref(event: SuspensionEventRow, provider: Provider | None) -> SnapshotRef:
+    """Render a suspension's snapshot."""
+    known = event.snapshot_id or ""
+    return SnapshotRef(
+        provider=provider,
+        snapshot_id=int(known) if known.isascii() and known.isdigit() else 0,
+        size_gb=event.size_gb or 0,
+        id=event.snapshot_id,
+    )
+
+
+def _of_cloud(row: MachineRow) -> MachineBody:
+    choices = row.choices or []
+    body: dict[str, Any] = {
+        "instance_type": row.instance_type,
+        "place": row.place,
+        "choices": [
+            ChoiceBody(region=choice["place"], instance_type=choice["instance_type"])
+            for choice in choices
+        ],
+    }
+    if row.pool_id is not None:
+        body["pool_id"] = row.pool_id
+    return body  # type: ignore[return-value] # a part of it
 
 
 def _credential(expires_at: datetime | None, renewed_at: datetime | None) -> Credential:

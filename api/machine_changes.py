@@ -11,14 +11,16 @@ from functools import partial
 from typing import Final
 
 from api.fields import check_etag, check_id, not_found
+from api.places import check_allowed
 from api.routes.operation import send_cancellation
 from api.scope import RequestScope
 from domain.cluster import ClusterState
 from domain.errors import BulkheadError, Reason
 from domain.identifiers import Prefix
-from domain.machine import MachineState
+from domain.machine import MachineKind, MachineState
 from domain.operation import OperationType
 from infra.database.queries.cluster import find_cluster
+from infra.database.queries.compute import find_config, find_suspension
 from infra.database.queries.machine import find_machine
 from infra.database.queries.operation import find_operation
 from infra.database.records.operation import (
@@ -26,6 +28,7 @@ from infra.database.records.operation import (
     plan_operation,
     request_cancellation,
 )
+from infra.database.records.suspension import plan_resumption, plan_suspension
 from infra.database.tables import ClusterRow, MachineRow, OperationRow
 from infra.temporal.start import start_operation
 
@@ -34,6 +37,9 @@ Verb = Callable[[RequestScope, str, str], Awaitable[OperationRow]]
 _NAMES: Final = {
     OperationType.MACHINE_CORDON: "cordoned",
     OperationType.MACHINE_UNCORDON: "uncordoned",
+    OperationType.MACHINE_SUSPEND: "suspended",
+    OperationType.MACHINE_RESUME: "resumed",
+    OperationType.MACHINE_REPLACE: "replaced",
 }
 
 
@@ -114,20 +120,109 @@ def out_of_reach(machine: MachineRow, participle: str) -> BulkheadError:
     )
 
 
+async def suspend(
+    scope: RequestScope, machine_id: str, if_match: str, *, reason: str
+) -> OperationRow:
+    """Plan that a machine's disk is kept as a snapshot and its server removed.
+
+    Raises:
+        BulkheadError: NOT_FOUND, ABORTED, CONFLICT while an operation runs, FAILED_PRECONDITION;
+            PERMISSION_DENIED where the workspace lets no snapshot be.
+    """
+    kind = OperationType.MACHINE_SUSPEND
+    machine = await _hold_idle(scope, machine_id, if_match, kind, MachineState.ACTIVE)
+    cluster = await _active_cluster(scope, machine)
+    await _check_place(scope, machine)
+    _touch(machine)
+    request = {"reason": reason, **_fingerprint(kind, machine)}
+    operation = plan_suspension(
+        scope.rows, machine, cluster, scope.caller, reason=reason, request=request
+    )
+    return await _begin(scope, operation, machine)
+
+
+async def resume(scope: RequestScope, machine_id: str, if_match: str) -> OperationRow:
+    """Plan that a suspended machine gets a server again, made of its snapshot.
+
+    Raises:
+        BulkheadError: as `suspend`; FAILED_PRECONDITION when the snapshot is kept no more.
+    """
+    kind = OperationType.MACHINE_RESUME
+    machine = await _hold_idle(scope, machine_id, if_match, kind, MachineState.SUSPENDED)
+    cluster = await _active_cluster(scope, machine)
+    await _check_place(scope, machine)
+    event = None
+    if machine.suspension_id is not None:
+        event = await find_suspension(scope.session, machine.id, machine.suspension_id)
+    if event is None:
+        raise BulkheadError(
+            Reason.FAILED_PRECONDITION,
+            "Nothing is known of the machine's snapshot. Delete it, and create another one.",
+        )
+    _touch(machine)
+    operation = plan_resumption(
+        scope.rows, machine, event, cluster, scope.caller, request=_fingerprint(kind, machine)
+    )
+    return await _begin(scope, operation, machine)
+
+
+async def replace(scope: RequestScope, machine_id: str, if_match: str) -> OperationRow:
+    """Plan that another machine of the same shape takes a machine's place, and it is deleted.
+
+    Raises:
+        BulkheadError: as `suspend`.
+    """
+    kind = OperationType.MACHINE_REPLACE
+    machine = await _hold_idle(scope, machine_id, if_match, kind, MachineState.ACTIVE)
+    cluster = await _active_cluster(scope, machine)
+    await _check_place(scope, machine)
+    _touch(machine)
+    return await _plan(scope, kind, machine, cluster)
+
+
+async def _hold_idle(
+    scope: RequestScope,
+    machine_id: str,
+    if_match: str,
+    kind: OperationType,
+    needed: MachineState,
+) -> MachineRow:
+    """Lock a machine in a cloud that nothing works on, and that is in the state needed."""
+    machine = await hold(scope, machine_id, if_match)
+    if machine.kind is not MachineKind.CLOUD:
+        raise out_of_reach(machine, _NAMES[kind])
+    await _check_idle(scope, machine, kind, needed)
+    return machine
+
+
+async def _check_idle(
+    scope: RequestScope, machine: MachineRow, kind: OperationType, needed: MachineState
+) -> None:
+    running = await _running_operation(scope, machine)
+    if running is not None:
+        raise _busy(running)
+    if machine.state is not needed:
+        raise BulkheadError(
+            Reason.FAILED_PRECONDITION,
+            f"The machine is {machine.state}; only one that is {needed} can be {_NAMES[kind]}.",
+            metadata={"state": machine.state},
+        )
+
+
+async def _check_place(scope: RequestScope, machine: MachineRow) -> None:
+    """Refuse to keep or make anything where the workspace lets nothing be by now."""
+    config = None
+    if machine.compute_config_id is not None:
+        config = await find_config(scope.session, machine.compute_config_id)
+    if config is not None and machine.place is not None:
+        await check_allowed(scope, config.provider, [machine.place])
+
+
 async def _set_schedulable(
     scope: RequestScope, machine_id: str, if_match: str, operation_type: OperationType
 ) -> OperationRow:
     machine = await hold(scope, machine_id, if_match)
-    running = await _running_operation(scope, machine)
-    if running is not None:
-        raise _busy(running)
-    if machine.state is not MachineState.ACTIVE:
-        raise BulkheadError(
-            Reason.FAILED_PRECONDITION,
-            f"The machine is {machine.state}; only one that is {MachineState.ACTIVE} can be "
-            f"{_NAMES[operation_type]}.",
-            metadata={"state": machine.state},
-        )
+    await _check_idle(scope, machine, operation_type, MachineState.ACTIVE)
     cluster = await _active_cluster(scope, machine)
     _touch(machine)
     return await _plan(scope, operation_type, machine, cluster)
@@ -141,30 +236,39 @@ async def _plan(
     *,
     predecessor_operation_id: str | None = None,
 ) -> OperationRow:
-    wanted = f"{operation_type} {machine.id} {machine.version}"
     operation = plan_operation(
         scope.rows,
         operation_type,
         machine,
         scope.caller,
-        # The contract shows which request it was; ours differ by what they are based on.
-        request={"request_fingerprint": hashlib.sha256(wanted.encode()).hexdigest()},
+        request=_fingerprint(operation_type, machine),
         predecessor_operation_id=predecessor_operation_id,
         cluster=cluster,
     )
+    return await _begin(scope, operation, machine)
+
+
+def _fingerprint(operation_type: OperationType, machine: MachineRow) -> dict[str, str]:
+    # The contract shows which request it was; ours differ by what they are based on.
+    wanted = f"{operation_type} {machine.id} {machine.version}"
+    return {"request_fingerprint": hashlib.sha256(wanted.encode()).hexdigest()}
+
+
+async def _begin(scope: RequestScope, operation: OperationRow, machine: MachineRow) -> OperationRow:
+    """Write a planned operation and its audit line, and start it after the commit."""
     scope.audit(
-        operation_type,
+        operation.type,
         "machine",
         machine.id,
         operation_id=operation.id,
-        cluster_id=cluster.id,
+        cluster_id=machine.cluster_id,
     )
     await scope.rows.write(scope.session)
     workflow_input = machine_operation_of(operation)
 
     async def start() -> None:
         client = await scope.clients.temporal.client()
-        await start_operation(client, operation_type, workflow_input)
+        await start_operation(client, operation.type, workflow_input)
 
     scope.after_commit.append(start)
     return operation

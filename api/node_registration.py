@@ -6,6 +6,7 @@ import dataclasses
 import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Final
 
 from fastapi import Request
@@ -26,7 +27,7 @@ from domain.operation import OperationType
 from domain.tokens import TokenKind, hash_of, is_well_formed
 from infra.artifacts import ArtifactSet
 from infra.database.queries.cluster import Endpoint, find_endpoint
-from infra.database.queries.machine import find_cluster_to_join
+from infra.database.queries.machine import find_cluster_to_join, find_machine
 from infra.database.queries.worker_bootstrap import consume_bootstrap, enter_by_token
 from infra.database.records.audit import add_audit_event
 from infra.database.records.new_rows import NewRows
@@ -219,12 +220,39 @@ async def _join(
         or cluster.provider is not ClusterProvider.MANAGED_KAAS
     ):
         raise _not_joinable(cluster)
-    machine = _new_machine(bootstrap, hello, identity, artifact_set)
+    rows = NewRows()
+    if bootstrap.machine_id is None:
+        machine = _new_machine(bootstrap, hello, identity, artifact_set)
+        operation = _plan(rows, caller, cluster, machine, identity)
+    else:
+        found = await _awaited(session, bootstrap)
+        if found is None:
+            return None
+        machine, operation = found
+        _become(machine, hello, identity, artifact_set)
     if not await consume_bootstrap(session, bootstrap.id, machine.id):
         return None
-    rows = NewRows()
+    details = {"operation_id": operation.id, "machine_id": machine.id, "cluster_id": cluster.id}
+    add_audit_event(rows, caller, _ACTION, "worker_bootstrap", bootstrap.id, details=details)
+    if machine.kind is MachineKind.OWN_SERVER:
+        create = OperationType.MACHINE_CREATE
+        add_audit_event(rows, caller, create, "machine", machine.id, details=details)
+    await rows.write(session)
+    return _Joined(
+        machine=machine,
+        cluster=cluster,
+        endpoint=endpoint,
+        operation=operation,
+        identity=identity,
+    )
+
+
+def _plan(
+    rows: NewRows, caller: Caller, cluster: ClusterRow, machine: MachineRow, identity: Identity
+) -> OperationRow:
+    """Add the machine of a customer's own server, and the operation that follows it."""
     rows.add(machine)
-    operation = plan_operation(
+    return plan_operation(
         rows,
         OperationType.MACHINE_CREATE,
         machine,
@@ -237,20 +265,36 @@ async def _join(
         },
         cluster=cluster,
     )
-    for action, kind, thing in (
-        (_ACTION, "worker_bootstrap", bootstrap.id),
-        (OperationType.MACHINE_CREATE, "machine", machine.id),
+
+
+async def _awaited(
+    session: AsyncSession, bootstrap: WorkerBootstrapRow
+) -> tuple[MachineRow, OperationRow] | None:
+    """Return the machine that the platform made the server for, if its operation waits for it."""
+    machine = await find_machine(session, bootstrap.machine_id or "", lock=True)
+    if (
+        machine is None
+        or machine.state is not MachineState.PROVISIONING
+        or machine.identity_key is not None
+        or machine.credentials_revoked_at is not None
+        or machine.active_operation_id is None
     ):
-        details = {"operation_id": operation.id, "machine_id": machine.id, "cluster_id": cluster.id}
-        add_audit_event(rows, caller, action, kind, thing, details=details)
-    await rows.write(session)
-    return _Joined(
-        machine=machine,
-        cluster=cluster,
-        endpoint=endpoint,
-        operation=operation,
-        identity=identity,
-    )
+        return None
+    key = (machine.workspace_id, machine.active_operation_id)
+    return machine, await session.get_one(OperationRow, key)
+
+
+def _become(machine: MachineRow, hello: Hello, identity: Identity, artifact_set: str) -> None:
+    """Have a machine be what its server says that it is."""
+    machine.identity_key = identity.key
+    machine.identity_key_hash = identity.key_hash
+    machine.operating_system = hello.operating_system
+    machine.architecture = hello.architecture
+    machine.hostname = hello.hostname
+    machine.addresses = usable(hello.addresses)
+    machine.artifact_set = artifact_set
+    machine.version += 1
+    machine.updated_at = datetime.now(UTC)
 
 
 def _new_machine(

@@ -29,6 +29,7 @@ _RESOURCE_PREFIXES = {
     for prefix in (
         Prefix.API_TOKEN,
         Prefix.CLUSTER,
+        Prefix.COMPUTE_CONFIG,
         Prefix.MACHINE,
         Prefix.OPERATION,
         Prefix.REGION,

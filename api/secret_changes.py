@@ -8,6 +8,8 @@ from typing import Any, Final
 
 from sqlalchemy.exc import IntegrityError
 
+from api.credential_waiters import wake_waiters_of
+from api.credentials_in_use import refuse_needed_secret
 from api.fields import check_etag, check_id, not_found
 from api.scope import RequestScope
 from domain.caller import PrincipalKind
@@ -87,6 +89,8 @@ async def change(
         await scope.session.flush()
     except IntegrityError:
         raise name_is_taken() from None
+    if changed & {"aliases", "expires_at"}:
+        await wake_waiters_of(scope, secret.id)
     scope.audit("secret.update", "secret", secret.id, **_facts(secret, changed))
     return secret
 
@@ -99,9 +103,11 @@ async def delete(scope: RequestScope, secret_id: str, if_match: str, *, force: b
 
     Raises:
         BulkheadError: NOT_FOUND, ABORTED, or PERMISSION_DENIED for a force that the workspace's
-            policy does not allow.
+            policy does not allow; FAILED_PRECONDITION, whatever force says, while machines exist
+            that need it.
     """
     secret = await hold(scope, secret_id, if_match)
+    await refuse_needed_secret(scope, secret)
     if force:
         await check_force_allowed(scope, "secret.delete", secret.id)
         secret.purge_requested_by = scope.caller.principal_id

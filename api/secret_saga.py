@@ -16,6 +16,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from starlette.responses import JSONResponse, Response
 
 from api.clients import Clients
+from api.credential_waiters import wake
 from api.idempotency import REPLAYED, canonical_intent, used_for_another_request
 from api.scope import open_scope
 from api.secret_space import in_secret_space
@@ -24,6 +25,7 @@ from domain.caller import Scope as SecretScope
 from domain.errors import BulkheadError
 from domain.identifiers import Prefix, new_id
 from domain.secret import SecretValue, VersionPlace, VersionState
+from infra.database.queries.compute import find_waiters
 from infra.database.queries.idempotency import (
     StoredAnswer,
     answer_key,
@@ -220,6 +222,10 @@ class _Saga:
             await rows.write(session)
             if self.key is not None:
                 await answer_key(session, self.key, _CREATED, dict(body))
+            # Nothing waits for a secret that was not there before.
+            known = self.addition.secret_id
+            waiters = await find_waiters(session, known) if known else []
+        await wake(self.clients, waiters)
         return JSONResponse(body, _CREATED)
 
 

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from api import secret_changes
+from api.credential_waiters import wake_waiters_of
+from api.credentials_in_use import refuse_needed_version
 from api.fields import check_etag
 from api.scope import RequestScope
 from domain.errors import BulkheadError, Reason
@@ -40,8 +42,9 @@ async def enable(scope: RequestScope, wanted: Wanted) -> SecretVersionRow:
     Raises:
         BulkheadError: NOT_FOUND, ABORTED, or FAILED_PRECONDITION for a destroyed one.
     """
-    _, version = await _hold(scope, wanted)
+    secret, version = await _hold(scope, wanted)
     _refuse_ended(version)
+    await wake_waiters_of(scope, secret.id)
     return await _switch(scope, version, VersionState.ENABLED, "secret_version.enable")
 
 
@@ -49,8 +52,9 @@ async def disable(scope: RequestScope, wanted: Wanted) -> SecretVersionRow:
     """Make a version unreadable until it is enabled; also `current`, when nobody uses it.
 
     Raises:
-        BulkheadError: as `enable`; FAILED_PRECONDITION while somebody uses it; PERMISSION_DENIED
-            for a force that the workspace's policy does not allow.
+        BulkheadError: as `enable`; FAILED_PRECONDITION while somebody uses it, or, whatever force
+            says, while machines exist that need it; PERMISSION_DENIED for a force that the
+            workspace's policy does not allow.
     """
     action = "secret_version.disable"
     secret, version = await _hold(scope, wanted)
@@ -145,6 +149,7 @@ async def _refuse_used(
     *,
     force: bool,
 ) -> None:
+    await refuse_needed_version(scope, secret, version)
     if force:
         await secret_changes.check_force_allowed(scope, action, secret.id)
         return

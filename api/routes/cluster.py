@@ -4,7 +4,7 @@
 
 import hashlib
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Request
 from pydantic import Field, StringConstraints
@@ -27,6 +27,7 @@ from api.fields import (
 )
 from api.idempotency import answer_once
 from api.links import Links
+from api.machine_requests import MachineShapeRequest
 from api.node_endpoint import NodeEndpoint
 from api.pages import DEFAULT_LIMIT, page_body, position_of
 from api.routes.operation import OperationBody, operation_body
@@ -41,15 +42,21 @@ from infra.database.tables.columns import unix, unix_or_none
 
 router = APIRouter(prefix="/clusters", tags=["clusters"])
 
+# Of one request; more can be added when the cluster is there.
+_MOST_POOLS: Final = 10
+
 
 class CreateClusterRequest(Body):
-    """A cluster to be made."""
+    """A cluster to be made; with `machines`, which are ours, as a part of it."""
 
     name: Name
     region_id: RegionId
     # Without it, what the settings say; so the document shows no default.
     network_profile: Annotated[
         NetworkProfile, Field(strict=False, default_factory=lambda: NetworkProfile.LINUX_CILIUM)
+    ]
+    machines: Annotated[
+        list[MachineShapeRequest], Field(max_length=_MOST_POOLS, default_factory=list)
     ]
 
 
@@ -122,6 +129,10 @@ async def create_cluster(
     network_profile = nodes.settings.default_network_profile
     if "network_profile" in body.model_fields_set:
         network_profile = body.network_profile
+    machines = [
+        each.wanted("body", "machines", str(position))
+        for position, each in enumerate(body.machines)
+    ]
 
     async def effect() -> OperationBody:
         operation = await cluster_changes.create(
@@ -129,12 +140,15 @@ async def create_cluster(
             name=body.name,
             region_id=body.region_id,
             network_profile=network_profile,
+            machines=machines,
         )
         return operation_body(operation, links=Links.of(request))
 
-    return await answer_once(
-        request, scope, idempotency_key, body.model_dump(mode="json"), 202, effect
-    )
+    intent = body.model_dump(mode="json")
+    if not machines:
+        # Of keys that were used before there were such.
+        del intent["machines"]
+    return await answer_once(request, scope, idempotency_key, intent, 202, effect)
 
 
 @router.get("/{id}", response_model=ClusterBody, responses=documented(403, 404))

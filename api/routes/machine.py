@@ -2,14 +2,17 @@
 
 # ruff: noqa: FAST003 - the parameter is there, under its alias
 
+from collections.abc import Mapping
+from functools import partial
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import Field, StringConstraints
 from starlette.responses import JSONResponse, Response
 from typing_extensions import TypedDict
 
-from api import machine_changes
+from api import machine_changes, machine_plans
 from api.errors import documented
 from api.fields import (
     PRINTABLE,
@@ -21,12 +24,12 @@ from api.fields import (
     Limit,
     RequiredIdempotencyKey,
     check_id,
-    check_visible,
     not_found,
 )
 from api.idempotency import answer_once
 from api.links import Links
 from api.machine_bodies import MachineBody, basic_body, machine_body
+from api.machine_requests import MachineName, MachineShapeRequest
 from api.pages import DEFAULT_LIMIT, page_body, position_of
 from api.routes.operation import OperationBody, operation_body
 from api.scope import RequestScope, Scope
@@ -34,34 +37,19 @@ from domain.caller import Role
 from domain.errors import BulkheadError, Reason
 from domain.identifiers import Prefix
 from domain.machine import MachineState
-from infra.database.queries.cluster import find_cluster
+from infra.database.queries.compute import suspensions_of
 from infra.database.queries.machine import find_machine, page_of_machines
+from infra.database.tables import OperationRow
 
 router = APIRouter(prefix="/machines", tags=["machines"])
 
 _ClusterId = Annotated[str, Query(min_length=1, max_length=54, pattern=PRINTABLE)]
 
 
-def _visible_or_empty(name: str) -> str:
-    return check_visible(name) if name else name
-
-
-MachineName = Annotated[
-    str,
-    StringConstraints(max_length=120, pattern=PRINTABLE),
-    AfterValidator(_visible_or_empty),
-]
-
-
-class CreateMachineRequest(Body):
-    """A machine to be made in a cloud."""
+class CreateMachineRequest(MachineShapeRequest):
+    """Machines to be made in a cloud; a `count` above one makes a pool."""
 
     cluster_id: Annotated[str, StringConstraints(min_length=1, max_length=54, pattern=PRINTABLE)]
-    instance_type: Annotated[str, StringConstraints(max_length=100, pattern=PRINTABLE)]
-    compute_config_id: Annotated[
-        str, StringConstraints(min_length=1, max_length=54, pattern=PRINTABLE)
-    ] = ""
-    name: MachineName = ""
     node_claim: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -102,21 +90,28 @@ class MachineOperationBody(OperationBody):
     responses=documented(403, 404, 409, 422),
 )
 async def create_machine(
+    request: Request,
     scope: Scope,
     body: CreateMachineRequest,
-    idempotency_key: IdempotencyKey = None,  # noqa: ARG001 - the contract takes it
+    idempotency_key: IdempotencyKey = None,
 ) -> Response:
-    """Make a machine in a cloud; not offered yet. Servers join by worker bootstraps."""
+    """Make machines in a cloud for a cluster. Servers that you have join by worker bootstraps."""
     scope.require(Role.ADMIN, "machine.create", resource_type="workspace")
-    cluster = await find_cluster(scope.session, check_id(Prefix.CLUSTER, body.cluster_id))
-    if cluster is None:
-        raise not_found(Prefix.CLUSTER)
-    raise BulkheadError(
-        Reason.FAILED_PRECONDITION,
-        "Machines in clouds are not offered by this version. A server that you have joins with the "
-        f"command of POST /v1/clusters/{cluster.id}/worker_bootstraps.",
-        metadata={"use": "worker_bootstraps"},
-    )
+    if body.node_claim:
+        raise BulkheadError(
+            Reason.INVALID_ARGUMENT,
+            "Node claims are not offered by this version; name an instance_type, and leave this "
+            "out.",
+            path=("body", "node_claim"),
+        )
+    wanted = body.wanted("body")
+
+    async def effect() -> MachineOperationBody:
+        operation = await machine_plans.create(scope, body.cluster_id, wanted)
+        return _operation_body(request, operation)
+
+    intent = body.model_dump(mode="json", exclude_unset=True)
+    return await answer_once(request, scope, idempotency_key, intent, 202, effect)
 
 
 @router.get("", response_model=MachineList, responses=documented())
@@ -136,8 +131,9 @@ async def list_machines(
         before=position_of(cursor, Prefix.MACHINE),
         limit=limit,
     )
+    suspensions = await suspensions_of(scope.session, page.rows)
     render = basic_body if view == "basic" else machine_body
-    return JSONResponse(page_body(page, render))
+    return JSONResponse(page_body(page, lambda row: render(row, suspensions.get(row.id))))
 
 
 @router.get("/{id}", response_model=MachineBody, responses=documented(403, 404))
@@ -146,7 +142,8 @@ async def get_machine(scope: Scope, machine_id: Identifier) -> Response:
     machine = await find_machine(scope.session, check_id(Prefix.MACHINE, machine_id))
     if machine is None:
         raise not_found(Prefix.MACHINE)
-    return JSONResponse(machine_body(machine))
+    suspensions = await suspensions_of(scope.session, [machine])
+    return JSONResponse(machine_body(machine, suspensions.get(machine.id)))
 
 
 @router.patch("/{id}", response_model=MachineBody, responses=documented(403, 404, 409, 422))
@@ -166,7 +163,8 @@ async def change_machine(
         machine = await machine_changes.hold(scope, machine_id, if_match)
         if "name" in changes:
             machine_changes.rename(scope, machine, changes["name"] or None)
-        return machine_body(machine)
+        suspensions = await suspensions_of(scope.session, [machine])
+        return machine_body(machine, suspensions.get(machine.id))
 
     return await answer_once(request, scope, idempotency_key, changes, 200, effect)
 
@@ -238,16 +236,20 @@ async def uncordon_machine(
     responses=documented(403, 404, 409, 422),
 )
 async def suspend_machine(
+    request: Request,
     scope: Scope,
     machine_id: Identifier,
     if_match: IfMatch,
-    idempotency_key: RequiredIdempotencyKey,  # noqa: ARG001 - the contract asks for it
-    body: SuspendMachineRequest | None = None,  # noqa: ARG001 - checked, as by the contract
+    idempotency_key: RequiredIdempotencyKey,
+    body: SuspendMachineRequest | None = None,
 ) -> Response:
-    """Turn a machine off and keep it as a snapshot; not for servers of one's own."""
+    """Keep a machine in a cloud as a snapshot, and remove its server."""
     _require_admin(scope, "machine.suspend", machine_id)
-    machine = await machine_changes.hold(scope, machine_id, if_match)
-    raise machine_changes.out_of_reach(machine, "suspended")
+    reason = "manual" if body is None else body.reason
+    suspend = partial(machine_changes.suspend, reason=reason)
+    return await _answer_with_operation(
+        request, scope, machine_id, if_match, idempotency_key, suspend, {"reason": reason}
+    )
 
 
 @router.post(
@@ -257,16 +259,38 @@ async def suspend_machine(
     responses=documented(403, 404, 409, 422),
 )
 async def resume_machine(
+    request: Request,
     scope: Scope,
     machine_id: Identifier,
     if_match: IfMatch,
-    idempotency_key: RequiredIdempotencyKey,  # noqa: ARG001 - the contract asks for it
+    idempotency_key: RequiredIdempotencyKey,
     body: ResumeMachineRequest | None = None,  # noqa: ARG001 - checked, as by the contract
 ) -> Response:
-    """Turn a suspended machine on again; not for servers of one's own."""
+    """Make a suspended machine a new server of its snapshot; its id stays."""
     _require_admin(scope, "machine.resume", machine_id)
-    machine = await machine_changes.hold(scope, machine_id, if_match)
-    raise machine_changes.out_of_reach(machine, "resumed")
+    return await _answer_with_operation(
+        request, scope, machine_id, if_match, idempotency_key, machine_changes.resume
+    )
+
+
+@router.post(
+    "/{id}:replace",
+    status_code=202,
+    response_model=MachineOperationBody,
+    responses=documented(403, 404, 409),
+)
+async def replace_machine(
+    request: Request,
+    scope: Scope,
+    machine_id: Identifier,
+    if_match: IfMatch,
+    idempotency_key: RequiredIdempotencyKey,
+) -> Response:
+    """Make another machine of the same shape, and delete this one once the other is ready."""
+    _require_admin(scope, "machine.replace", machine_id)
+    return await _answer_with_operation(
+        request, scope, machine_id, if_match, idempotency_key, machine_changes.replace
+    )
 
 
 def _require_admin(scope: RequestScope, action: str, machine_id: str) -> None:
@@ -280,10 +304,14 @@ async def _answer_with_operation(
     if_match: str,
     idempotency_key: str | None,
     verb: machine_changes.Verb,
+    intent: Mapping[str, Any] = MappingProxyType({}),
 ) -> Response:
     async def effect() -> MachineOperationBody:
-        operation = await verb(scope, machine_id, if_match)
-        body = operation_body(operation, links=Links.of(request))
-        return MachineOperationBody(**body, operation_id=operation.id)
+        return _operation_body(request, await verb(scope, machine_id, if_match))
 
-    return await answer_once(request, scope, idempotency_key, {}, 202, effect)
+    return await answer_once(request, scope, idempotency_key, dict(intent), 202, effect)
+
+
+def _operation_body(request: Request, operation: OperationRow) -> MachineOperationBody:
+    body = operation_body(operation, links=Links.of(request))
+    return MachineOperationBody(**body, operation_id=operation.id)

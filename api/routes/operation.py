@@ -25,6 +25,7 @@ from api.fields import (
     not_found,
 )
 from api.idempotency import answer_once
+from api.inventory_bodies import InventoryBody, inventory_body
 from api.links import Links
 from api.pages import DEFAULT_LIMIT, page_body, position_of
 from api.scope import Context, RequestScope, Scope, open_scope
@@ -40,6 +41,7 @@ from domain.operation import (
     OwnerType,
     StepStatus,
 )
+from infra.database.queries.compute import latest_inventory
 from infra.database.queries.operation import (
     find_operation,
     find_operation_with_steps,
@@ -55,6 +57,11 @@ router = APIRouter(prefix="/operations", tags=["operations"])
 # A waiting request reads again after this long even when nothing was notified: the listening
 # connection may be the one that is down.
 _REREAD_SECONDS: Final = 5.0
+
+# Their clusters own them, though each is about something else that the request names.
+_OF_PARTS_OF_CLUSTERS: Final = frozenset(
+    {OperationType.CLUSTER_WORKER_BOOTSTRAP_REVOKE, OperationType.MACHINE_POOL_CREATE}
+)
 
 _OWNER_PREFIXES: Final = {
     "cluster": Prefix.CLUSTER,
@@ -88,7 +95,8 @@ class OperationFailure(TypedDict):
 class OperationStepBody(TypedDict):
     """One thing that the operation does. `started_at` is 0 before it starts.
 
-    `attempt` and `duration_ms` are ours; many a step takes less than the contract's whole second.
+    `attempt`, `duration_ms` and `progress` are ours; many a step takes less than the contract's
+    whole second.
     """
 
     name: str
@@ -99,12 +107,16 @@ class OperationStepBody(TypedDict):
     duration_ms: int | None
     attempt: int
     error_message: str | None
+    progress: str | None
     retryable: bool
     skippable: bool
 
 
 class OperationBody(TypedDict):
-    """The contract's Operation; `duration_ms`, `etag` and `waiting_for` are ours."""
+    """The contract's Operation; `duration_ms`, `etag`, `waiting_for` and `inventory` are ours.
+
+    `inventory` is the last look into a cloud's account, where one was taken; shown with the steps.
+    """
 
     id: str
     workspace_id: str | None
@@ -125,6 +137,7 @@ class OperationBody(TypedDict):
     etag: str
     waiting_for: str | None
     steps: NotRequired[list[OperationStepBody]]
+    inventory: NotRequired[InventoryBody]
 
 
 class OperationList(TypedDict):
@@ -278,7 +291,7 @@ def _metadata(row: OperationRow) -> dict[str, Any]:
             "cluster_id": row.placement["cluster_id"],
             **row.request,
         }
-    if row.type is OperationType.CLUSTER_WORKER_BOOTSTRAP_REVOKE:
+    if row.type in _OF_PARTS_OF_CLUSTERS:
         return {"cluster_id": row.owner_id, **row.request}
     if row.owner_type is OwnerType.SECRET:
         return {"workspace_id": row.workspace_id, "secret_id": row.owner_id}
@@ -306,6 +319,7 @@ def _step_body(step: OperationStepRow) -> OperationStepBody:
         duration_ms=_milliseconds(step.started_at, step.completed_at),
         attempt=step.attempt,
         error_message=step.error_message,
+        progress=step.progress,
         retryable=step.retryable,
         skippable=False,
     )
@@ -323,7 +337,12 @@ async def _read_with_steps(
     found = await find_operation_with_steps(scope.session, check_id(Prefix.OPERATION, operation_id))
     if found is None:
         raise not_found(Prefix.OPERATION)
-    return operation_body(*found, links=Links.of(request))
+    body = operation_body(*found, links=Links.of(request))
+    if found[0].owner_type is OwnerType.MACHINE:
+        inventory = await latest_inventory(scope.session, operation_id=operation_id)
+        if inventory is not None:
+            body["inventory"] = inventory_body(inventory)
+    return body
 
 
 async def _lock_cancellable(

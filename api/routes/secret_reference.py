@@ -19,6 +19,7 @@ from api.errors import documented
 from api.fields import Body, Identifier, check_id, not_found
 from api.scope import RequestScope, Scope
 from domain.caller import Scope as SecretScope
+from domain.compute import COMPUTE_CONFIG_CONSUMER
 from domain.errors import BulkheadError, Reason
 from domain.identifiers import Prefix
 from domain.secret import SecretState
@@ -107,6 +108,7 @@ async def put_secret_reference(
 ) -> Response:
     """Say that something uses the secret, and how."""
     _require(scope, SecretScope.SECRETS_WRITE, "secret_reference.put", secret_id)
+    _refuse_own(consumer_type)
     secret = await secret_changes.hold(scope, secret_id)
     row = await register_reference(
         scope.session,
@@ -123,7 +125,7 @@ async def put_secret_reference(
     return JSONResponse(reference_body(row))
 
 
-@router.delete(_ADDRESS, status_code=204, responses=documented(403, 404))
+@router.delete(_ADDRESS, status_code=204, responses=documented(403, 404, 409))
 async def delete_secret_reference(
     scope: Scope,
     secret_id: Identifier,
@@ -132,6 +134,7 @@ async def delete_secret_reference(
 ) -> Response:
     """Say that something does not use the secret any more."""
     _require(scope, SecretScope.SECRETS_WRITE, "secret_reference.delete", secret_id)
+    _refuse_own(consumer_type)
     secret = await secret_changes.hold(scope, secret_id)
     if not await remove_reference(scope.session, secret.id, consumer_type, consumer_id):
         raise _no_such_reference()
@@ -200,6 +203,15 @@ def reference_body(row: SecretReferenceRow) -> SecretReferenceBody:
 
 def _require(scope: RequestScope, needed: SecretScope, action: str, secret_id: str) -> None:
     scope.require_scope(needed, action, resource_type="secret", resource_id=secret_id)
+
+
+def _refuse_own(consumer_type: str) -> None:
+    if consumer_type == COMPUTE_CONFIG_CONSUMER:
+        raise BulkheadError(
+            Reason.FAILED_PRECONDITION,
+            "Compute configs say themselves which secret they use; change the config instead.",
+            path=("path", "consumer_type"),
+        )
 
 
 def _audit(scope: RequestScope, action: str, row: SecretReferenceRow) -> None:

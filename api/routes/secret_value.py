@@ -8,7 +8,7 @@ What is read is in the audit log before it is read, and so is what is refused.
 import asyncio
 import time
 from functools import partial
-from typing import Annotated, Literal, NotRequired
+from typing import Annotated, NotRequired
 
 from fastapi import APIRouter, Path, Request
 from pydantic import Field, StringConstraints
@@ -23,9 +23,10 @@ from api.scope import Context, RequestScope, open_scope
 from api.secret_additions import bounded_probe
 from api.secret_space import in_secret_space
 from domain.caller import Scope as SecretScope
+from domain.cloud import CREDENTIAL_KINDS, Provider
 from domain.errors import BulkheadError, Reason
 from domain.identifiers import Prefix, new_id
-from domain.secret import SecretKind, SecretValue, ValueEncoding, VersionPlace
+from domain.secret import SecretValue, ValueEncoding, VersionPlace
 from infra.openbao.values import ValueStore
 from infra.providers.validation import ValidationState
 from infra.secret_store.access import Access, Accessible, record_access
@@ -65,9 +66,13 @@ class UnwrapRequest(Body):
 
 
 class ValidateProviderTokenRequest(Body):
-    """A token to be tried at its provider, and not stored."""
+    """A credential to be tried at its provider, and not stored.
 
-    provider: Literal["hcloud"]
+    `hcloud`: a token. Ours: `aws`, JSON with `access_key_id` and `secret_access_key`; `gcp`, the
+    key file (JSON) of a service account.
+    """
+
+    provider: Annotated[Provider, Field(strict=False)]
     value: Value
 
 
@@ -146,7 +151,7 @@ async def unwrap_secret_value(request: Request, context: Context, body: UnwrapRe
 async def validate_provider_token(
     request: Request, context: Context, body: ValidateProviderTokenRequest
 ) -> Response:
-    """Ask a provider whether it accepts a token; nothing is stored."""
+    """Ask a provider whether it accepts a credential; nothing is stored."""
     value = SecretValue.of_text(body.value)
     async with open_scope(request, context) as scope:
         scope.require_scope(
@@ -154,7 +159,7 @@ async def validate_provider_token(
         )
         scope.audit("secret.validate_token", "workspace", scope.caller.workspace_id)
     providers = scope.clients.providers
-    found = await bounded_probe(providers.validate(SecretKind.HCLOUD, value, {}))
+    found = await bounded_probe(providers.validate(CREDENTIAL_KINDS[body.provider], value, {}))
     result = ValidateProviderTokenResult(valid=found.state is ValidationState.VALID)
     if found.error is not None:
         result["error"] = found.error

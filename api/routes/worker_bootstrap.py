@@ -225,7 +225,7 @@ def bootstrap_body(row: WorkerBootstrapRow, running: Mapping[str, OperationRow])
 
 
 def _revoke_effect(row: WorkerBootstrapRow, status: BootstrapStatus) -> str:
-    if row.machine_id is not None:
+    if row.used_at is not None:
         return (
             f"Nothing: the token was used by {row.machine_id}, which stays in the cluster or goes "
             "on joining it. To take that machine out, delete it."

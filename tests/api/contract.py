@@ -174,10 +174,13 @@ MACHINE: Shape = {
     "node_name": nullable(text()),
     "state": one_of("ACTIVE", "PROVISIONING", "SUSPENDING", "SUSPENDED", "RESUMING", "DELETING"),
     "reconciling": boolean,
+    "current_suspension": lambda value: not differences(value, CURRENT_SUSPENSION),
     "created_at": count,
     "updated_at": count,
     "etag": text(),
 }
+# What a machine need not have.
+MACHINE_OPTIONAL = ("name", "current_suspension")
 OPERATION_STEP: Shape = {
     "name": text(1),
     "status": one_of("pending", "running", "completed", "failed", "skipped"),
@@ -187,6 +190,70 @@ OPERATION_STEP: Shape = {
     "error_message": nullable(text()),
     "retryable": boolean,
     "skippable": boolean,
+}
+CREDENTIAL_SCOPE: Shape = {
+    "kind": one_of("byom"),
+    "secret_id": identifier("sec"),
+    "secret_version_id": identifier("secv"),
+}
+COMPUTE_CONFIG: Shape = {
+    "id": identifier("cmp"),
+    "workspace_id": identifier("ws"),
+    "name": text(1, 100),
+    # The contract's hcloud, and ours.
+    "provider": one_of("hcloud", "aws", "gcp"),
+    "provider_config": shape(
+        {"region": text(1), "image": text(1), "machine_type_filter": text()}, "machine_type_filter"
+    ),
+    "credential_scope": shape(CREDENTIAL_SCOPE, "secret_version_id"),
+    "created_at": count,
+    "updated_at": count,
+    "etag": text(1),
+}
+CLUSTER_COMPUTE_SETTINGS: Shape = {
+    "auto_scaling": one_of("active", "paused"),
+    "machines": count,
+    "max_machines": count,
+    "updated_at": count,
+    "etag": text(1),
+}
+SNAPSHOT_REF: Shape = {
+    "provider": one_of("hcloud", "aws", "gcp"),
+    "snapshot_id": count,
+    "size_gb": lambda value: isinstance(value, int | float),
+}
+CURRENT_SUSPENSION: Shape = {
+    "event_id": identifier("sus"),
+    "snapshot_ref": shape(SNAPSHOT_REF),
+    "expires_at": count,
+    "monthly_cost_cents": count,
+    "reason": one_of("manual", "downgrade"),
+}
+SUSPENSION_EVENT: Shape = {
+    "id": identifier("sus"),
+    "machine_id": identifier("mch"),
+    "state": one_of("in_progress", "completed", "resumed", "expired"),
+    "started_at": count,
+    "resumed_at": count,
+    "expires_at": count,
+    "snapshot_ref": shape(SNAPSHOT_REF),
+    "monthly_cost_cents": count,
+    "total_cost_cents": count,
+    "reason": one_of("manual", "downgrade"),
+    "etag": text(1),
+}
+DRIFT_REPORT: Shape = {
+    "id": identifier("dft"),
+    "machine_id": identifier("mch"),
+    "state": one_of("in_sync", "drifted"),
+    "delta": lambda value: isinstance(value, dict),
+    "provider_snapshot": shape(
+        {"provider": text(1), "raw_attrs": lambda value: isinstance(value, dict)}
+    ),
+    "etag": text(1),
+    "created_at": count,
+    "started_at": count,
+    "expires_at": count,
 }
 _OTHER_TYPES = one_of("cluster.delete", "cluster.suspend", "cluster.resume")
 OPERATION: Shape = {
@@ -236,7 +303,7 @@ OPERATION: Shape = {
         ),
         shape(
             {
-                "type": one_of("machine.delete"),
+                "type": one_of("machine.delete", "machine.suspend", "machine.resume"),
                 "workspace_id": identifier("ws"),
                 "machine_id": identifier("mch"),
                 "request_fingerprint": text(),

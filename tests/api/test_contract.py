@@ -7,6 +7,7 @@ import pytest
 
 from api.openapi import openapi_of
 from tests.api import contract
+from tests.api.compute import new_compute
 from tests.api.gate import JSON, Gate, Person
 from tests.api.own_server import new_machine
 
@@ -63,6 +64,18 @@ PUBLISHED = {
     ("DELETE", "/v1/machines/{id}"): (202, {"idempotency-key!", "if-match!"}),
     ("POST", "/v1/machines/{id}:suspend"): (202, {"idempotency-key!", "if-match!"}),
     ("POST", "/v1/machines/{id}:resume"): (202, {"idempotency-key!", "if-match!"}),
+    ("POST", "/v1/machines/{id}/drift_reports"): (201, {"idempotency-key"}),
+    ("GET", "/v1/machines/{id}/drift_reports"): (200, set()),
+    ("GET", "/v1/machines/{id}/drift_reports/{report_id}"): (200, set()),
+    ("GET", "/v1/machines/{id}/suspension_events"): (200, set()),
+    ("GET", "/v1/machines/{id}/suspension_events/{event_id}"): (200, set()),
+    ("GET", "/v1/clusters/{id}/compute_settings"): (200, set()),
+    ("PATCH", "/v1/clusters/{id}/compute_settings"): (200, {"if-match!"}),
+    ("POST", "/v1/compute_configs"): (201, {"idempotency-key"}),
+    ("GET", "/v1/compute_configs"): (200, set()),
+    ("GET", "/v1/compute_configs/{id}"): (200, set()),
+    ("PATCH", "/v1/compute_configs/{id}"): (200, {"idempotency-key", "if-match!"}),
+    ("DELETE", "/v1/compute_configs/{id}"): (200, {"idempotency-key", "if-match!"}),
 }
 
 # What the contract does not name: ours.
@@ -83,6 +96,13 @@ EXTENSIONS = {
     ("POST", "/v1/secrets/{id}:rotate"),
     ("POST", "/v1/machines/{id}:cordon"),
     ("POST", "/v1/machines/{id}:uncordon"),
+    ("POST", "/v1/machines/{id}:replace"),
+    ("GET", "/v1/machines/{id}/inventory"),
+    ("GET", "/v1/leaks"),
+    ("GET", "/v1/workspaces/{id}/compute_policy"),
+    ("PATCH", "/v1/workspaces/{id}/compute_policy"),
+    ("POST", "/v1/compute_configs/{id}:preflight"),
+    ("GET", "/v1/compute_configs/{id}/instance_types"),
     ("GET", "/v1/nodes/authority"),
     ("GET", "/v1/nodes/script"),
     ("POST", "/v1/nodes"),
@@ -261,15 +281,38 @@ async def test_worker_bootstraps_and_machines_have_their_shape(gate: Gate) -> No
     body_of(await person.get(f"{path}/{made['id']}"), 200, contract.WORKER_BOOTSTRAP)
     body_of(await person.get(f"/v1/operations/{revoked['id']}"), 200, contract.OPERATION_WITH_STEPS)
     _, machine = await new_machine(gate, person, cluster)
-    machines = contract.page_of(contract.shape(contract.MACHINE, "name"))
+    machines = contract.page_of(contract.shape(contract.MACHINE, *contract.MACHINE_OPTIONAL))
     body_of(await person.get("/v1/machines"), 200, machines)
     body_of(await person.get("/v1/machines", params={"view": "basic"}), 200, machines)
     own = f"/v1/machines/{machine['id']}"
-    assert body_of(await person.get(own), 200, contract.MACHINE) == machine
+    assert (await person.get(own)).json() == machine
     headers = {"if-match": machine["etag"], "idempotency-key": "x"}
     named = await person.call("PATCH", own, json={"name": "y" * 120}, headers=headers)
-    headers = {"if-match": body_of(named, 200, contract.MACHINE)["etag"], "idempotency-key": "z"}
+    headers = {"if-match": named.json()["etag"], "idempotency-key": "z"}
     deleted = await person.call("DELETE", own, headers=headers)
     body_of(deleted, 202, contract.MACHINE_OPERATION)
     for operation in (await person.get("/v1/operations")).json()["data"]:
         assert contract.differences(operation, contract.OPERATION) == []
+
+
+async def test_machines_in_clouds_and_their_configs_have_their_shape(gate: Gate) -> None:
+    compute = await new_compute(gate)
+    person = compute.person
+    assert contract.differences(compute.config, contract.COMPUTE_CONFIG) == []
+    page = contract.page_of(contract.shape(contract.COMPUTE_CONFIG))
+    assert body_of(await person.get("/v1/compute_configs"), 200, page)["data"] == [compute.config]
+    settings = f"/v1/clusters/{compute.cluster['id']}/compute_settings"
+    found = body_of(await person.get(settings), 200, contract.CLUSTER_COMPUTE_SETTINGS)
+    etag = {"if-match": found["etag"]}
+    changed = await person.call("PATCH", settings, json={"max_machines": 3}, headers=etag)
+    body_of(changed, 200, contract.CLUSTER_COMPUTE_SETTINGS)
+    body_of(await compute.ask(name="web"), 202, contract.MACHINE_OPERATION)
+    machine = await compute.ready_machine()
+    suspended = await compute.call(machine, "suspend")
+    body_of(suspended, 202, contract.MACHINE_OPERATION)
+    machines = contract.page_of(contract.shape(contract.MACHINE, "name", "current_suspension"))
+    listed = body_of(await person.get("/v1/machines"), 200, machines)["data"]
+    assert "current_suspension" in listed[0]
+    events = f"/v1/machines/{machine['id']}/suspension_events"
+    shape = contract.page_of(contract.shape(contract.SUSPENSION_EVENT, "resumed_at"))
+    body_of(await person.get(events), 200, shape)

@@ -15,8 +15,9 @@ from schemathesis.specs.openapi.checks import (
 
 from api.openapi import openapi_of
 from tests.api import contract
+from tests.api.compute import HCLOUD, config_body
 from tests.api.gate import Gate, Person
-from tests.api.keeper import Keeper, new_keeper
+from tests.api.keeper import Keeper, new_keeper, ok
 from tests.api.own_server import new_machine
 from tests.api.process import Process, answers, running_process
 from tests.api.test_contract import PUBLISHED
@@ -59,7 +60,10 @@ async def identifiers(gate: Gate, person: Person, keeper: Keeper) -> dict[str, s
     _, machine = await new_machine(gate, person, cluster)
     operations = (await person.get("/v1/operations")).json()["data"]
     token = (await person.post("/v1/api_tokens", {"name": "x"})).json()
+    secret = await keeper.create("hcloud", kind=HCLOUD, value="x" * 64)
+    config = ok(await person.post("/v1/compute_configs", config_body(secret)), 201)
     return {
+        "compute_configs": config["id"],
         "workspaces": person.workspace,
         "clusters": cluster["id"],
         "machines": machine["id"],

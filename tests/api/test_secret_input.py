@@ -84,7 +84,7 @@ async def test_no_error_and_no_log_repeats_a_value(
         *[await person.post(to.format(secret["id"]), body) for to, body in WRONG_REQUESTS],
         *[
             await person.post("/v1/secrets/validate_token", {"provider": provider, "value": value})
-            for provider, value in (("aws", CANARY), ("hcloud", [CANARY]))
+            for provider, value in (("azure", CANARY), ("hcloud", [CANARY]))
         ],
     ]
     for answer in answers:
@@ -219,7 +219,16 @@ async def test_a_cloud_that_cannot_be_asked_holds_nothing_up(gate: Gate) -> None
     )
     assert secret["validation"]["error"]
     assert await keeper.get(secret) == secret
-    body = {"provider": "hcloud", "value": CANARY}
-    found = ok(await keeper.person.post("/v1/secrets/validate_token", body))
-    assert found["valid"] is False
+    key = f'{{"access_key_id": "AKIAIOSFODNN7EXAMPLE", "secret_access_key": "{CANARY}"}}'
+    for provider, value, why in (
+        ("hcloud", CANARY, "reached"),
+        ("aws", key, "reached"),
+        ("aws", CANARY, "access_key_id"),
+        ("gcp", CANARY, "no key file"),
+    ):
+        body = {"provider": provider, "value": value}
+        found = ok(await keeper.person.post("/v1/secrets/validate_token", body))
+        assert found["valid"] is False
+        assert why in found["error"]
+        assert CANARY not in found["error"]
     assert not _quotes(await keeper.person.get("/v1/audit_events"))
