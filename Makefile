@@ -55,7 +55,7 @@ programs: setup ## Find, build or download the pinned Kubernetes and etcd progra
 # For targets that need them and have something else to print; progress is on standard error.
 .PHONY: made-programs
 made-programs: setup
-	@$(BIN)/python -m infra.tools control-plane client node platform >/dev/null
+	@$(BIN)/python -m infra.tools control-plane client node platform stacks >/dev/null
 
 .PHONY: server-image
 server-image: setup ## Make the image of local servers; without root it says why not, and ends well
@@ -68,6 +68,10 @@ host-packages: setup server-image ## Install what servers that join need on this
 .PHONY: up
 up: setup ## Start the stack on this machine, or bring it to the newest state
 	$(BIN)/python -m infra.embedded up
+
+.PHONY: clouds
+clouds: setup ## Start the stack with three clouds on this machine to play with; takes root on Debian or Ubuntu
+	BULKHEAD_LOCAL_CLOUDS=1 BULKHEAD_NODE_ADDRESS="$${BULKHEAD_NODE_ADDRESS:-local}" $(BIN)/python -m infra.embedded up
 
 .PHONY: down
 down: setup ## Stop the stack; everything is kept
@@ -100,11 +104,12 @@ demo: setup ## Create a Kubernetes cluster by the public API, let servers join, 
 	$(BIN)/python -m cli.demo $(ARGS)
 
 .PHONY: check
-check: setup ## Lint, format, types and layers
+check: setup ## Lint, format, types, layers and shell scripts
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/shellcheck .ci/run infra/node_setup/bulkhead-node.sh
 
 .PHONY: test
 test: made-programs ## Run the tests against real servers, with a sample of the slow matrices

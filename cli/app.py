@@ -10,6 +10,10 @@ from cli.commands import (
     audit,
     bootstraps,
     clusters,
+    compute_configs,
+    compute_policy,
+    compute_settings,
+    leaks,
     machines,
     operations,
     quotas,
@@ -81,6 +85,7 @@ for parent, group, name in (
     (app, clusters.app, "clusters"),
     (app, bootstraps.app, "bootstraps"),
     (app, machines.app, "machines"),
+    (app, compute_configs.app, "compute-configs"),
     (app, secrets.app, "secrets"),
     (secrets.app, secrets.rotation_app, "rotation"),
     (secrets.app, secrets.purge_app, "purge"),
@@ -92,6 +97,9 @@ for parent, group, name in (
 ):
     parent.add_typer(group, name=name, cls=_Group)
 account.add_commands(app)
+leaks.add_commands(app)
+compute_settings.add_commands(clusters.app)
+compute_policy.add_commands(workspaces.app)
 
 
 @app.callback()

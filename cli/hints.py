@@ -12,6 +12,7 @@ _LOGIN = "bulkhead login --url {url}"
 _LISTS = {
     "api_tokens": "bulkhead tokens list",
     "clusters": "bulkhead clusters list",
+    "compute_configs": "bulkhead compute-configs list",
     "machines": "bulkhead machines list",
     "operations": "bulkhead operations list",
     "quotas": "bulkhead quotas list",
@@ -21,7 +22,12 @@ _LISTS = {
 }
 
 # The same, by the field of the request that is at fault.
-_LISTS_BY_FIELD = {"region_id": "bulkhead regions list", "cluster_id": "bulkhead clusters list"}
+_LISTS_BY_FIELD = {
+    "region_id": "bulkhead regions list",
+    "cluster_id": "bulkhead clusters list",
+    "compute_config_id": "bulkhead compute-configs list",
+    "secret_id": "bulkhead secrets list",
+}
 
 _BY_REASON: dict[str, tuple[str, ...]] = {
     "UNAUTHENTICATED": (_LOGIN,),
@@ -29,6 +35,9 @@ _BY_REASON: dict[str, tuple[str, ...]] = {
     "ABORTED": ("the same command again: it reads the newest state first",),
     "QUOTA_EXCEEDED": ("bulkhead quotas list", "bulkhead clusters list"),
     "CAPACITY_UNAVAILABLE": ("bulkhead clusters list   (suspend or delete one)",),
+    "CREDENTIAL_REJECTED": (
+        "bulkhead secrets add-version SECRET   (with one that the provider accepts)",
+    ),
     "DEPENDENCY_UNAVAILABLE": ("make status   (embedded stack: which part is down?)",),
 }
 

@@ -9,6 +9,9 @@ from cli.text import clean
 
 ENDED_STEPS = frozenset({"completed", "failed", "skipped"})
 
+# What an operation waits for whose credential was refused.
+_CREDENTIAL = "credential"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StepView:
@@ -18,7 +21,7 @@ class StepView:
         name: the step's name.
         status: the contract's step status.
         seconds: how long it took or has been running; None before it starts.
-        detail: attempt, last error and what it waits for; may be empty.
+        detail: attempt, and the last error or how far it is; may be empty.
     """
 
     name: str
@@ -100,6 +103,11 @@ class OperationProgress:
         if self.done:
             return ""
         waiting_for = clean(self.operation.get("waiting_for"))
+        if waiting_for == _CREDENTIAL:
+            return (
+                "waits for a credential that the provider accepts: give the secret of the compute "
+                "config a new version (bulkhead secrets add-version)"
+            )
         if waiting_for:
             return f"waits for: {waiting_for}"
         if self.operation.get("cancel_requested_at"):
@@ -121,6 +129,8 @@ class OperationProgress:
             error = last_error.get("message")
         if error and step["status"] != "completed":
             details.append(clean(error))
+        elif step.get("progress") and step["status"] == "running":
+            details.append(clean(step["progress"]))
         return StepView(
             name=clean(step["name"]),
             status=step["status"],

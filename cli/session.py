@@ -43,6 +43,7 @@ WORKSPACE = Noun("workspace", "ws", "/workspaces", "bulkhead workspaces list", "
 REGION = Noun("region", "reg", "/regions", "bulkhead regions list")
 CLUSTER = Noun("cluster", "clu", "/clusters", "bulkhead clusters list")
 MACHINE = Noun("machine", "mch", "/machines", "bulkhead machines list")
+COMPUTE_CONFIG = Noun("compute config", "cmp", "/compute_configs", "bulkhead compute-configs list")
 TOKEN = Noun("token", "tok", "/api_tokens", "bulkhead tokens list")
 SECRET = Noun("secret", "sec", "/secrets", "bulkhead secrets list")
 SECRET_VERSION = Noun("version", "secv", "", "bulkhead secrets versions SECRET")

@@ -2,6 +2,7 @@
 
 import time
 import unicodedata
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 _MINUTE = 60
@@ -22,6 +23,11 @@ def clean(value: object) -> str:
         return text
     shown = "".join("�" if unicodedata.category(c) in _UNSAFE else c for c in text)
     return " ".join(shown.split())
+
+
+def name_in(resource: Mapping[str, object]) -> str:
+    """Return how a person calls a resource: by its name, its server's; may be empty."""
+    return clean(resource.get("name") or resource.get("hostname"))
 
 
 def is_plain(text: str) -> bool:

@@ -5,7 +5,7 @@ from cli.errors import CliError, ExitCode
 from cli.follow import follow
 from cli.progress import OperationProgress
 from cli.session import Session
-from cli.text import clean
+from cli.text import clean, plural
 
 _TITLES = {
     "cluster.create": "Creating cluster",
@@ -19,6 +19,10 @@ _TITLES = {
     "machine.cordon": "Cordoning machine",
     "machine.uncordon": "Uncordoning machine",
     "machine.repair": "Repairing machine",
+    "machine.suspend": "Suspending machine",
+    "machine.resume": "Resuming machine",
+    "machine.replace": "Replacing machine",
+    "machine_pool.create": "Creating machines in cluster",
     "secret.rotate": "Rotating secret",
 }
 
@@ -38,6 +42,7 @@ class OperationEndedError(CliError):
         message += f": {told}" if told else "."
         self._reason = clean(error.get("reason") or (error.get("metadata") or {}).get("reason"))
         self._operation_id = clean(operation["id"])
+        self._left = (operation.get("inventory") or {}).get("left")
         super().__init__(
             message,
             ExitCode.OPERATION_CANCELLED if cancelled else ExitCode.OPERATION_FAILED,
@@ -47,8 +52,11 @@ class OperationEndedError(CliError):
             self.title = "Cancelled"
 
     def detail_lines(self) -> tuple[tuple[str, str], ...]:
-        """Return the reason, where the operation has one."""
-        return (("reason", self._reason),) if self._reason else ()
+        """Return the reason, and what is left in an account, where the operation has them."""
+        left = "" if self._left is None else f"{plural(self._left, 'resource')} in the account"
+        return tuple(
+            (label, value) for label, value in (("reason", self._reason), ("left", left)) if value
+        )
 
 
 def type_of(operation: JsonObject) -> str:
@@ -59,7 +67,10 @@ def type_of(operation: JsonObject) -> str:
 def title_of(operation: JsonObject, subject: str) -> str:
     """Return what an operation does, for a person."""
     kind = type_of(operation)
-    return f"{_TITLES.get(kind, kind)} {clean(subject)}"
+    title = _TITLES.get(kind, kind)
+    if kind == "machine.create" and (operation.get("metadata") or {}).get("compute_config_id"):
+        title = "Creating machine"
+    return f"{title} {clean(subject)}"
 
 
 def subject_of(operation: JsonObject) -> str:

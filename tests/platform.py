@@ -24,6 +24,7 @@ from domain.identifiers import Prefix, new_id
 from domain.operation import (
     ClusterOperation,
     MachineOperation,
+    MachinePoolOperation,
     OperationState,
     OperationType,
     SecretOperation,
@@ -46,7 +47,12 @@ from infra.database.tables import (
 )
 from infra.openbao.client import OpenBao
 from infra.openbao.policies import WORKER
-from infra.settings import OutboundSettings, WorkerSettings
+from infra.settings import (
+    OutboundSettings,
+    ProviderSettings,
+    StackSettings,
+    WorkerSettings,
+)
 from infra.temporal.client import TemporalConnection
 from infra.temporal.start import cancel_operation, start_operation
 from tests.servers import Servers
@@ -68,7 +74,9 @@ class Requested:
 
 
 # An operation that was asked for, whoever owns it.
-Asked = Requested | MachineOperation | SecretOperation | WorkerBootstrapOperation
+Asked = (
+    Requested | MachineOperation | MachinePoolOperation | SecretOperation | WorkerBootstrapOperation
+)
 
 
 class Platform:
@@ -111,31 +119,37 @@ class Platform:
 
         With `host` nothing is placed: the cluster is for a worker that makes no control plane.
         """
-        cluster_id = new_id(Prefix.CLUSTER)
         async with self.api.workspace(caller.workspace_id) as session:
-            region = (await session.exec(select(RegionRow))).one()
-            slot = 0
-            if host is None:
-                placed = await session.execute(
-                    text("SELECT host, slot FROM reserve_slot(:cluster, :memory)"),
-                    {"cluster": cluster_id, "memory": CONTROL_PLANE_MEMORY_BYTES},
-                )
-                host, slot = placed.one()
-            cluster = ClusterRow(
-                workspace_id=caller.workspace_id,
-                id=cluster_id,
-                name="test",
-                region_id=region.id,
-                provider=ClusterProvider.MANAGED_KAAS,
-                network_profile=NetworkProfile.LINUX_CILIUM,
-                state=ClusterState.PENDING,
-                host=host,
-                slot=slot,
-            )
+            cluster = await self.new_cluster(session, caller, host)
             session.add(cluster)
             operation = self._plan(session, OperationType.CLUSTER_CREATE, cluster, caller)
             await session.flush()
             return cluster_operation_of(operation)
+
+    async def new_cluster(
+        self, session: AsyncSession, caller: Caller, host: str | None = None
+    ) -> ClusterRow:
+        """Return the row of a new cluster; see `plan_cluster`."""
+        cluster_id = new_id(Prefix.CLUSTER)
+        region = (await session.exec(select(RegionRow))).one()
+        slot = 0
+        if host is None:
+            placed = await session.execute(
+                text("SELECT host, slot FROM reserve_slot(:cluster, :memory)"),
+                {"cluster": cluster_id, "memory": CONTROL_PLANE_MEMORY_BYTES},
+            )
+            host, slot = placed.one()
+        return ClusterRow(
+            workspace_id=caller.workspace_id,
+            id=cluster_id,
+            name="test",
+            region_id=region.id,
+            provider=ClusterProvider.MANAGED_KAAS,
+            network_profile=NetworkProfile.LINUX_CILIUM,
+            state=ClusterState.PENDING,
+            host=host,
+            slot=slot,
+        )
 
     async def request(
         self, operation_type: OperationType, cluster: HostedControlPlane, caller: Caller
@@ -287,7 +301,12 @@ class Platform:
 
 
 @contextlib.asynccontextmanager
-async def running_platform(servers: Servers, *interceptors: Interceptor) -> AsyncIterator[Platform]:
+async def running_platform(
+    servers: Servers,
+    *interceptors: Interceptor,
+    providers: ProviderSettings | None = None,
+    stacks: StackSettings | None = None,
+) -> AsyncIterator[Platform]:
     """Run a worker on the servers for as long as the context lasts."""
     settings = WorkerSettings(
         database=servers.database,
@@ -296,6 +315,8 @@ async def running_platform(servers: Servers, *interceptors: Interceptor) -> Asyn
         secret_store=servers.stack.secret_store,
         control_planes=servers.control_planes,
         outbound=OutboundSettings.model_validate({"allowed_networks": ["127.0.0.0/8", "::1/128"]}),
+        providers=providers or ProviderSettings(),
+        stacks=stacks,
     )
     connection = TemporalConnection(servers.temporal, servers.openbao("worker"), WORKER)
     platform = Platform(servers, connection, await connection.client())

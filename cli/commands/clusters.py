@@ -14,7 +14,7 @@ from cli.errors import ApiError, CliError, ExitCode
 from cli.options import NoWaitOption, command
 from cli.output import Column
 from cli.private_files import write_private
-from cli.session import CLUSTER, REGION, Session
+from cli.session import CLUSTER, COMPUTE_CONFIG, REGION, Session
 from cli.text import age, clean, duration, moment, plural, remaining
 from cli.waiting import see_through
 
@@ -42,6 +42,7 @@ ClusterArgument = Annotated[
     "create",
     examples=(
         "bulkhead clusters create demo --region frankfurt",
+        "bulkhead clusters create demo --machines hetzner:cpx22:2",
         "bulkhead clusters create demo --no-wait --json | jq -r .id",
     ),
 )
@@ -62,6 +63,14 @@ def create_cluster(
             metavar="PROFILE", help="linux_cilium or linux_bridge; else as the API is set."
         ),
     ] = None,
+    machines: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CONFIG:TYPE[:COUNT]",
+            help="Machines in a cloud, made with it and undone with it; several times for several "
+            "shapes.",
+        ),
+    ] = None,
     allow_same_name: Annotated[  # noqa: FBT002 - Typer's flags are boolean parameters
         bool, typer.Option("--allow-same-name", help="Even if a cluster has this name already.")
     ] = False,
@@ -70,7 +79,9 @@ def create_cluster(
     """Create a cluster, and show each step until its API server answers."""
     if not allow_same_name:
         _refuse_same_name(session, name)
-    body = {"name": name, "region_id": _region_id(session, region)}
+    body: JsonObject = {"name": name, "region_id": _region_id(session, region)}
+    if machines:
+        body["machines"] = [_first_machines(session, text) for text in machines]
     if network_profile is not None:
         body["network_profile"] = network_profile
     operation = session.client.create("/clusters", body)
@@ -272,6 +283,19 @@ def _ask(session: Session, cluster: JsonObject, method: str, verb: str) -> JsonO
         if newer["name"] != cluster["name"]:
             raise
         return session.client.change(method, path, etag=newer["etag"])
+
+
+def _first_machines(session: Session, text: str) -> JsonObject:
+    config, _, rest = text.partition(":")
+    instance_type, _, count = rest.partition(":")
+    if not config or not instance_type or not (count or "1").isdecimal():
+        message = f"--machines takes CONFIG:TYPE or CONFIG:TYPE:COUNT, and {text!r} is neither."
+        raise CliError(message, ExitCode.USAGE)
+    return {
+        "compute_config_id": session.id_of(COMPUTE_CONFIG, config),
+        "instance_type": instance_type,
+        "count": int(count or "1"),
+    }
 
 
 def _region_id(session: Session, region: str | None) -> str:

@@ -1,5 +1,6 @@
 """Operations: what every long-running request answers with."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -7,11 +8,12 @@ import typer
 from cli.client import JsonObject, segment
 from cli.errors import CliError, ExitCode
 from cli.follow import follow
+from cli.leftovers import tell_what_is_left
 from cli.options import NoWaitOption, command
 from cli.output import Column
 from cli.progress import OperationProgress
 from cli.session import CLUSTER, Session
-from cli.text import age, clean, duration, moment
+from cli.text import age, clean, duration, moment, name_in
 from cli.waiting import OperationEndedError, subject_of, title_of, type_of
 
 app = typer.Typer(help="Operations: watch and cancel what is going on.", no_args_is_help=True)
@@ -52,9 +54,7 @@ def list_operations(
         owner = {"owner_type": "cluster", "owner_id": session.id_of(CLUSTER, cluster)}
     entries = session.client.read_list("/operations", limit=limit, **owner)
     if not session.output.as_json:
-        # A deleted cluster has its name in the operation that created it: the last of its entries.
-        names = {entry["owner_id"]: subject_of(entry) for entry in entries}
-        names |= {entry["id"]: entry["name"] for entry in session.client.pages("/clusters")}
+        names = _names_of_owners(session, entries)
         entries = [
             {
                 **entry,
@@ -85,6 +85,7 @@ def get_operation(session: Session, operation: OperationArgument) -> None:
             ("Started", moment(found["started_at"])),
             ("Took" if found["done"] else "So far", duration(progress.elapsed_seconds)),
             ("Waits for", found.get("waiting_for")),
+            ("Left", (found.get("inventory") or {}).get("left")),
             ("Error", error.get("message")),
         ),
     )
@@ -118,7 +119,8 @@ def watch_operation(
     """Show an operation live until it ends; the exit code tells how it ended."""
     found = _newest_running(session) if operation is None else _read(session, operation)
     output = session.output
-    seen = follow(session.client, output, found, title_of(found, subject_of(found)))
+    subject = _names_of_owners(session, [found])[found["owner_id"]]
+    seen = follow(session.client, output, found, title_of(found, subject))
     ended = seen.operation
     if output.as_json:
         output.data(ended)
@@ -153,6 +155,18 @@ def cancel_operation(
         message = f"{type_of(ended)} had succeeded before the cancel took effect."
         raise CliError(message, ExitCode.CONFLICT)
     output.say(("✓ ", "green"), f"{type_of(ended)} is cancelled and undone.")
+    tell_what_is_left(session, ended)
+
+
+def _names_of_owners(session: Session, operations: Sequence[JsonObject]) -> dict[str, str]:
+    # What is deleted has its name in the operation that created it: the last of its entries.
+    names = {entry["owner_id"]: subject_of(entry) for entry in operations}
+    kinds = {entry["owner_type"] for entry in operations}
+    for kind, path in (("cluster", "/clusters"), ("machine", "/machines")):
+        if kind in kinds:
+            found = session.client.pages(path)
+            names |= {entry["id"]: name for entry in found if (name := name_in(entry))}
+    return names
 
 
 def _read(session: Session, operation_id: str) -> JsonObject:

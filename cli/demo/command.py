@@ -22,6 +22,14 @@ def demo(
             help="Whether servers that boot on this machine join; takes root on Debian or Ubuntu."
         ),
     ] = True,
+    clouds: Annotated[
+        bool | None,
+        typer.Option(
+            "--clouds/--no-clouds",
+            help="Whether a machine on each of three local clouds joins, and is deleted again; "
+            "without this as with servers.",
+        ),
+    ] = None,
     simulated_nodes: Annotated[
         int,
         typer.Option(
@@ -35,7 +43,12 @@ def demo(
     """Show the main job: a cluster, made through the public API, and used; servers that join it."""
     # Progress and results are one story here: they go to the same place, in order.
     output = Output(err=sys.stdout)
-    choices = Choices(fresh=fresh, servers=servers, simulated_nodes=simulated_nodes)
+    choices = Choices(
+        fresh=fresh,
+        servers=servers,
+        clouds=servers if clouds is None else clouds,
+        simulated_nodes=simulated_nodes,
+    )
     try:
         Walkthrough(output, choices).run()
     except CliError as failure:

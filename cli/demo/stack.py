@@ -29,6 +29,8 @@ _READY_TIMEOUT_SECONDS = 5.0
 # What the stack's own command reads and keeps: where servers reach it.
 NODE_ADDRESS_VARIABLE = "BULKHEAD_NODE_ADDRESS"
 _NODE_ADDRESS_FILE = "node-address.json"
+LOCAL_CLOUDS_VARIABLE = "BULKHEAD_LOCAL_CLOUDS"
+_CLOUDS_FILE = "clouds.json"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,6 +57,16 @@ class Stack:
         """Whether servers on this machine find an address at which they can join."""
         return self.is_embedded and (self.home / _NODE_ADDRESS_FILE).exists()
 
+    @property
+    def has_local_clouds(self) -> bool:
+        """Whether three clouds on this machine stand for the providers of the same names."""
+        return self.is_embedded and _has_local_clouds(self.home)
+
+    @property
+    def cloud_accounts(self) -> Path:
+        """The folder with a credential for each local cloud."""
+        return self.home / "clouds" / "accounts"
+
     def demo_image(self) -> str:
         """Return the reference of the demo's image, as nodes ask for it.
 
@@ -80,13 +92,15 @@ def is_named_by_environment() -> bool:
     return bool(os.environ.get(URL_VARIABLE) and os.environ.get(TOKEN_VARIABLE))
 
 
-def reach_stack(output: Output, *, for_servers: bool) -> Stack:
+def reach_stack(output: Output, *, for_servers: bool, with_clouds: bool) -> Stack:
     """Return the stack; bring the embedded one up when it does not answer.
 
     Args:
         output: told what is done.
         for_servers: whether servers on this machine shall be able to join. Where nothing else
             was chosen, the embedded stack gets a local address for them.
+        with_clouds: whether there shall be clouds on this machine, unless it was chosen that
+            there be none.
 
     Raises:
         CliError: it does not come up.
@@ -104,8 +118,13 @@ def reach_stack(output: Output, *, for_servers: bool) -> Stack:
         and not os.environ.get(NODE_ADDRESS_VARIABLE)
         and not (home / _NODE_ADDRESS_FILE).exists()
     )
-    if known is None or lacks_address or not _is_ready(known):
-        _bring_up(output, {NODE_ADDRESS_VARIABLE: "local"} if lacks_address else {})
+    lacks_clouds = (
+        with_clouds and not os.environ.get(LOCAL_CLOUDS_VARIABLE) and not _has_local_clouds(home)
+    )
+    if known is None or lacks_address or lacks_clouds or not _is_ready(known):
+        settings = {NODE_ADDRESS_VARIABLE: "local"} if lacks_address else {}
+        settings |= {LOCAL_CLOUDS_VARIABLE: "1"} if lacks_clouds else {}
+        _bring_up(output, settings)
         known = embedded.embedded_owner()
     else:
         output.note(f"The embedded stack is up at {known.url}.")
@@ -113,6 +132,14 @@ def reach_stack(output: Output, *, for_servers: bool) -> Stack:
         message = f"The embedded stack left no {OWNER_FILE} in {home}."
         raise CliError(message, next_commands=("make status",))
     return Stack(connection=known, home=home, is_embedded=True)
+
+
+def _has_local_clouds(home: Path) -> bool:
+    try:
+        chosen = json.loads((home / _CLOUDS_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return bool(chosen.get("local"))
 
 
 def checkout() -> Path:

@@ -12,6 +12,7 @@ from cli.client import ApiClient, JsonObject, segment
 from cli.commands.workspaces import create_in
 from cli.configuration import Configuration, Wishes
 from cli.demo import cluster as demo_cluster
+from cli.demo.cloud_machines import CloudMachines
 from cli.demo.cluster import DemoCluster
 from cli.demo.kubernetes import Kubectl, find_kubectl
 from cli.demo.local_cloud import LocalCloud
@@ -47,11 +48,13 @@ class Choices:
     Attributes:
         fresh: the demo's cluster is deleted first.
         servers: servers shall join, where this machine can boot them.
+        clouds: local clouds shall make machines, where this machine can boot servers.
         simulated_nodes: how many simulated nodes there shall be instead.
     """
 
     fresh: bool
     servers: bool
+    clouds: bool
     simulated_nodes: int
 
 
@@ -75,7 +78,8 @@ class Walkthrough:
         story.chapter("The stack")
         boots = self._boots_servers()
         with story.timed("stack is ready"):
-            stack = reach_stack(self._output, for_servers=boots)
+            with_clouds = boots and self._choices.clouds
+            stack = reach_stack(self._output, for_servers=boots, with_clouds=with_clouds)
         account = ApiClient(stack.connection)
         story.chapter("A workspace and a region")
         with story.timed("workspace"):
@@ -95,8 +99,11 @@ class Walkthrough:
         if self._choices.simulated_nodes:
             self._simulate(kubectl, stack)
         elif boots and stack.is_reached_by_servers:
-            self._use_servers(client, stack, cluster, kubectl)
-            self._servers_joined = True
+            if self._choices.servers:
+                self._use_servers(client, stack, cluster, kubectl)
+                self._servers_joined = True
+            if self._choices.clouds and stack.has_local_clouds:
+                self._use_clouds(client, stack, cluster, kubectl)
         story.chapter("How long it took")
         story.show_times()
         if is_chosen:
@@ -105,7 +112,8 @@ class Walkthrough:
 
     def _boots_servers(self) -> bool:
         """Whether servers shall join and can be booted here; says why not."""
-        if not self._choices.servers or self._choices.simulated_nodes:
+        wanted = self._choices.servers or self._choices.clouds
+        if not wanted or self._choices.simulated_nodes:
             return False
         if is_named_by_environment():
             self._output.note("Servers of this machine join the embedded stack only; none will.")
@@ -168,6 +176,21 @@ class Walkthrough:
         workload.show_pods()
         workload.ask()
         servers.show()
+
+    def _use_clouds(
+        self, client: ApiClient, stack: Stack, cluster: JsonObject, kubectl: Kubectl
+    ) -> None:
+        machines = CloudMachines(self._story, client, cluster, stack.cloud_accounts)
+        self._story.chapter("A machine on each of three clouds")
+        self._story.careful(
+            "These clouds are on this machine: their APIs and Pulumi's provider programs are ours; "
+            "the engine, the providers' clients and the servers' boot are real."
+        )
+        machines.create(kubectl)
+        self._story.chapter("A pod on each")
+        machines.run_pods(kubectl, stack.demo_image())
+        self._story.chapter("They go, and their accounts are asked what is left")
+        machines.remove()
 
     def _simulate(self, kubectl: Kubectl, stack: Stack) -> None:
         self._story.chapter("Simulated nodes")

@@ -17,8 +17,10 @@ from infra.settings import (
     DatabaseSettings,
     OpenBaoSettings,
     OutboundSettings,
+    ProviderSettings,
     RegistrySettings,
     SecretStoreSettings,
+    StackSettings,
     TemporalSettings,
 )
 from infra.supervisor.configuration import source_root
@@ -41,7 +43,9 @@ SettingsGroup = (
     | ControlPlaneSettings
     | OutboundSettings
     | ApiSettings
+    | ProviderSettings
     | RegistrySettings
+    | StackSettings
 )
 
 # The fields of `infra.settings` that hold each group.
@@ -53,7 +57,9 @@ _PREFIXES: dict[type[SettingsGroup], str] = {
     ControlPlaneSettings: "CONTROL_PLANES",
     OutboundSettings: "OUTBOUND",
     ApiSettings: "API",
+    ProviderSettings: "PROVIDERS",
     RegistrySettings: "REGISTRY",
+    StackSettings: "STACKS",
 }
 
 

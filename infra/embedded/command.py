@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from domain.errors import BulkheadError, Reason
-from infra.embedded import demo_servers, node_address
+from infra.embedded import local_servers, node_address
 from infra.embedded.console import (
     print_addresses,
     print_failure,
@@ -128,6 +128,8 @@ def _up(stack: Stack) -> None:
         _install_gateway(console)
     # Before anything is drawn: what is missing takes minutes, and says so itself.
     ensure(stack.programs)
+    if stack.wants_local_clouds:
+        local_servers.prepare(stack.home)
     with progress_on(console, "ready") as report:
         owner = stack.up(report=report)
     if owner is not None:
@@ -161,7 +163,13 @@ def _down(stack: Stack) -> None:
         say(console, f"Everything is kept in {directory}; `make up` brings it back.")
     else:
         say(console, f"There is no stack in {directory}; `make up` makes one.")
-    if servers := demo_servers.running(stack.home):
+    if stack.home.ports_file.exists() and stack.local_clouds is not None:
+        say(
+            console,
+            "The local clouds have forgotten their accounts; with the next `make up` they begin "
+            "anew, and the servers that they had are gone.",
+        )
+    if servers := local_servers.running(stack.home):
         say(
             console,
             f"The demo's servers {', '.join(servers)} run on and wait for the stack; `make purge` "
@@ -185,9 +193,9 @@ def _purge(stack: Stack, *, is_agreed: bool) -> int:
     _say_what_is_lost(console, stack)
     with progress_on(console, "stopped") as report:
         stack.down(report)
-        if stack.home.demo.exists():
-            with report("servers of the demo"):
-                demo_servers.remove(stack.home)
+        if stack.home.demo.exists() or stack.home.clouds.exists():
+            with report("local servers"):
+                local_servers.remove(stack.home)
     node_address.forget(stack.home.node_address_file)
     if stack.home.remove():
         say(console, f"Removed {directory}.")
@@ -237,6 +245,9 @@ def _status(stack: Stack, *, as_json: bool) -> int:
         print_status(console, components)
         if stack.node_address is None:
             say(console, "No server can join: BULKHEAD_NODE_ADDRESS was never set.", style="dim")
+        elif not stack.clouds.are_used:
+            names = "BULKHEAD_LOCAL_CLOUDS and BULKHEAD_PULUMI_HOME were never set"
+            say(console, f"No machines can be made in clouds: {names}.", style="dim")
         if stack.home.link is not None:
             say(console, f"State: {stack.home.directory}", style="dim")
     return _NOT_RIGHT if lost or not all(found.is_right for found in components) else 0

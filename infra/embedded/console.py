@@ -67,6 +67,8 @@ def print_addresses(console: Console, stack: Stack, owner: Owner) -> None:
     ]
     if owner.is_new:
         rows.append(("Owner token", owner.token))
+    if stack.local_clouds is not None:
+        rows.append(("Cloud keys", f"{stack.home.cloud_accounts}/"))
     console.print()
     for name, value in rows:
         console.print(Text.assemble(f"{name:<13}", (value, "bold")), soft_wrap=True)

@@ -104,6 +104,31 @@ class Home:
         return self.directory / "gateway"
 
     @property
+    def clouds_file(self) -> Path:
+        """Which clouds the stack makes machines in."""
+        return self.directory / "clouds.json"
+
+    @property
+    def clouds(self) -> Path:
+        """The clouds on this machine: their accounts, records and servers."""
+        return self.directory / "clouds"
+
+    @property
+    def cloud_accounts(self) -> Path:
+        """The credentials of accounts at the clouds on this machine, one file a provider."""
+        return self.clouds / "accounts"
+
+    @property
+    def stacks(self) -> Path:
+        """The work directories of Pulumi's runs."""
+        return self.directory / "stacks"
+
+    @property
+    def pulumi(self) -> Path:
+        """Pulumi's home: the provider programs of the clouds on this machine."""
+        return self.directory / "pulumi"
+
+    @property
     def demo(self) -> Path:
         """What the demo keeps: a kubeconfig, and servers that it booted."""
         return self.directory / "demo"
@@ -146,6 +171,9 @@ class Home:
             self.artifacts,
             self.registry,
             self.gateway,
+            self.clouds,
+            self.stacks,
+            self.pulumi,
             self.demo,
             self.restore,
             self._scratch,
@@ -158,6 +186,7 @@ class Home:
             self.ca_file,
             self.ports_file,
             self.node_address_file,
+            self.clouds_file,
             self.images_file,
             self.tombstones,
             self._lock,

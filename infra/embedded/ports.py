@@ -47,6 +47,9 @@ class Ports(BaseModel):
     openbao_cluster: int
     registry: int
     gateway: int
+    clouds_hcloud: int
+    clouds_aws: int
+    clouds_gcp: int
     control_planes: int
 
     @model_validator(mode="before")
@@ -96,10 +99,12 @@ def chosen(path: Path, settings: EmbeddedSettings) -> Iterator[Ports]:
     """Keep or choose the ports, and hold the claim on their block until the servers listen."""
     with contextlib.ExitStack() as claim:
         ports = load(path) if path.exists() else _ports_of(_claim_free_block(path, claim))
-        fixed = settings.model_dump(exclude={"home", "node_address"}, exclude_none=True)
-        ports = ports.model_copy(
-            update={name.removesuffix("_port"): port for name, port in fixed.items()}
-        )
+        fixed = {
+            name.removesuffix("_port"): port
+            for name, port in settings.model_dump(exclude_none=True).items()
+            if name.endswith("_port")
+        }
+        ports = ports.model_copy(update=fixed)
         write_atomically(path, ports.model_dump_json(indent=2) + "\n")
         yield ports
 

@@ -35,6 +35,7 @@ class Part(StrEnum):
     API = "api"
     REGISTRY = "registry"
     GATEWAY = "gateway"
+    CLOUDS = "clouds"
 
 
 class PartFailedError(BulkheadError):

@@ -1,60 +1,32 @@
-"""A whole stack in one directory: brought up, taken down, and its addresses."""
+"""A whole stack in one directory: brought up and taken down."""
 
 import contextlib
 from collections.abc import Callable, Iterator
 from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 
-import psycopg
-
-from domain.cluster import NetworkProfile
-from domain.names import API_SERVER_NAME
 from infra.artifacts import ArtifactStore
-from infra.control_planes.layout import LOOPBACK
 from infra.control_planes.processes import host_supervisor
 from infra.database.bootstrap import bootstrap, ensure_password_files
-from infra.embedded import for_nodes
+from infra.embedded import clouds, for_nodes
 from infra.embedded import node_address as node_addresses
 from infra.embedded import ports as port_files
-from infra.embedded.applications import (
-    HOST,
-    Api,
-    Worker,
-    code_changed_at,
-    environment_of,
-    run_host,
-)
-from infra.embedded.gateway import GatewayServer
+from infra.embedded.applications import HOST, code_changed_at, environment_of, run_host
+from infra.embedded.composition import Composition
 from infra.embedded.home import Home
 from infra.embedded.openbao import AUDIT_LOGS, OpenBao
 from infra.embedded.owner import Owner, ensure_owner
-from infra.embedded.ports import Ports
-from infra.embedded.postgresql import PostgreSQL
-from infra.embedded.registry import REGISTRY_CERTIFICATE, RegistryServer
-from infra.embedded.server import Part, Server, start
-from infra.embedded.temporal import NAMESPACE, Temporal
-from infra.gateway import haproxy
-from infra.images import ImageReferences
-from infra.openbao.operator import Operator
-from infra.openbao.policies import OPERATOR
-from infra.settings import (
-    ApiSettings,
-    ControlPlaneSettings,
-    DatabaseSettings,
-    EmbeddedSettings,
-    OpenBaoSettings,
-    OutboundSettings,
-    SecretStoreSettings,
-    TemporalSettings,
-)
+from infra.embedded.registry import REGISTRY_CERTIFICATE
+from infra.embedded.server import Part, start
+from infra.settings import ControlPlaneSettings, EmbeddedSettings
 from infra.supervisor.supervisor import Supervisor
-from infra.tools import CLIENT, CONTROL_PLANE, NODE, PLATFORM, ensure, install_into
+from infra.tools import CLIENT, CONTROL_PLANE, NODE, STACKS, ensure, install_into
 
 SERVERS = frozenset({Part.POSTGRESQL, Part.TEMPORAL, Part.OPENBAO})
 ALL_PARTS = frozenset(Part)
 _APPLICATIONS = frozenset({Part.WORKER, Part.API})
 # What only servers that join need, and therefore only a stack that they reach has.
-_FOR_NODES = frozenset({Part.REGISTRY, Part.GATEWAY})
+_FOR_NODES = frozenset({Part.REGISTRY, Part.GATEWAY, Part.CLOUDS})
 
 _WAITING = "waiting for another `up` or `down`"
 
@@ -67,14 +39,8 @@ def report_nothing(_title: str) -> contextlib.AbstractContextManager[None]:
     return contextlib.nullcontext()
 
 
-class Stack:
-    """One embedded stack. Every method may be repeated.
-
-    Args:
-        home: its directory.
-        settings: ports that shall be fixed.
-        durable: whether a commit is on disk before it is answered. Only tests say no.
-    """
+class Stack(Composition):
+    """One embedded stack, brought up and taken down. Every method may be repeated."""
 
     def __init__(
         self,
@@ -83,10 +49,7 @@ class Stack:
         *,
         durable: bool = True,
     ) -> None:
-        self.home = home
-        self._settings = settings or EmbeddedSettings()
-        self._durable = durable
-        self._ports: Ports | None = None
+        super().__init__(home, settings, durable=durable)
         self.supervisor = Supervisor(home.supervisor)
 
     def up(
@@ -113,6 +76,10 @@ class Stack:
             if Part.API in parts and self.node_address is not None:
                 with report("programs of nodes"):
                     ArtifactStore(self.home.artifacts).ensure(ensure(NODE))
+            if Part.WORKER in parts and self.clouds.are_used:
+                with report("Pulumi"):
+                    install_into(self.home.programs, STACKS)
+                    clouds.install_programs(self.home, self.clouds)
             self.up_servers(parts, report)
             self._up_for_nodes(parts, report)
             return self._up_applications(parts, report)
@@ -129,6 +96,7 @@ class Stack:
             node_addresses.ensure(
                 self.home.node_address_file, self._settings.node_address, self._ports.number
             )
+            clouds.ensure(self.home, self._settings, has_address=self.node_address is not None)
             yield
 
     def down(self, report: Report = report_nothing) -> None:
@@ -156,185 +124,12 @@ class Stack:
         for supervisor in self._supervisors():
             supervisor.end_lost()
 
-    @property
-    def ports(self) -> Ports:
-        """The ports of this stack.
-
-        Raises:
-            BulkheadError: FAILED_PRECONDITION when it was never started.
-        """
-        if self._ports is None:
-            self._ports = port_files.load(self.home.ports_file)
-        return self._ports
-
-    @property
-    def database(self) -> DatabaseSettings:
-        """Where the database is."""
-        return DatabaseSettings(
-            host="127.0.0.1", port=self.ports.postgresql, passwords_dir=self.home.passwords
-        )
-
-    @property
-    def temporal(self) -> TemporalSettings:
-        """Where the workflow engine is."""
-        return TemporalSettings(address=f"127.0.0.1:{self.ports.temporal}", namespace=NAMESPACE)
-
-    def openbao(self, role: str) -> OpenBaoSettings:
-        """Return where the secret store is, for who logs in as `worker`, `api` or `operator`."""
-        server = OpenBao(self.home, self.ports)
-        return OpenBaoSettings(
-            address=server.address,
-            login_key_file=server.login_key_file(role),
-            restored_at_file=server.restored_at_file,
-        )
-
-    @property
-    def secret_store(self) -> SecretStoreSettings:
-        """Return what the worker keeps the secret store in order with."""
-        return SecretStoreSettings(
-            ledger_file=self.home.tombstones,
-            audit_log_dirs=OpenBao(self.home, self.ports).audit_log_dirs,
-        )
-
-    @contextlib.contextmanager
-    def operator(self) -> Iterator[Operator]:
-        """Log in to the secret store as who runs it."""
-        operator = Operator(self.openbao(OPERATOR))
-        try:
-            yield operator
-        finally:
-            operator.close()
-
-    @property
-    def control_planes(self) -> ControlPlaneSettings:
-        """This machine as a control-plane host."""
-        return ControlPlaneSettings(
-            host=HOST,
-            directory=self.home.control_planes,
-            programs_dir=self.home.programs,
-            first_port=self.ports.control_planes,
-            first_uid=self.ports.first_uid,
-            advertise_host=self.node_address or LOOPBACK,
-            bind_address=self.node_address or LOOPBACK,
-            coredns_image=self.images.coredns if self.images else "",
-        )
-
-    @property
-    def node_address(self) -> str | None:
-        """The address at which servers reach this machine, None when none can join."""
-        chosen = node_addresses.load(self.home.node_address_file)
-        return None if chosen is None else chosen.address
-
-    @property
-    def registry_address(self) -> str | None:
-        """The `host:port` of the image registry, None when there is none."""
-        if self.node_address is None:
-            return None
-        return port_files.address_of(self.node_address, self.ports.registry)
-
-    @property
-    def images(self) -> ImageReferences | None:
-        """The images as nodes ask for them, None while there are none."""
-        address = self.registry_address
-        return None if address is None else for_nodes.images_of(self.home, address)
-
-    @contextlib.contextmanager
-    def administrator(self, database: str = "postgres") -> Iterator[psycopg.Connection]:
-        """Open a connection as the database server's administrator, in autocommit mode."""
-        connection = self.postgresql.connect(database)
-        try:
-            yield connection
-        finally:
-            connection.close()
-
-    def servers(self) -> dict[Part, Server]:
-        """Return every part that is a program under the stack's own supervisord."""
-        temporal = Temporal(self.home, self.ports, durable=self._durable)
-        reached = {
-            server.part: server for server in (self.registry, self.gateway) if server is not None
-        }
-        return {
-            Part.POSTGRESQL: self.postgresql,
-            Part.TEMPORAL: temporal,
-            Part.OPENBAO: OpenBao(self.home, self.ports),
-            Part.WORKER: Worker(
-                environment_of(
-                    self.database,
-                    self.temporal,
-                    self.openbao("worker"),
-                    self.secret_store,
-                    self.control_planes,
-                    OutboundSettings(allowed_networks=self._settings.outbound_networks),
-                ),
-                temporal,
-            ),
-            Part.API: self.api,
-            **reached,
-        }
-
-    @property
-    def registry(self) -> RegistryServer | None:
-        """The image registry, if servers can join."""
-        if self.node_address is None:
-            return None
-        return for_nodes.registry_of(self.home, self.ports, self.node_address, self.openbao("api"))
-
-    @property
-    def lacks_gateway(self) -> bool:
-        """Whether servers can join, or will after the next `up`, and haproxy is not installed."""
-        return self._will_be_reached and haproxy.find() is None
-
-    @property
-    def programs(self) -> tuple[str, ...]:
-        """The programs that the next `up` needs, of those that may have to be built."""
-        for_nodes = (*NODE, *PLATFORM) if self._will_be_reached else ()
-        return (*CONTROL_PLANE, *CLIENT, *for_nodes)
-
-    @property
-    def _will_be_reached(self) -> bool:
-        setting = self._settings.node_address
-        return self.node_address is not None if setting is None else setting != "none"
-
-    @property
-    def gateway(self) -> GatewayServer | None:
-        """The gateway, if servers can join and its program is installed."""
-        if self.node_address is None:
-            return None
-        slots = self.control_planes.slots
-        return for_nodes.gateway_of(self.home, self.ports, self.node_address, slots)
-
-    @property
-    def api(self) -> Api:
-        """The API of this stack."""
-        host = self.node_address or LOOPBACK
-        https_address = port_files.address_of(host, self.ports.api_https)
-        settings = ApiSettings(
-            http_address=f"127.0.0.1:{self.ports.api}",
-            https_address=https_address,
-            node_url=None if self.node_address is None else f"https://{https_address}",
-            public_url=f"http://127.0.0.1:{self.ports.api}",
-            temporal_ui_url=f"http://127.0.0.1:{self.ports.temporal_ui}",
-            server_names=list(dict.fromkeys(["localhost", LOOPBACK, host, API_SERVER_NAME])),
-            artifacts_dir=self.home.artifacts if self.node_address else None,
-            gateway_port=self.ports.gateway if self.gateway else 0,
-            # The only profile that needs nothing from a public registry.
-            default_network_profile=NetworkProfile.LINUX_BRIDGE,
-            **self._images_of_nodes(),
-        )
-        environment = environment_of(self.database, self.temporal, self.openbao("api"), settings)
-        return Api(environment, self.ports, https_address)
-
     def _supervisors(self) -> tuple[Supervisor, Supervisor]:
         # Also without the ports, which are gone with a home.
         settings = ControlPlaneSettings(
             host=HOST, directory=self.home.control_planes, programs_dir=self.home.programs
         )
         return self.supervisor, host_supervisor(settings)
-
-    @property
-    def postgresql(self) -> PostgreSQL:
-        """The database server."""
-        return PostgreSQL(self.home, self.ports.postgresql, durable=self._durable)
 
     def up_servers(self, parts: AbstractSet[Part], report: Report = report_nothing) -> None:
         """Bring the servers among the parts up, for whoever is `changing` the stack.
@@ -387,11 +182,6 @@ class Stack:
         _all_at_once(bring_up, _APPLICATIONS & parts)
         return owner
 
-    def _images_of_nodes(self) -> dict[str, str]:
-        if self.registry_address is None or self.images is None:
-            return {}
-        return {"registry": self.registry_address, "pause_image": self.images.pause}
-
     def _up_for_nodes(self, parts: AbstractSet[Part], report: Report) -> None:
         servers = self.servers()
         for part in _FOR_NODES & parts - servers.keys():
@@ -401,7 +191,9 @@ class Stack:
 
         def bring_up(part: Part) -> None:
             with report(part):
-                start(self.supervisor, servers[part], self.ports)
+                process = start(self.supervisor, servers[part], self.ports)
+                if part is Part.CLOUDS and self.local_clouds is not None:
+                    self.local_clouds.ensure_accounts(process)
 
         _all_at_once(bring_up, _FOR_NODES & parts & servers.keys())
         if (registry := self.registry) is not None and Part.REGISTRY in parts:

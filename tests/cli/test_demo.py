@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.embedded import demo_servers
+from infra.embedded import local_servers
 from infra.embedded.home import Home
 from infra.local_cloud import LocalCloud
 from infra.local_cloud.network import BRIDGE_PREFIX
@@ -136,7 +136,7 @@ def new_home() -> Iterator[Home]:
         try:
             yield home
         finally:
-            demo_servers.remove(home)
+            local_servers.remove(home)
 
 
 @pytest.mark.full

@@ -1,5 +1,6 @@
 """Machines and the rights to become one at the terminal."""
 
+import json
 import re
 
 from domain.identifiers import Prefix, new_id
@@ -26,6 +27,13 @@ def _add_machine(home: Home, workspace: str, cluster: str) -> str:
             " now() + interval '40 minutes 30 seconds', now() - interval '20 minutes',"
             " now() + interval '50 minutes')",
             (workspace, machine, cluster, machine.encode()),
+        )
+        connection.execute(
+            "INSERT INTO operations (workspace_id, id, type, owner_type, owner_id, state,"
+            " request, placement, caller, cancellable, version, started_at, completed_at)"
+            " VALUES (%s, %s, 'machine.cordon', 'machine', %s, 'SUCCEEDED', '{}', %s, '{}', false,"
+            " 1, now(), now())",
+            (workspace, new_id(Prefix.OPERATION), machine, json.dumps({"cluster_id": cluster})),
         )
     return machine
 
@@ -56,14 +64,16 @@ def test_a_machine_is_shown_with_its_health_and_its_certificates(
     machine = _add_machine(stack_home, workspace, cluster)
     try:
         header, row = bulkhead.ok("machines", "list", "--cluster", "demo").splitlines()
-        assert header.split() == ["NAME", "STATE", "HEALTH", "CERTIFICATES", "BUSY", "AGE", "ID"]
-        assert row.split()[:5] == ["web-1", "ACTIVE", "not_ready,", "cordoned", "40m"]
+        assert header.split()[:6] == ["NAME", "STATE", "HEALTH", "SIZE", "PLACE", "CERTIFICATES"]
+        assert row.split()[:7] == ["web-1", "ACTIVE", "not_ready,", "cordoned", "-", "-", "40m"]
         shown = bulkhead.ok("machines", "get", "web-1")
         assert "the network plugin is missing" in shown
         assert re.search(r"Health +not_ready for \d+[sm], cordoned\n", shown)
         assert "ends in 40m, renewed 20m ago" in shown
         assert bulkhead.json("machines", "rename", "web-1", "front")["name"] == "front"
         assert bulkhead.run("machines", "get", "web-1").returncode == 3
+        operations = bulkhead.ok("operations", "list").splitlines()
+        assert any(line.startswith("machine.cordon") and " front " in line for line in operations)
         kept = bulkhead.run("clusters", "delete", "demo", "--yes")
         assert kept.returncode == 5
         assert machine in kept.stderr

@@ -65,6 +65,20 @@ def test_an_operation_that_was_met_on_its_way_has_run_before(clock: Clock) -> No
     assert progress.elapsed_seconds == pytest.approx(32.5)
 
 
+def test_a_step_that_takes_minutes_says_how_far_it_is(clock: Clock) -> None:
+    step = _step("create_server", "running", progress="server: creating, 2 of 4")
+    assert _progress(_operation(step), clock).steps()[0].detail == "server: creating, 2 of 4"
+    failed = _step("create_server", "running", progress="2 of 4", error_message="no capacity")
+    assert _progress(_operation(failed), clock).steps()[0].detail == "no capacity"
+    done = _step("create_server", "completed", progress="4 of 4")
+    assert _progress(_operation(done), clock).steps()[0].detail == ""
+
+
+def test_an_operation_whose_credential_was_refused_says_what_to_do(clock: Clock) -> None:
+    notice = _progress(_operation(waiting_for="credential"), clock).notice
+    assert "bulkhead secrets add-version" in notice
+
+
 def test_a_step_says_its_attempt_and_its_last_error_on_one_line(clock: Clock) -> None:
     step = _step("start", "running", attempt=3, error_message="refused\nby \x1b[31mpeer")
     detail = _progress(_operation(step), clock).steps()[0].detail
@@ -81,7 +95,7 @@ def test_a_log_gets_one_line_for_each_change(clock: Clock) -> None:
     view.refresh()
     clock.now += 1.5
     failing = _step("wait", "running", attempt=2, error_message="not yet")
-    progress.update(_operation(_step("make", "completed"), failing, waiting_for="credential"))
+    progress.update(_operation(_step("make", "completed"), failing, waiting_for="its server"))
     view.refresh()
     view.refresh()
 
@@ -90,7 +104,7 @@ def test_a_log_gets_one_line_for_each_change(clock: Clock) -> None:
         "  make: running",
         "  make: completed in 1.50 s",
         "  wait: running (attempt 2: not yet)",
-        "  waits for: credential",
+        "  waits for: its server",
     ]
 
 

@@ -116,7 +116,8 @@ def set_rotation(
         typer.Option(
             metavar="ROTATOR",
             help="postgresql_login, workspace_api_token, webhook_signing_key, "
-            "kubernetes_service_account or https.",
+            "kubernetes_service_account, https, aws_access_key, gcp_service_account_key or "
+            "hetzner_cloud_token.",
         ),
     ] = None,
     setting: Annotated[

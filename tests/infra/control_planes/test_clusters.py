@@ -7,7 +7,7 @@ import ssl
 import urllib.request
 from pathlib import Path
 
-import grpc  # type: ignore[import-untyped] # ships no types
+import grpc
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization

@@ -1,26 +1,35 @@
-"""Machines: the servers of clusters."""
+"""Machines themselves: listed, shown, renamed, cordoned, deleted."""
 
 import shlex
 from typing import Annotated
 
 import typer
 
-from cli.client import JsonObject, segment
+from cli.client import JsonObject
+from cli.commands.machines.group import (
+    MachineArgument,
+    YesOption,
+    app,
+    ask,
+    is_in_cloud,
+    path_of,
+    shown_name,
+)
 from cli.completion import names_of
 from cli.confirmation import confirm_by_name
-from cli.errors import ApiError
+from cli.leftovers import tell_what_is_left
 from cli.options import NoWaitOption, command
 from cli.output import Column
 from cli.session import CLUSTER, MACHINE, Session
 from cli.text import age, clean, duration, moment, remaining
 from cli.waiting import see_through
 
-app = typer.Typer(help="Machines: list, rename, cordon, delete.", no_args_is_help=True)
-
 _COLUMNS = (
     Column("NAME", "shown_name"),
     Column("STATE", "state"),
     Column("HEALTH", "shown_health"),
+    Column("SIZE", "instance_type"),
+    Column("PLACE", "place"),
     Column("CERTIFICATES", "certificates_end"),
     Column("BUSY", "busy"),
     Column("AGE", "age"),
@@ -32,11 +41,6 @@ _CERTIFICATES = (
     ("kubelet_serving", "Kubelet certificate, server"),
     ("tunnel", "Tunnel token"),
 )
-
-MachineArgument = Annotated[
-    str,
-    typer.Argument(metavar="MACHINE", help="Id or exact name.", autocompletion=names_of(MACHINE)),
-]
 
 
 @command(
@@ -60,7 +64,7 @@ def list_machines(
         entries = [
             {
                 **entry,
-                "shown_name": _name_of(entry),
+                "shown_name": shown_name(entry),
                 "shown_health": _health_of(entry),
                 "certificates_end": remaining(_first_end(entry)),
                 "busy": "yes" if entry.get("reconciling") else "",
@@ -68,7 +72,12 @@ def list_machines(
             }
             for entry in entries
         ]
-    session.show_list("machines", entries, _COLUMNS, "bulkhead bootstraps create CLUSTER")
+    session.show_list(
+        "machines",
+        entries,
+        _COLUMNS,
+        "bulkhead bootstraps create CLUSTER   (a server of yours; in a cloud: machines create)",
+    )
 
 
 @command(app, "get", examples=("bulkhead machines get web-1",))
@@ -85,7 +94,9 @@ def rename_machine(
 ) -> None:
     """Give a machine another name to be shown; its node keeps its own."""
     found = session.resource(MACHINE, machine)
-    changed = session.client.change("PATCH", _path(found), etag=found["etag"], body={"name": name})
+    changed = session.client.change(
+        "PATCH", path_of(found), etag=found["etag"], body={"name": name}
+    )
     _show(session, changed)
 
 
@@ -97,8 +108,8 @@ def cordon_machine(
 ) -> None:
     """Let a machine take no new pods; those on it stay."""
     found = session.resource(MACHINE, machine)
-    name = _name_of(found)
-    operation = _ask(session, found, "POST", ":cordon")
+    name = shown_name(found)
+    operation = ask(session, found, "POST", ":cordon")
     if see_through(session, operation, subject=name, no_wait=no_wait) is not None:
         session.output.say(("✓ ", "green"), f"Machine {name} takes no new pods.")
         session.output.next_commands(f"bulkhead machines uncordon {shlex.quote(name)}")
@@ -112,8 +123,8 @@ def uncordon_machine(
 ) -> None:
     """Let a machine take new pods again."""
     found = session.resource(MACHINE, machine)
-    name = _name_of(found)
-    operation = _ask(session, found, "POST", ":uncordon")
+    name = shown_name(found)
+    operation = ask(session, found, "POST", ":uncordon")
     if see_through(session, operation, subject=name, no_wait=no_wait) is not None:
         session.output.say(("✓ ", "green"), f"Machine {name} takes new pods again.")
 
@@ -126,46 +137,31 @@ def uncordon_machine(
 def delete_machine(
     session: Session,
     machine: MachineArgument,
-    yes: Annotated[  # noqa: FBT002 - Typer's flags are boolean parameters
-        bool, typer.Option("--yes", "-y", help="Do not ask; needed where there is no terminal.")
-    ] = False,
+    yes: YesOption = False,  # noqa: FBT002 - Typer's flags are boolean parameters
     no_wait: NoWaitOption = False,  # noqa: FBT002 - the same
 ) -> None:
-    """Drain a machine and take it out of its cluster; the server is left as it was before."""
+    """Drain a machine and take it out of its cluster.
+
+    A server that the platform made in a cloud is removed with everything that it had there, and
+    the account is asked whether anything is left; one of your own is left as it was before.
+    """
     found = session.resource(MACHINE, machine)
-    name = _name_of(found)
+    name = shown_name(found)
     if not yes:
         effect = f"This drains machine {name} and takes it out of its cluster."
+        if is_in_cloud(found):
+            effect += " Its server and its disk are removed, for good."
         confirm_by_name(session, name, doing="deleting", effect=effect, done="deleted")
-    operation = _ask(session, found, "DELETE", "")
+    operation = ask(session, found, "DELETE", "")
     ended = see_through(session, operation, subject=name, no_wait=no_wait)
     if ended is not None:
         session.output.say(
             ("✓ ", "green"),
             f"Machine {name} is out of its cluster after {duration(ended.elapsed_seconds)}.",
         )
-
-
-def _path(machine: JsonObject) -> str:
-    return f"/machines/{segment(machine['id'])}"
-
-
-def _ask(session: Session, machine: JsonObject, method: str, verb: str) -> JsonObject:
-    """Ask for a change of the machine; once more when it was changed since it was read."""
-    path = f"{_path(machine)}{verb}"
-    try:
-        return session.client.change(method, path, etag=machine["etag"])
-    except ApiError as error:
-        if error.reason != "ABORTED":
-            raise
-        newer = session.client.get(_path(machine))
-        if newer.get("name") != machine.get("name"):
-            raise
-        return session.client.change(method, path, etag=newer["etag"])
-
-
-def _name_of(machine: JsonObject) -> str:
-    return clean(machine.get("name") or machine.get("hostname") or machine["id"])
+        tell_what_is_left(session, ended.operation)
+        if is_in_cloud(found):
+            session.output.next_commands(f"bulkhead machines inventory {found['id']}")
 
 
 def _health_of(machine: JsonObject, *, with_since: bool = False) -> str:
@@ -189,7 +185,7 @@ def _show(session: Session, machine: JsonObject) -> None:
     session.output.fields(
         machine,
         (
-            ("Name", _name_of(machine)),
+            ("Name", shown_name(machine)),
             ("State", machine["state"]),
             ("Stage", machine.get("stage")),
             ("Health", _health_of(machine, with_since=True)),
@@ -198,8 +194,13 @@ def _show(session: Session, machine: JsonObject) -> None:
             ("Cluster", machine["cluster_id"]),
             ("Node", machine.get("node_name")),
             ("Server", machine.get("hostname")),
-            ("Platform", f"{machine.get('operating_system')}/{machine.get('architecture')}"),
+            ("Size", machine.get("instance_type")),
+            ("Place", machine.get("place")),
+            ("Provider", _provider_id(machine)),
+            ("Public address", (machine.get("provider_resource") or {}).get("public_ip")),
+            ("Platform", _platform(machine)),
             ("Addresses", ", ".join(machine.get("addresses") or ())),
+            ("Snapshot", _snapshot(machine.get("current_suspension"))),
             ("Kubelet", machine.get("kubelet_version")),
             *(
                 (label, _certificate(certificates[key]))
@@ -211,6 +212,27 @@ def _show(session: Session, machine: JsonObject) -> None:
             ("Operation", machine.get("active_operation_id")),
             ("Created", moment(machine["created_at"])),
         ),
+    )
+
+
+def _provider_id(machine: JsonObject) -> str | None:
+    # A machine without a server, such as one that is suspended, has an empty one.
+    return (machine.get("provider_id") or None) if is_in_cloud(machine) else None
+
+
+def _platform(machine: JsonObject) -> str | None:
+    system = machine.get("operating_system")
+    return f"{system}/{machine.get('architecture')}" if system else None
+
+
+def _snapshot(suspension: JsonObject | None) -> str | None:
+    if suspension is None:
+        return None
+    snapshot = suspension["snapshot_ref"]
+    cents = suspension["monthly_cost_cents"]
+    return (
+        f"{clean(snapshot.get('id') or snapshot['snapshot_id'])}, {snapshot['size_gb']} GB, about "
+        f"{cents / 100:.2f} a month, kept until {moment(suspension['expires_at'])}"
     )
 
 

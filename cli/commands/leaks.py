@@ -1,0 +1,57 @@
+"""Leaks: what is left in accounts of the workspace and wanted by nobody."""
+
+from typing import Annotated, Literal
+
+import typer
+
+from cli.options import command
+from cli.output import Column
+from cli.session import Session
+from cli.text import age, clean, plural
+
+_COLUMNS = (
+    Column("PROVIDER", "provider"),
+    Column("KIND", "kind"),
+    Column("NAME", "name"),
+    Column("PLACE", "place"),
+    Column("STATE", "state"),
+    Column("SEEN FOR", "seen_for"),
+    Column("TRIED", "attempts", right=True),
+    Column("LAST ERROR", "last_error", wraps=True),
+    Column("PROVIDER'S ID", "cloud_id", minor=True),
+)
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Register the command at the top."""
+    command(app, "leaks", examples=("bulkhead leaks", "bulkhead leaks --json"))(list_leaks)
+
+
+def list_leaks(
+    session: Session,
+    state: Annotated[
+        Literal["open", "resolved", "all"], typer.Option(help="Those that are gone, or all.")
+    ] = "open",
+) -> None:
+    """List what carries the platform's tags in the workspace's accounts and nobody wants.
+
+    What is listed is being removed, again and again, until the account has none of it; an entry
+    whose last error does not change needs a person.
+    """
+    entries = session.client.read_list("/leaks", state=state)
+    output = session.output
+    if output.as_json:
+        output.data(entries)
+        return
+    if not entries and state == "open":
+        output.say(("✓ ", "green"), f"0 left: nothing that nobody wants, in {session.place}.")
+        return
+    rows = [{**entry, "seen_for": age(entry["first_seen_at"])} for entry in entries]
+    output.listing(rows, _COLUMNS, (f"No leaks in {session.place}.",))
+    still = [entry for entry in entries if entry["state"] == "open"]
+    if still:
+        providers = ", ".join(sorted({clean(entry["provider"]) for entry in still}))
+        output.note(
+            (f"{plural(len(still), 'resource')} left at {providers}; ", "yellow"),
+            "their removal is tried again on a schedule.",
+        )
