@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from infra.database.tables import StackRow
 
 # About how many calls each makes: an inventory lists every kind of thing.
-_CALLS_TO_CHECK: Final = 8
-_CALLS_FOR_INVENTORY: Final = 15
+_CALLS_TO_CHECK: Final = 5
+_CALLS_FOR_INVENTORY: Final = 8
 _CALLS_TO_LOOK: Final = 1
 
 log = structlog.get_logger(__name__)

@@ -36,10 +36,10 @@ if TYPE_CHECKING:
     from infra.stacks.request import StackProgress, StackResult
     from infra.stacks.stacks import Stacks
 
-# About how many calls a run makes: each resource is made, waited for and read, and looked for by
-# its tags before and after.
-_CALLS: Final = 40
-_CALLS_TO_LOOK: Final = 2
+# About how many calls a run makes: each resource is asked for, waited for and read. An inventory
+# lists every kind of thing.
+_CALLS: Final = 18
+_CALLS_TO_REMOVE: Final = 24
 
 # What uses a thing lets it go within minutes; a protection that a person set stays for ever.
 WRITTEN_OFF_AFTER: Final = timedelta(minutes=20)
@@ -104,11 +104,11 @@ class StackActivities:
         """Have the network of the machine's cluster in a place; from now on it is wanted there."""
         operation, choice = wanted.operation, wanted.choice
         account = await self._compute.account_of(operation)
-        async with self._opened(account, operation, calls=_CALLS_TO_LOOK) as cloud:
+        async with self._opened(account, operation, calls=_CALLS) as cloud:
             place = await in_thread(partial(cloud.place, choice.place))
-        planned = await self._compute.plan_stacks(operation, account, choice, place)
-        if planned.network.state is not StackState.PRESENT:
-            await self._run(StackAction.UP, planned.network, operation, account)
+            planned = await self._compute.plan_stacks(operation, account, choice, place)
+            if planned.network.state is not StackState.PRESENT:
+                await self._run(StackAction.UP, planned.network, operation, cloud)
 
     @activity.defn
     async def create_server(self, wanted: ServerWanted) -> None:
@@ -134,7 +134,8 @@ class StackActivities:
         else:
             user_data = await self._bootstraps.user_data(operation, stack)
         stack = await self._compute.shape_server(stack, network, image=image, choice=wanted.choice)
-        result = await self._run(StackAction.UP, stack, operation, account, user_data=user_data)
+        async with self._opened(account, operation, calls=_CALLS) as cloud:
+            result = await self._run(StackAction.UP, stack, operation, cloud, user_data=user_data)
         await self._compute.reach_server(operation, stack, result.outputs)
 
     @activity.defn
@@ -147,9 +148,10 @@ class StackActivities:
 
     @activity.defn
     async def release_networks(self, operation: MachineOperation) -> None:
-        """Remove the networks of the machine's cluster in which no machine is wanted any more."""
-        for network in await self._compute.networks_of_cluster(operation):
-            if await self._compute.give_up(network):
+        """Remove the networks that the machine was in and where no machine is wanted any more."""
+        servers = await self._compute.stacks_of(operation)
+        for network in await self._compute.networks_near(servers):
+            if network.state is not StackState.REMOVED and await self._compute.give_up(network):
                 await self._remove(network, operation)
 
     async def _network_of(self, stack: StackRow | None) -> StackRow | None:
@@ -180,8 +182,10 @@ class StackActivities:
             return
         account = await self._compute.account_of_stack(stack)
         try:
-            await self._run(StackAction.DESTROY, stack, operation, account)
-            await self._remove_left(stack, operation, account)
+            # All calls at once: who used up what is there with one half would never do the other.
+            async with self._opened(account, operation, calls=_CALLS_TO_REMOVE) as cloud:
+                await self._run(StackAction.DESTROY, stack, operation, cloud)
+                await self._remove_left(stack, operation, cloud)
         except BulkheadError as error:
             if error.reason in _PASSING or not await self._is_hopeless(stack, operation):
                 raise
@@ -189,11 +193,10 @@ class StackActivities:
             await self._compute.write_off(stack)
 
     async def _remove_left(
-        self, stack: StackRow, operation: MachineOperation, account: Account
+        self, stack: StackRow, operation: MachineOperation, cloud: Cloud
     ) -> None:
         asleep = await self._compute.is_asleep(operation)
-        async with self._opened(account, operation, calls=_CALLS) as cloud:
-            left = await self._stacks.remove_left(program_of(stack), cloud, keep_snapshots=asleep)
+        left = await self._stacks.remove_left(program_of(stack), cloud, keep_snapshots=asleep)
         if left:
             names = ", ".join(f"{thing.kind} {thing.name}" for thing in left)
             raise BulkheadError(
@@ -212,27 +215,26 @@ class StackActivities:
         action: StackAction,
         stack: StackRow,
         operation: MachineOperation,
-        account: Account,
+        cloud: Cloud,
         *,
         user_data: str = "",
     ) -> StackResult:
-        async with self._opened(account, operation, calls=_CALLS) as cloud:
-            try:
-                return await self._stacks.run(
-                    action,
-                    program_of(stack),
-                    cloud,
-                    operation_id=operation.operation_id,
-                    user_data=user_data,
-                    on_progress=partial(_note, stack.kind),
-                )
-            except BulkheadError as error:
-                if error.reason is not Reason.ABORTED:
-                    raise
-                # Another worker has the stack, not another operation: its turn ends.
-                raise BulkheadError(
-                    Reason.CONFLICT, error.message, metadata=error.metadata, retryable=True
-                ) from error
+        try:
+            return await self._stacks.run(
+                action,
+                program_of(stack),
+                cloud,
+                operation_id=operation.operation_id,
+                user_data=user_data,
+                on_progress=partial(_note, stack.kind),
+            )
+        except BulkheadError as error:
+            if error.reason is not Reason.ABORTED:
+                raise
+            # Another worker has the stack, and not another operation: this one waits its turn.
+            raise BulkheadError(
+                Reason.DEPENDENCY_UNAVAILABLE, error.message, metadata=error.metadata
+            ) from error
 
     def _opened(
         self, account: Account, operation: MachineOperation, *, calls: int

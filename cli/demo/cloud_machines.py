@@ -206,7 +206,11 @@ class CloudMachines:
             raise CliError(message, ExitCode.UNAVAILABLE)
         smallest = min(
             fitting,
-            key=lambda each: (each["memory_mib"], each.get("price_per_hour") or 0, each["cpu"]),
+            key=lambda each: (
+                each["memory_mib"],
+                float("inf") if each["price_per_hour"] is None else each["price_per_hour"],
+                each["name"],
+            ),
         )
         return str(smallest["name"])
 

@@ -6,7 +6,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
-from domain.names import CONTROL_TASK_QUEUE, task_queue_of_host
+from domain.names import CONTROL_TASK_QUEUE, STACKS_TASK_QUEUE, task_queue_of_host
 from infra.embedded.home import Home
 from infra.embedded.ports import Ports
 from infra.embedded.server import Part, PartFailedError, answers
@@ -92,14 +92,18 @@ class Worker:
 
     part = Part.WORKER
 
-    def __init__(self, environment: dict[str, str], temporal: Temporal) -> None:
+    def __init__(
+        self, environment: dict[str, str], temporal: Temporal, *, runs_stacks: bool
+    ) -> None:
         self._environment = environment
         self._temporal = temporal
+        self._runs_stacks = runs_stacks
 
     @property
     def address(self) -> str:
         """The queues that it polls."""
-        return f"{CONTROL_TASK_QUEUE}, {task_queue_of_host(HOST)}"
+        stacks = (STACKS_TASK_QUEUE,) if self._runs_stacks else ()
+        return ", ".join((CONTROL_TASK_QUEUE, task_queue_of_host(HOST), *stacks))
 
     def prepare(self, *, running: bool) -> None:
         """Do nothing."""

@@ -278,7 +278,7 @@ class Composition:
             self.providers,
             *(() if stacks is None else (stacks,)),
         )
-        return Worker(environment, temporal)
+        return Worker(environment, temporal, runs_stacks=stacks is not None)
 
     @property
     def postgresql(self) -> PostgreSQL:

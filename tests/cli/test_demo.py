@@ -1,4 +1,5 @@
 import os
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -144,7 +145,7 @@ def new_home() -> Iterator[Home]:
 def test_servers_join_run_a_deployment_and_leave_and_the_demo_goes_on(
     new_home: Home, tmp_path: Path
 ) -> None:
-    first = _demo(new_home, tmp_path, seconds=SECONDS_WITH_SERVERS)
+    first = _demo(new_home, tmp_path, "--no-clouds", seconds=SECONDS_WITH_SERVERS)
     assert "Joining machine demo-1" in first
     assert "Joining machine demo-2" in first
     assert "answered" in first
@@ -157,13 +158,13 @@ def test_servers_join_run_a_deployment_and_leave_and_the_demo_goes_on(
     cloud.server("demo-1").power_cut()
     owner = Bulkhead(tmp_path, BULKHEAD_HOME=str(new_home.directory))
     owner.ok("clusters", "suspend", "demo", "--workspace", "demo")
-    second = _demo(new_home, tmp_path, seconds=SECONDS_WITH_SERVERS)
+    second = _demo(new_home, tmp_path, "--no-clouds", seconds=SECONDS_WITH_SERVERS)
     assert "suspended; resuming it" in second
     assert "demo-1 was switched off; it is booted again" in second
     assert "Joining machine demo-1" not in second
     assert "Joining machine demo-2" in second
 
-    fresh = _demo(new_home, tmp_path, "--fresh", seconds=SECONDS_WITH_SERVERS)
+    fresh = _demo(new_home, tmp_path, "--fresh", "--no-clouds", seconds=SECONDS_WITH_SERVERS)
     assert "Draining and removing machine demo-1" in fresh
     assert "Deleting cluster demo" in fresh
     assert "Joining machine demo-1" in fresh
@@ -176,3 +177,31 @@ def test_servers_join_run_a_deployment_and_leave_and_the_demo_goes_on(
     assert purged.returncode == 0, purged.stdout
     assert not new_home.directory.exists()
     assert not Path("/sys/class/net", bridge).exists()
+
+
+@pytest.mark.full
+@pytest.mark.timeout(2 * SECONDS_WITH_SERVERS)
+def test_three_clouds_make_a_machine_each_and_have_nothing_of_it_afterwards(
+    new_home: Home, tmp_path: Path
+) -> None:
+    told = _demo(new_home, tmp_path, "--no-servers", "--clouds", seconds=SECONDS_WITH_SERVERS)
+    for name in ("demo-hcloud", "demo-aws", "demo-gcp"):
+        assert f"Creating machine {name}" in told
+        assert f"on-{name}" in told
+        assert f"{name}: its account was asked, and has nothing of it (0 left)" in told
+    assert "bulkhead leaks: 0 left" in told
+    assert LocalCloud(new_home.clouds).servers() == []
+
+    # The clouds begin anew with their process, and so do their accounts.
+    credential = (new_home.cloud_accounts / "hcloud").read_text()
+    assert stat.S_IMODE((new_home.cloud_accounts / "hcloud").stat().st_mode) == 0o600
+    down = _run(new_home, tmp_path, "infra.embedded", "down", seconds=SECONDS)
+    assert "The local clouds have forgotten their accounts" in down.stdout
+    up = _run(new_home, tmp_path, "infra.embedded", "up", seconds=SECONDS)
+    assert up.returncode == 0, up.stdout + up.stderr
+    assert (new_home.cloud_accounts / "hcloud").read_text() != credential
+    owner = Bulkhead(tmp_path, BULKHEAD_HOME=str(new_home.directory))
+    owner.ok("workspaces", "use", "demo")
+    types = owner.run("compute-configs", "types", "demo-hcloud")
+    assert "Hetzner" in types.stderr
+    assert "bulkhead secrets add-version" in types.stderr

@@ -69,6 +69,12 @@ def tags_of(item: Found) -> dict[str, str]:
     return {str(pair["Key"]): str(pair["Value"]) for pair in pairs}
 
 
+def snapshots_of(image: Found) -> list[str]:
+    """Return the ids of the snapshots that an image is made of."""
+    disks = [mapping.get("Ebs", {}) for mapping in image.get("BlockDeviceMappings", [])]
+    return [str(disk["SnapshotId"]) for disk in disks if disk.get("SnapshotId")]
+
+
 def _goes_by_itself(item: Found) -> bool:
     """Tell whether something is as good as gone, or goes with the server that it is attached to."""
     if item.get("State") in ({"Code": 48, "Name": "terminated"}, "deleted", "deleting"):
@@ -81,6 +87,13 @@ def _remove_instance(ec2: Client, found: str) -> None:
     if unless_gone(lambda: ec2.terminate_instances(InstanceIds=[found])):
         waiter = ec2.get_waiter("instance_terminated")
         waiter.wait(InstanceIds=[found], WaiterConfig=_WAITS)
+
+
+def _remove_image(ec2: Client, found: str) -> None:
+    images = KINDS["image"].find(ec2, {"image-id": [found]})
+    unless_gone(lambda: ec2.deregister_image(ImageId=found))
+    for snapshot in (one for image in images for one in snapshots_of(image)):
+        _remove_snapshot(ec2, snapshot)
 
 
 def _remove_volume(ec2: Client, found: str) -> None:
@@ -114,6 +127,8 @@ def _remove_by(method: str, argument: str) -> Callable[[Client, str], None]:
     return remove
 
 
+_remove_snapshot: Final = _remove_by("delete_snapshot", "SnapshotId")
+
 # The words are EC2's own, by which `DescribeTags` tells what something is.
 KINDS: Final[dict[str, Kind]] = {
     "instance": Kind(
@@ -130,8 +145,10 @@ KINDS: Final[dict[str, Kind]] = {
         by_id="image-id",
         listed_as="Images",
         id="ImageId",
-        remove=_remove_by("deregister_image", "ImageId"),
+        remove=_remove_image,
         created="CreationDate",
+        # Its snapshots are.
+        costs=True,
         arguments={"Owners": ["self"]},
     ),
     "snapshot": Kind(
@@ -139,7 +156,7 @@ KINDS: Final[dict[str, Kind]] = {
         by_id="snapshot-id",
         listed_as="Snapshots",
         id="SnapshotId",
-        remove=_remove_by("delete_snapshot", "SnapshotId"),
+        remove=_remove_snapshot,
         created="StartTime",
         costs=True,
         arguments={"OwnerIds": ["self"]},

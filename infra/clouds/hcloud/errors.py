@@ -76,6 +76,8 @@ _STATUSES: Final = {
 # "error during placement (resource_unavailable, 5f1c...)": what the library and the Pulumi
 # program put after the message, the second part being the id of the call.
 _CODE: Final = re.compile(r"\(([a-z_]+)(?:, [0-9a-f]+)?\)")
+# Of a subnet that has servers the API says `service_error`, as of what is broken.
+_IN_USE: Final = re.compile(r"(?:servers|resources) are attached to it")
 _NO_ANSWER: Final = re.compile(
     r"EOF|connection re|Connection (?:aborted|re|broken)|dial tcp|Max retries exceeded|timed? ?out"
     r"|RemoteDisconnected|no such host|IncompleteRead",
@@ -88,6 +90,8 @@ def reason_of_message(text: str) -> tuple[Reason, str]:
 
     INTERNAL when it tells none.
     """
+    if _IN_USE.search(text):
+        return Reason.CONFLICT, _SENTENCES[Reason.CONFLICT]
     for match in _CODE.finditer(text):
         if reason := _CODES.get(match[1]):
             return reason, _SENTENCES[reason]

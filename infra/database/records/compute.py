@@ -218,16 +218,6 @@ class ComputeRecords:
             machine = await session.get(MachineRow, (operation.workspace_id, operation.owner_id))
             return machine is not None and machine.state in SLEEPING
 
-    async def networks_of_cluster(self, operation: MachineOperation) -> list[StackRow]:
-        """Return the networks of the machine's cluster that are not removed."""
-        async with self._database.workspace(operation.workspace_id) as session:
-            query = select(StackRow).where(
-                StackRow.kind == StackKind.NETWORK,
-                StackRow.cluster_id == operation.control_plane.cluster_id,
-                StackRow.state != StackState.REMOVED,
-            )
-            return list((await session.exec(query.order_by(col(StackRow.id)))).all())
-
     async def give_up(self, network: StackRow) -> bool:
         """Decide that nobody wants a network any more. False: somebody does."""
         async with self._database.workspace(network.workspace_id) as session:

@@ -207,7 +207,8 @@ async def return_to_before(
             return
         case OperationType.MACHINE_DELETE:
             # Cancelled before its first effect, with no other operation in between.
-            machine.state = MachineState.ACTIVE
+            asleep = machine.suspension_id is not None
+            machine.state = MachineState.SUSPENDED if asleep else MachineState.ACTIVE
         case OperationType.MACHINE_REPAIR:
             machine.instruction = Instruction.NONE
         case OperationType.MACHINE_SUSPEND:

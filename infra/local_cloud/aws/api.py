@@ -17,7 +17,8 @@ from infra.local_cloud.aws import accounts
 from infra.local_cloud.aws.accounts import MOTO_LOCK, REGIONS
 from infra.local_cloud.aws.answers import SERVER_ERRORS, Answer, RefusedError, refusal
 from infra.local_cloud.aws.authority import Call, action_of, is_allowed, let_in, service_of
-from infra.local_cloud.aws.ec2 import UBUNTU_PARAMETER, install, ubuntu_image
+from infra.local_cloud.aws.ec2 import install
+from infra.local_cloud.aws.images import UBUNTU_PARAMETER, ubuntu_image
 from infra.local_cloud.aws.prices import price_list
 from infra.local_cloud.fault_middleware import WsgiFaults
 from infra.local_cloud.faults import FaultKind, Faults, RefusedCall

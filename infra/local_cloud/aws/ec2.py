@@ -2,7 +2,6 @@
 
 import base64
 import gzip
-import hashlib
 import threading
 import time
 from collections import defaultdict
@@ -15,21 +14,21 @@ from moto.ec2.models import EC2Backend, ec2_backends
 from moto.ec2.models.amis import Ami
 from moto.ec2.models.availability_zones_and_regions import Region
 from moto.ec2.models.iam_instance_profile import IamInstanceProfileAssociation
+from moto.ec2.models.instance_types import InstanceType
 from moto.ec2.models.instances import Instance, InstanceState, Reservation
 from moto.ec2.models.vpcs import VPC
 from moto.ec2.utils import random_ami_id
 
 from infra.local_cloud.aws.accounts import ACCOUNTS, MOTO_LOCK, REGIONS, Account
 from infra.local_cloud.aws.catalogue import keep_a_part
+from infra.local_cloud.aws.images import DiskImage, ubuntu_images
 from infra.local_cloud.aws.starts import refuse_start
 from infra.local_cloud.boots import Boots
 
-# Canonical's account, and its parameter of Systems Manager that names the newest image.
-UBUNTU_OWNER: Final = "099720109477"
-UBUNTU_PARAMETER: Final = (
-    "/aws/service/canonical/ubuntu/server/24.04/stable/current/{}/hvm/ebs-gp3/ami-id"
+# Small and large ones, of three processors, and one with an accelerator.
+_FAMILIES: Final = frozenset(
+    {"c5", "c6g", "c6i", "g4dn", "m5", "m6g", "m6i", "r5", "t3", "t3a", "t4g"}
 )
-_ARCHITECTURES: Final = {"amd64": "x86_64", "arm64": "arm64"}
 _IN_USE: Final = "DependencyViolation"
 _NO_TOKEN: Final = "ABCDE"  # noqa: S105 - what moto says when a request has none
 
@@ -43,28 +42,6 @@ _STATES: Final = {
 }
 
 
-def ubuntu_image(region: str, architecture: str) -> str:
-    """Return the id of Ubuntu 24.04's image in a region; `architecture`: `amd64` or `arm64`."""
-    digest = hashlib.sha256(f"ubuntu-24.04 {region} {architecture}".encode()).hexdigest()
-    return f"ami-{digest[:17]}"
-
-
-class DiskImage(Ami):
-    """An image that says how large its disk is."""
-
-    @property
-    def block_device_mappings(self) -> list[dict[str, Any]]:
-        """Return its one disk."""
-        disk = {
-            "SnapshotId": self.ebs_snapshot.id,
-            "VolumeSize": self.ebs_snapshot.volume.size,
-            "VolumeType": "gp3",
-            "Encrypted": self.ebs_snapshot.encrypted,
-            "DeleteOnTermination": True,
-        }
-        return [{"DeviceName": self.root_device_name, "Ebs": disk}]
-
-
 class UnkindEc2(EC2Backend):
     """One account's EC2 in one region."""
 
@@ -74,18 +51,7 @@ class UnkindEc2(EC2Backend):
         self._replayed: set[str] = set()
         # What is done to one server is done one after another.
         self._turns: dict[str, threading.Lock] = defaultdict(threading.Lock)
-        for name, architecture in _ARCHITECTURES.items():
-            image = DiskImage(
-                self,
-                ubuntu_image(region_name, name),
-                name=f"ubuntu/images/hvm-ssd-gp3/ubuntu-noble-24.04-{name}-server",
-                owner_id=UBUNTU_OWNER,
-                public=True,
-                virtualization_type="hvm",
-                architecture=architecture,
-                root_device_type="ebs",
-                region_name=f"{region_name}a",
-            )
+        for image in ubuntu_images(self):
             self.amis[image.id] = image
 
     @property
@@ -98,6 +64,21 @@ class UnkindEc2(EC2Backend):
         return [
             region for region in super().describe_regions(region_names) if region.name in REGIONS
         ]
+
+    def describe_instance_types(
+        self, instance_types: list[str] | None = None, filters: Any = None
+    ) -> list[InstanceType]:
+        """Return what the region has of some families; all 1400 would take seconds."""
+        found = super().describe_instance_types(instance_types, filters)
+        offered = {offer["InstanceType"] for offer in self.describe_instance_type_offerings()}
+        return [one for one in found if one["InstanceType"] in offered]
+
+    def describe_instance_type_offerings(
+        self, location_type: str | None = None, filters: dict[str, Any] | None = None
+    ) -> list[Any]:
+        """Return where some families are offered."""
+        found = super().describe_instance_type_offerings(location_type, filters)
+        return [one for one in found if one["InstanceType"].partition(".")[0] in _FAMILIES]
 
     def create_vpc(self, *args: Any, **kwargs: Any) -> VPC:
         """Make a VPC, as long as the quota lasts."""
@@ -136,6 +117,8 @@ class UnkindEc2(EC2Backend):
         for instance in reservation.instances:
             for interface in instance.nics.values():
                 interface.delete_on_termination = True
+            # moto leaves out what a request gives to the interface alone.
+            instance.security_groups = list(instance.nics[0].group_set)
             for disk in instance.block_device_mapping.values():
                 attachment: Any = self.volumes[disk.volume_id].attachment
                 attachment.delete_on_termination = disk.delete_on_termination
@@ -208,14 +191,15 @@ class UnkindEc2(EC2Backend):
             code = "InvalidAMIName.Duplicate"
             raise EC2ClientError(code, f"AMI name {name} is already in use by AMI {taken[0].id}")
         instance = self._in_state([instance_id], {"running", "stopped"}, "imaged")[0]
+        image_id = random_ami_id()
         image = DiskImage(
             self,
-            random_ami_id(),
+            image_id,
             instance=instance,
             name=name,
             description=description,
             root_device_type="ebs",
-            snapshot_description=f"Created by CreateImage({instance_id})",
+            snapshot_description=f"Created by CreateImage({instance_id}) for {image_id}",
         )
         self.amis[image.id] = image
         for spec in tag_specifications:

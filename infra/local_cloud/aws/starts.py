@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from moto.core.types import Base64EncodedString
 from moto.ec2.exceptions import EC2ClientError
-from moto.ec2.models.instance_types import INSTANCE_TYPE_OFFERINGS, INSTANCE_TYPES
+from moto.ec2.models.instance_types import INSTANCE_TYPES
 
 if TYPE_CHECKING:
     from infra.local_cloud.aws.ec2 import UnkindEc2
@@ -81,8 +81,8 @@ def _refuse_image(ec2: "UnkindEc2", image_id: str, instance_type: str) -> None:
 
 
 def _refuse_for_lack(ec2: "UnkindEc2", zone: str, instance_type: str, count: int) -> None:
-    offered = INSTANCE_TYPE_OFFERINGS["availability-zone"].get(ec2.region_name, ())
-    if not any(o["InstanceType"] == instance_type and o["Location"] == zone for o in offered):
+    wanted = {"location": [zone], "instance-type": [instance_type]}
+    if not ec2.describe_instance_type_offerings("availability-zone", wanted):
         raise EC2ClientError(
             _NOT_OFFERED,
             f"Your requested instance type ({instance_type}) is not supported in your requested "

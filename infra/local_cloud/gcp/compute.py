@@ -76,6 +76,10 @@ class Compute:
                 return self._patch(kind, call)
             case "setLabels":
                 return self._set_labels(kind, call)
+            case "setPrivateIpGoogleAccess":
+                resource = self.changeable(call, kind.collection)
+                resource.body.update(call.body)
+                return self.begin(resource, verb, call)
             case _:
                 raise answers.not_emulated(method=f"compute.{kind.collection}.{verb}")
 
@@ -92,8 +96,8 @@ class Compute:
         body = self.linked(kind, call, body)
         self._check_kind(kind, call, body)
         resource = self.store.add(path, kind, body)
-        if "status" in kind_schema_fields(kind):
-            resource.body["status"] = _ready_status(kind)
+        if kind.ready:
+            resource.body["status"] = kind.ready
         return self.begin(resource, "insert", call)
 
     def delete(self, resource: Resource, call: Call) -> Operation:
@@ -226,10 +230,10 @@ class Compute:
         given = body.pop("fingerprint", None)
         if kind.fingerprint and given != self.store.rendered(resource).get("fingerprint"):
             raise answers.condition_not_met(what="Resource")
-        for name in ("name", "network", "ipCidrRange"):
-            if name in body and name != "network" and body[name] != resource.body.get(name):
-                raise answers.invalid(
-                    message=f"Invalid value for field 'resource.{name}': immutable."
+        for name in ("name", "ipCidrRange"):
+            if name in body and body[name] != resource.body.get(name):
+                raise answers.invalid_field(
+                    field=f"resource.{name}", value=body[name], why="It cannot be changed."
                 )
         body.pop("network", None)
         resource.body.update(body)
@@ -267,17 +271,6 @@ class Compute:
             await asyncio.sleep(_LOOK_SECONDS)
             operation.settle()
         return operation.body()
-
-
-def kind_schema_fields(kind: Kind) -> frozenset[str]:
-    """Return the fields that say how far a resource of the kind is."""
-    return frozenset(
-        {"status"} if kind.collection in {"addresses", "disks", "images", "snapshots"} else ()
-    )
-
-
-def _ready_status(kind: Kind) -> str:
-    return "RESERVED" if kind.collection == "addresses" else "READY"
 
 
 def _complete_firewall(body: Json) -> None:

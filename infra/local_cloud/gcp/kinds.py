@@ -36,6 +36,7 @@ class Kind:
         fingerprint: `patch` asks for the fingerprint.
         quota: the project's or region's quota that each counts against.
         labelled: it can have labels.
+        ready: its `status` when it is usable; empty: it has none.
     """
 
     collection: str
@@ -47,6 +48,7 @@ class Kind:
     fingerprint: bool = False
     quota: str | None = None
     labelled: bool = False
+    ready: str = ""
 
 
 KINDS: Final[Mapping[str, Kind]] = {
@@ -87,6 +89,7 @@ KINDS: Final[Mapping[str, Kind]] = {
             needs=frozenset({"network", "subnetwork"}),
             quota="STATIC_ADDRESSES",
             labelled=True,
+            ready="RESERVED",
         ),
         Kind(
             collection="instances",
@@ -105,6 +108,7 @@ KINDS: Final[Mapping[str, Kind]] = {
             scope=Scope.ZONE,
             needs=frozenset({"sourceSnapshot"}),
             labelled=True,
+            ready="READY",
         ),
         Kind(
             collection="snapshots",
@@ -114,6 +118,7 @@ KINDS: Final[Mapping[str, Kind]] = {
             needs=frozenset({"sourceDisk"}),
             quota="SNAPSHOTS",
             labelled=True,
+            ready="READY",
         ),
         Kind(
             collection="images",
@@ -123,6 +128,7 @@ KINDS: Final[Mapping[str, Kind]] = {
             needs=frozenset({"sourceDisk"}),
             quota="IMAGES",
             labelled=True,
+            ready="READY",
         ),
     )
 }

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 
@@ -150,7 +151,8 @@ async def test_a_killed_destroy_is_finished_by_the_next(laboratory: Laboratory) 
 async def test_an_answer_that_was_lost_makes_no_second_server(laboratory: Laboratory) -> None:
     program = await new_machine(laboratory)
     laboratory.account.disturb(kind="lost_response", call=laboratory.case.creates_server, count=1)
-    with pytest.raises(BulkheadError):
+    # AWS's client repeats the call with the token of the first, and gets the same server.
+    with suppress(BulkheadError):
         await laboratory.run(StackAction.UP, program)
     laboratory.account.heal()
 

@@ -141,6 +141,13 @@ class Customer:
             state = await self.fleet.platform.end_of(deletion, GIVES_BACK_WITHIN_SECONDS)
             assert state is OperationState.SUCCEEDED
         await self.verify_empty()
+        await self.rest()
+
+    async def rest(self) -> None:
+        """Let an hour pass, as far as the account's budget of calls is concerned."""
+        await self.fleet.execute(
+            "DELETE FROM credential_budgets WHERE secret_id = %s", self._secret_id
+        )
 
     async def verify_empty(self) -> None:
         """Assert that the account is as it was, and that the rows know it."""

@@ -9,6 +9,7 @@ from domain.compute import Choice
 from domain.machine import MachineState
 from domain.operation import (
     OPERATIONS,
+    ClusterOperation,
     MachineOperation,
     MachinePoolOperation,
     OperationState,
@@ -97,9 +98,17 @@ class CreatingPool:
         self.requested: MachinePoolOperation | None = None
 
     @property
-    def operation(self) -> MachinePoolOperation:
+    def operation(self) -> MachinePoolOperation | ClusterOperation:
+        return self.pool
+
+    @property
+    def pool(self) -> MachinePoolOperation:
         assert self.requested is not None
         return self.requested
+
+    @property
+    def asked(self) -> Requested | MachinePoolOperation:
+        return self.pool
 
     @property
     def owner_id(self) -> str:
@@ -132,11 +141,11 @@ class CreatingPool:
 
     async def cancel(self, operation_id: str) -> None:
         assert self.operation.operation_id == operation_id
-        assert await self.platform.cancel(self.operation)
+        assert await self.platform.cancel(self.asked)
 
     async def end_of(self, operation_id: str, within_seconds: float) -> OperationState:
         assert self.operation.operation_id == operation_id
-        return await self.platform.end_of(self.operation, max(within_seconds, RUNS_WITHIN_SECONDS))
+        return await self.platform.end_of(self.asked, max(within_seconds, RUNS_WITHIN_SECONDS))
 
     async def verify_done(self) -> None:
         rows = await self.customer.machines()
@@ -160,7 +169,7 @@ class CreatingPool:
         await self.customer.give_back()
 
     async def pools(self) -> Sequence[MachinePoolRow]:
-        rows = await self.customer.rows(MachinePoolRow, MachinePoolRow.id == self.operation.pool_id)
+        rows = await self.customer.rows(MachinePoolRow, MachinePoolRow.id == self.pool.pool_id)
         return [row for row in rows if isinstance(row, MachinePoolRow)]
 
     async def parts(self) -> Sequence[OperationRow]:
@@ -180,16 +189,22 @@ class CreatingClusterWithPool(CreatingPool):
     def __init__(self, customer: Customer, *choices: Choice) -> None:
         super().__init__(customer, *choices)
         self.steps = [Step.CREATE_MACHINES]
-        self.cluster: Requested | None = None
+        self.planned: ClusterOperation | None = None
 
     @property
-    def made(self) -> Requested:
-        assert self.cluster is not None
-        return self.cluster
+    def operation(self) -> ClusterOperation:
+        assert self.planned is not None
+        return self.planned
+
+    @property
+    def asked(self) -> Requested:
+        return Requested(
+            cluster=self.operation.control_plane, operation_id=self.operation.operation_id
+        )
 
     @property
     def owner_id(self) -> str:
-        return self.made.cluster.cluster_id
+        return self.operation.owner_id
 
     async def plan(self) -> str:
         owner, rows = self.fleet.owner, NewRows()
@@ -202,27 +217,13 @@ class CreatingClusterWithPool(CreatingPool):
             operation = plan_cluster(rows, owner, cluster, [wanted], {})
             await rows.write(session)
         self.planned = cluster_operation_of(operation)
-        self.cluster = Requested(
-            cluster=self.planned.control_plane, operation_id=self.planned.operation_id
-        )
         return self.planned.operation_id
-
-    async def begin(self) -> None:
-        await start_operation(self.platform.client, self.operation_type, self.planned)
-
-    async def cancel(self, operation_id: str) -> None:
-        assert self.made.operation_id == operation_id
-        assert await self.platform.cancel(self.made)
-
-    async def end_of(self, operation_id: str, within_seconds: float) -> OperationState:
-        assert self.made.operation_id == operation_id
-        return await self.platform.end_of(self.made, max(within_seconds, RUNS_WITHIN_SECONDS))
 
     async def verify_done(self) -> None:
         (machine,) = await self.customer.machines()
         assert (machine.name, machine.state) == ("first-1", MachineState.ACTIVE)
         assert machine.cluster_id == self.owner_id
-        row = await self.platform.row(self.made.cluster)
+        row = await self.platform.row(self.asked.cluster)
         assert row is not None
         assert (row.state, row.active_operation_id) == (ClusterState.ACTIVE, None)
         (pool,) = await self.pools()
@@ -230,14 +231,14 @@ class CreatingClusterWithPool(CreatingPool):
         assert await self.customer.kinds() == ALL_OF_IT
 
     async def verify_undone(self) -> None:
-        assert await self.platform.remains(self.made.cluster) == {}
+        assert await self.platform.remains(self.asked.cluster) == {}
         assert await self.customer.machines() == []
         assert await self.pools() == []
         await self.customer.verify_empty()
 
     async def clean_up(self) -> None:
         await self.customer.give_back()
-        await self.platform.delete(self.made.cluster, self.fleet.owner)
+        await self.platform.delete(self.asked.cluster, self.fleet.owner)
 
     async def pools(self) -> Sequence[MachinePoolRow]:
         rows = await self.customer.rows(MachinePoolRow, MachinePoolRow.cluster_id == self.owner_id)

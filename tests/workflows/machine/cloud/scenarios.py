@@ -65,6 +65,7 @@ class CloudScenario(MachineScenario):
             await self.start(kind, deletion)
             await self.succeed(deletion)
         await self.customer.verify_empty()
+        await self.customer.rest()
 
 
 class Creating(CloudScenario):

@@ -5,7 +5,8 @@ from collections.abc import Iterable
 
 import pytest
 
-from domain.operation import OperationState
+from domain.names import CONTROL_TASK_QUEUE, abandon_workflow_id_of
+from domain.operation import OperationState, TypedOperation
 from tests.durability import (
     ENDS_WITHIN_SECONDS,
     Case,
@@ -24,6 +25,7 @@ from tests.workflows.machine.cloud.groups import (
 )
 from tests.workflows.machine.cloud.scenarios import CloudScenario
 from tests.workflows.machine.cloud.sleeping import FallingAsleep, Resuming, Suspending, WakingUp
+from workflows.operation.abandon import AbandonOperation
 
 Kind = type[CloudScenario | CreatingPool]
 CANCELLABLE: list[Kind] = [
@@ -105,3 +107,25 @@ async def test_a_cancel_at_every_step_is_undone(
 ) -> None:
     scenario = kind(customer)
     await unwinds_every_cancellation(scenario, injected.injector, cases_of(scenario))
+
+
+@pytest.mark.full
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("kind", CANCELLABLE)
+async def test_an_operation_whose_workflow_was_lost_is_taken_back(
+    kind: Kind, customer: Customer
+) -> None:
+    scenario = kind(customer)
+    try:
+        operation_id = await scenario.plan()
+        typed = TypedOperation(type=scenario.operation_type, operation=scenario.operation)
+        await customer.fleet.platform.client.execute_workflow(
+            AbandonOperation.run,
+            typed,
+            id=abandon_workflow_id_of(typed),
+            task_queue=CONTROL_TASK_QUEUE,
+        )
+        assert await scenario.end_of(operation_id, 1) is OperationState.FAILED
+        await scenario.verify_undone()
+    finally:
+        await scenario.clean_up()

@@ -1,0 +1,72 @@
+"""One budget for each credential: what one worker takes, another one has not."""
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import pytest_asyncio
+
+from domain.cloud import Provider
+from domain.errors import BulkheadError, Reason
+from domain.identifiers import Prefix, new_id
+from infra.clouds.rate_budget import PACES, RateBudgets
+from infra.database.engine import Database, DatabaseRole
+from infra.database.records.compute import Account
+from infra.database.tables import WorkspaceRow
+from tests.servers import Servers
+
+PROVIDER = Provider.HCLOUD
+
+
+@pytest_asyncio.fixture
+async def account(servers: Servers) -> AsyncIterator[Account]:
+    workspace_id = new_id(Prefix.WORKSPACE)
+    api = Database(servers.database, DatabaseRole.API)
+    async with api.workspace(workspace_id) as session:
+        session.add(WorkspaceRow(id=workspace_id, name="test", slug=workspace_id[-30:]))
+    await api.close()
+    yield Account(
+        workspace_id=workspace_id,
+        compute_config_id=new_id(Prefix.COMPUTE_CONFIG),
+        provider=PROVIDER,
+        secret_id=new_id(Prefix.SECRET),
+    )
+
+
+@pytest_asyncio.fixture
+async def budgets(servers: Servers) -> AsyncIterator[RateBudgets]:
+    database = Database(servers.database, DatabaseRole.WORKER)
+    yield RateBudgets(database)
+    await database.close()
+
+
+async def seconds_until(budgets: RateBudgets, account: Account, calls: int) -> float:
+    """Return after how long a refused one is asked to come again."""
+    with pytest.raises(BulkheadError) as refused:
+        await budgets.take(account, calls)
+    assert refused.value.reason is Reason.RATE_LIMITED
+    assert refused.value.retryable
+    return float(refused.value.metadata["retry_after_seconds"])
+
+
+async def test_a_budget_that_is_used_up_says_when_there_is_enough_again(
+    budgets: RateBudgets, account: Account
+) -> None:
+    pace = PACES[PROVIDER]
+    await budgets.take(account, int(pace.most) - 10)
+    await budgets.take(account, 10)
+    wait = await seconds_until(budgets, account, 40)
+    assert wait == pytest.approx(40 / pace.per_second, abs=3)
+    # Another credential has a budget of its own.
+    await budgets.take(replace(account, secret_id=new_id(Prefix.SECRET)), 40)
+
+
+async def test_what_a_provider_says_of_its_limit_holds_for_everybody(
+    budgets: RateBudgets, account: Account
+) -> None:
+    await budgets.take(account, 1)
+    await budgets.block_until(account, datetime.now(UTC) + timedelta(seconds=90))
+    # Of two that were told, the longer pause counts.
+    await budgets.block_until(account, datetime.now(UTC) + timedelta(seconds=5))
+    assert await seconds_until(budgets, account, 1) == pytest.approx(90, abs=5)
