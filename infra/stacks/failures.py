@@ -106,7 +106,10 @@ def failure_of(
         metadata["resource"] = resource
     if text:
         metadata["provider_message"] = text[:_CHARACTERS_SHOWN]
-    return BulkheadError(reason, sentence, metadata=metadata)
+    # Names are made of our ids: what has one already is an earlier attempt's, of which the answer
+    # was lost. The next attempt looks for it first, and adopts it.
+    conflict = reason is Reason.CONFLICT
+    return BulkheadError(reason, sentence, metadata=metadata, retryable=conflict or None)
 
 
 def no_result(request: StackRequest, log: str, secrets: StackSecrets) -> BulkheadError:
