@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 from temporalio import activity
 
+from activities.accounts import check_same_account
 from activities.progress import note_progress
 from domain.cloud import SNAPSHOT
 from domain.compute import Choice
@@ -113,6 +114,7 @@ class CloudActivities:
         for stack in await self._compute.stacks_of(operation):
             account = await self._compute.account_of_stack(stack)
             async with self._opened(account, operation, calls=_CALLS_FOR_INVENTORY) as cloud:
+                await check_same_account(self._stacks, stack, account, cloud)
                 found = await in_thread(partial(cloud.inventory, stack.workspace_id, stack.id))
                 kept = [thing for thing in found if thing.resource == SNAPSHOT]
                 for thing in kept:

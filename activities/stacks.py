@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 from temporalio import activity
 
+from activities.accounts import check_same_account
 from activities.progress import note_progress
 from domain.compute import Choice
 from domain.errors import BulkheadError, Reason
@@ -107,8 +108,11 @@ class StackActivities:
         async with self._opened(account, operation, calls=_CALLS) as cloud:
             place = await in_thread(partial(cloud.place, choice.place))
             planned = await self._compute.plan_stacks(operation, account, choice, place)
-            if planned.network.state is not StackState.PRESENT:
-                await self._run(StackAction.UP, planned.network, operation, cloud)
+            if planned.network.state is StackState.PRESENT:
+                await check_same_account(self._records, planned.network, account, cloud)
+                return
+            await self._run(StackAction.UP, planned.network, operation, cloud)
+        await self._records.note_seen(planned.network, account.version)
 
     @activity.defn
     async def create_server(self, wanted: ServerWanted) -> None:
@@ -136,6 +140,7 @@ class StackActivities:
         stack = await self._compute.shape_server(stack, network, image=image, choice=wanted.choice)
         async with self._opened(account, operation, calls=_CALLS) as cloud:
             result = await self._run(StackAction.UP, stack, operation, cloud, user_data=user_data)
+        await self._records.note_seen(stack, account.version)
         await self._compute.reach_server(operation, stack, result.outputs)
 
     @activity.defn
@@ -184,6 +189,7 @@ class StackActivities:
         try:
             # All calls at once: who used up what is there with one half would never do the other.
             async with self._opened(account, operation, calls=_CALLS_TO_REMOVE) as cloud:
+                await check_same_account(self._records, stack, account, cloud)
                 await self._run(StackAction.DESTROY, stack, operation, cloud)
                 await self._remove_left(stack, operation, cloud)
         except BulkheadError as error:

@@ -51,9 +51,10 @@ def _needed(configs: Sequence[ComputeConfigRow], *, noun: str) -> BulkheadError:
     consumers = [f"{COMPUTE_CONFIG_CONSUMER}/{config.id}" for config in configs]
     return BulkheadError(
         Reason.FAILED_PRECONDITION,
-        f"This {noun} stays, whatever force says: machines exist that are managed with its "
-        "credential, and nobody could remove them without it. Delete them first; for a version "
-        "alone, let the compute configs that metadata.consumers names use another one.",
+        f"This {noun} stays, whatever force says: machines, or open findings of what is left of "
+        "some, are in its credential's account, and nobody could remove them without it. Remove "
+        "them first; for a version alone, let the compute configs that metadata.consumers names "
+        "use another one.",
         metadata={
             "consumers": ", ".join(consumers[:_NAMED]),
             "consumer_count": str(len(consumers)),

@@ -48,15 +48,14 @@ ON CONFLICT (workspace_id, secret_id) DO UPDATE SET
         + %(pace)s * extract(epoch FROM clock_timestamp() - b.refilled_at)) - %(calls)s,
     refilled_at = clock_timestamp()
 WHERE coalesce(b.blocked_until <= clock_timestamp(), true)
-    AND b.calls_left + %(pace)s * extract(epoch FROM clock_timestamp() - b.refilled_at)
-        >= %(calls)s
+    AND b.calls_left + %(pace)s * extract(epoch FROM clock_timestamp() - b.refilled_at) >= 1
 RETURNING calls_left
 """
 
 _WHEN: Final = """
 SELECT greatest(
     extract(epoch FROM blocked_until - clock_timestamp()),
-    (%(calls)s - calls_left) / %(pace)s - extract(epoch FROM clock_timestamp() - refilled_at),
+    (1 - calls_left) / %(pace)s - extract(epoch FROM clock_timestamp() - refilled_at),
     1)
 FROM credential_budgets WHERE secret_id = %(secret)s
 """
@@ -76,11 +75,13 @@ class RateBudgets:
         self._database = database
 
     async def take(self, account: Account, calls: int) -> None:
-        """Take so many calls of an account's budget.
+        """Take so many calls of an account's budget, which may owe some afterwards.
+
+        So whoever needs many is not overtaken for ever by those who need few.
 
         Raises:
-            BulkheadError: RATE_LIMITED, with the seconds until there are enough, when there are
-                not, or when the provider wants to be left alone.
+            BulkheadError: RATE_LIMITED, with the seconds until there is one again, when there is
+                none, or when the provider wants to be left alone.
         """
         pace = PACES[account.provider]
         values: dict[str, object] = {

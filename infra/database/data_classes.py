@@ -196,7 +196,8 @@ _TABLES: Final[dict[str, dict[DataClass, str]]] = {
         " purge_requested_at version created_at updated_at",
     },
     "stacks": {
-        _I: "workspace_id id cluster_id machine_id compute_config_id secret_id lease_holder",
+        _I: "workspace_id id cluster_id machine_id compute_config_id secret_id secret_version_id"
+        " lease_holder",
         _C: "kind provider place region shape",
         _O: "state outputs encryption_salt released_at fence lease_expires_at created_at"
         " updated_at",

@@ -15,9 +15,13 @@ from infra.stacks.request import StackRequest, StackSecrets
 _ReasonOfMessage = Callable[[str], tuple[Reason, str]]
 
 _CHARACTERS_SHOWN: Final = 500
+# Of what the engine printed, when no event says what failed.
+_CHARACTERS_KEPT: Final = 2000
 # Shorter values are words: nothing would be left of a message without them.
 _SECRET_CHARACTERS: Final = 8
 _HIDDEN: Final = "[secret]"
+# Ours, of any kind: a provider may quote a part of the user data that has one.
+_TOKEN: Final = re.compile(r"bulkhead_[a-z]+_[0-9A-Za-z]+")
 _FENCE: Final = "bulkhead: the fence"
 
 _PASSPHRASE: Final = (
@@ -92,7 +96,8 @@ def failure_of(
     errors: list[tuple[str | None, str]] = [
         (name, _clean(text, secrets)) for name, text in document["errors"]
     ]
-    said = _clean(document["failure"], secrets)
+    # The SDK puts both streams into the error, the output first.
+    said = _clean(document["failure"], secrets)[-_CHARACTERS_KEPT:]
     everything = "\n".join([*(text for _, text in errors), said])
     if _FENCE in everything:
         return taken_over(program.stack_id)
@@ -161,7 +166,7 @@ def _explainer_of(provider: Provider) -> _ReasonOfMessage:
 def _clean(text: str, secrets: StackSecrets) -> str:
     for value in sorted(set(_values(secrets)), key=len, reverse=True):
         text = text.replace(value, _HIDDEN)
-    return text
+    return _TOKEN.sub(_HIDDEN, text)
 
 
 def _values(secrets: StackSecrets) -> Iterator[str]:

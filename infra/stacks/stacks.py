@@ -104,6 +104,9 @@ class Stacks:
                 result = await self._runs.run(_as_planned(request), known, held, on_progress)
             if action is StackAction.UP:
                 await to_the_end(self._record(held, result))
+            if action is StackAction.DESTROY:
+                # By the engine's word; `remove_left` looks for itself.
+                await self.records.mark_removed(program.workspace_id, program.stack_id)
             return result
 
     async def remove_left(

@@ -13,7 +13,6 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Any
 
 import requests
 
@@ -57,7 +56,12 @@ class Joining:
                 self.remove(key)
 
     def create(
-        self, key: str, *, user_data: str, network_key: str, image: str
+        self,
+        key: str,
+        *,
+        user_data: str,
+        network_key: str,  # noqa: ARG002 - of the interface
+        image: str,
     ) -> IPv4Address | None:
         """Switch a server on, which joins at once."""
         token = _TOKEN.search(user_data)
@@ -131,7 +135,7 @@ class Hetzner:
         """Return all that the project of a token has of a workspace."""
         return list(self.cloud(token).inventory(workspace_id))
 
-    def fault(self, kind: str, **facts: Any) -> None:
+    def fault(self, kind: str, **facts: str) -> None:
         """Let a fault strike from now on; see `infra.local_cloud.faults`."""
         body = {"kind": kind, **facts}
         requests.post(f"{self.url}/_faults", json=body, timeout=10).raise_for_status()

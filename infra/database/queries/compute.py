@@ -98,7 +98,7 @@ async def uses_of_config(session: AsyncSession, config_id: str, limit: int) -> U
 
 
 async def configs_in_use(session: AsyncSession, secret_id: str) -> Sequence[ComputeConfigRow]:
-    """Return the compute configs of a secret with which machines or stacks exist."""
+    """Return the compute configs of a secret with which machines, stacks or open leaks exist."""
     config = col(ComputeConfigRow.id)
     has_machine = select(MachineRow.id).where(col(MachineRow.compute_config_id) == config).exists()
     has_stack = (
@@ -106,8 +106,13 @@ async def configs_in_use(session: AsyncSession, secret_id: str) -> Sequence[Comp
         .where(col(StackRow.compute_config_id) == config, StackRow.state != StackState.REMOVED)
         .exists()
     )
+    has_leak = (
+        select(LeakRow.id)
+        .where(col(LeakRow.compute_config_id) == config, col(LeakRow.resolved_at).is_(None))
+        .exists()
+    )
     query = select(ComputeConfigRow).where(
-        ComputeConfigRow.secret_id == secret_id, has_machine | has_stack
+        ComputeConfigRow.secret_id == secret_id, has_machine | has_stack | has_leak
     )
     return (await session.exec(query.order_by(config))).all()
 

@@ -2,13 +2,14 @@
 
 from typing import Final
 
+from sqlalchemy import update
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from domain.errors import BulkheadError, Reason
 from domain.machine import MachineState
 from domain.stack import StackKind, StackState
-from infra.database.tables import ComputeConfigRow, MachineRow, StackRow
+from infra.database.tables import CloudIntentRow, ComputeConfigRow, MachineRow, StackRow
 
 # Networks of one cluster are 10.100.0.0/20, 10.101.0.0/20 and so on: outside those of pods
 # (10.244.0.0/16) and Services (10.96.0.0/16), 4,000 nodes each.
@@ -83,3 +84,33 @@ async def is_wanted(session: AsyncSession, network: StackRow) -> bool:
         if (await session.exec(query.limit(1))).first() is not None:
             return True
     return False
+
+
+async def visible_stacks(session: AsyncSession, stack: StackRow) -> set[str]:
+    """Return the stacks of which something must be where a stack is, as far as rows know."""
+    query = (
+        select(StackRow.id)
+        .join(CloudIntentRow, col(CloudIntentRow.stack_id) == col(StackRow.id))
+        .where(
+            StackRow.secret_id == stack.secret_id,
+            StackRow.provider == stack.provider,
+            StackRow.secret_version_id == stack.secret_version_id,
+            StackRow.state != StackState.REMOVED,
+            col(CloudIntentRow.cloud_id).is_not(None),
+            col(CloudIntentRow.removed_at).is_(None),
+        )
+    )
+    return set((await session.exec(query)).all())
+
+
+async def note_version(session: AsyncSession, stack: StackRow, version_id: str) -> None:
+    """Say with which version of its secret a stack was seen, and what was seen with it before."""
+    query = update(StackRow).where(col(StackRow.secret_id) == stack.secret_id)
+    if stack.secret_version_id is None:
+        query = query.where(col(StackRow.id) == stack.id)
+    else:
+        query = query.where(
+            col(StackRow.provider) == stack.provider,
+            col(StackRow.secret_version_id) == stack.secret_version_id,
+        )
+    await session.execute(query.values(secret_version_id=version_id))

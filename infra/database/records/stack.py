@@ -19,6 +19,8 @@ from domain.cloud import Provider, resource_name
 from domain.errors import BulkheadError, Reason
 from domain.stack import LEASE_SECONDS, StackKind, StackState
 from infra.database.engine import Database
+from infra.database.queries.secret import select_readable
+from infra.database.queries.stack import note_version, visible_stacks
 from infra.database.tables import CloudIntentRow, StackRow
 
 
@@ -233,6 +235,28 @@ class StackRecords:
         async with self._database.workspace(workspace_id) as session:
             query = select(CloudIntentRow).where(CloudIntentRow.stack_id == stack_id)
             return list((await session.exec(query.order_by(col(CloudIntentRow.resource)))).all())
+
+    async def unseen_with(self, stack: StackRow, selector: str) -> set[str]:
+        """Return the stacks of which something must be seen before a credential is believed.
+
+        None of them when it is the version with which the stack was seen last, or when nothing was
+        ever found that should still be there.
+
+        Args:
+            stack: which is in the account.
+            selector: of the version that is read now.
+        """
+        async with self._database.workspace(stack.workspace_id) as session:
+            _, version = await select_readable(session, stack.secret_id, selector)
+            if stack.secret_version_id in {None, version.id}:
+                return set()
+            return await visible_stacks(session, stack)
+
+    async def note_seen(self, stack: StackRow, selector: str) -> None:
+        """Say that the version that is read now is of the account in which a stack is."""
+        async with self._database.workspace(stack.workspace_id) as session:
+            _, version = await select_readable(session, stack.secret_id, selector)
+            await note_version(session, stack, version.id)
 
     async def _change(self, lease: StackLease, values: Mapping[str, Any]) -> None:
         async with self._database.workspace(lease.workspace_id) as session:

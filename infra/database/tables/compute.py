@@ -90,7 +90,8 @@ class StackRow(SQLModel, table=True):
     counts no more. `encryption_salt` belongs to the stack's passphrase, which OpenBao has.
     `outputs` are the program's, by name, without secrets: ids, addresses. A network with a
     `released_at` is only removed any more; machines that come get another one.
-    `secret_id` is the credential in whose account it is.
+    `secret_id` is the credential in whose account it is, and `secret_version_id` the version with
+    which something of it was last seen there: another one may be of another account.
     """
 
     __tablename__ = "stacks"
@@ -109,6 +110,7 @@ class StackRow(SQLModel, table=True):
     shape: dict[str, Any] = json_column()
     outputs: dict[str, Any] = json_column()
     encryption_salt: str | None = None
+    secret_version_id: str | None = None
     released_at: datetime | None = time_column()
     fence: int = 0
     lease_holder: str | None = None

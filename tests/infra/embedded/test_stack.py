@@ -32,6 +32,9 @@ from tests.servers import temporary_home
 # 3 s for supervisord with all its children, 1.3 s for the API, 0.5 s for each server.
 HEALED_SECONDS = 60.0
 
+# What a stack has only where servers reach it.
+FOR_NODES = frozenset({Part.REGISTRY, Part.GATEWAY, Part.CLOUDS})
+
 # On an idle machine 2.3 s; without anything to do it is the start of Python and its imports.
 QUICK_SECONDS = 15.0
 
@@ -190,7 +193,7 @@ def test_a_restore_of_the_whole_stack_comes_up_with_the_same_token(
 
 @pytest.mark.parametrize(
     "component",
-    [SUPERVISOR, KEEPER, *(part for part in Part if part not in {Part.REGISTRY, Part.GATEWAY})],
+    [SUPERVISOR, KEEPER, *(part for part in Part if part not in FOR_NODES)],
 )
 def test_a_killed_process_comes_back_once_with_all_that_died_with_it(
     running: Running, component: str
@@ -231,7 +234,7 @@ def test_status_names_what_is_broken_and_fails(
         stack.up()
     found = {entry["component"]: entry for entry in json.loads(capsys.readouterr().out)}
     # No server can join this stack, so that it has nothing for them.
-    assert found.keys() == {SUPERVISOR, *Part} - {Part.REGISTRY, Part.GATEWAY}
+    assert found.keys() == {SUPERVISOR, *Part} - FOR_NODES
     assert found[Part.TEMPORAL]["state"] == "stopped"
     assert "log" in found[Part.TEMPORAL]["problem"]
     assert found[Part.POSTGRESQL]["problem"] == ""

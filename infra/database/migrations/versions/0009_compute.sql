@@ -65,6 +65,7 @@ CREATE TABLE stacks (
     shape jsonb NOT NULL,
     outputs jsonb NOT NULL,
     encryption_salt text,
+    secret_version_id text,
     released_at timestamptz,
     fence bigint NOT NULL,
     lease_holder text,

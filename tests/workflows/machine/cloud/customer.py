@@ -12,6 +12,7 @@ from domain.compute import Choice
 from domain.identifiers import Prefix, new_id
 from domain.operation import MachineOperation, OperationState, OperationType
 from domain.secret import CURRENT, SecretKind, SecretValue
+from domain.stack import StackKind, StackState
 from infra.database.records.machine_plan import WantedMachines, add_machine, plan_machine
 from infra.database.records.new_rows import NewRows
 from infra.database.records.operation import machine_operation_of
@@ -112,6 +113,27 @@ class Customer:
         """Read rows of the workspace."""
         async with self.fleet.platform.api.workspace(self.fleet.owner.workspace_id) as session:
             return (await session.exec(select(table).where(*where))).all()
+
+    async def removed_stack(self) -> str:
+        """Have had a stack, of which nothing is left as far as the rows know."""
+        owner = self.fleet.owner
+        row = StackRow(
+            workspace_id=owner.workspace_id,
+            id=new_id(Prefix.STACK),
+            kind=StackKind.NETWORK,
+            cluster_id=self.fleet.cluster.cluster_id,
+            compute_config_id=self.config_id,
+            secret_id=self._secret_id,
+            provider=Provider.HCLOUD,
+            place=PLACE,
+            region="eu-central",
+            state=StackState.REMOVED,
+            shape={},
+            outputs={},
+        )
+        async with self.fleet.platform.api.workspace(owner.workspace_id) as session:
+            session.add(row)
+        return row.id
 
     async def stacks(self) -> list[tuple[str, str]]:
         """Return the kinds and states of the account's stacks."""

@@ -56,6 +56,8 @@ async def statuses(scenario: CloudScenario) -> dict[str, StepStatus]:
     return {step.name: step.status for step in await scenario.platform.steps(scenario.operation)}
 
 
+@pytest.mark.full
+@pytest.mark.timeout(600)
 async def test_a_machine_falls_back_to_a_place_with_capacity_and_goes_despite_a_dead_token(
     customer: Customer, hetzner: Hetzner
 ) -> None:
@@ -128,6 +130,7 @@ async def test_a_place_that_the_workspace_does_not_allow_is_not_asked_for(
 
 
 @pytest.mark.full
+@pytest.mark.timeout(600)
 async def test_a_server_that_was_removed_by_hand_holds_no_delete_up(
     customer: Customer, hetzner: Hetzner
 ) -> None:
@@ -142,6 +145,7 @@ async def test_a_server_that_was_removed_by_hand_holds_no_delete_up(
 
 
 @pytest.mark.full
+@pytest.mark.timeout(600)
 async def test_a_server_that_never_calls_is_taken_back_by_a_delete(
     customer: Customer, hetzner: Hetzner
 ) -> None:
@@ -163,6 +167,7 @@ async def test_a_server_that_never_calls_is_taken_back_by_a_delete(
 
 
 @pytest.mark.full
+@pytest.mark.timeout(600)
 async def test_a_credential_that_dies_in_the_middle_is_replaced_and_the_create_goes_on(
     injected: Injected, customer: Customer, hetzner: Hetzner
 ) -> None:
@@ -185,6 +190,7 @@ async def test_a_credential_that_dies_in_the_middle_is_replaced_and_the_create_g
 
 
 @pytest.mark.full
+@pytest.mark.timeout(600)
 async def test_what_the_provider_does_not_let_go_is_kept_as_a_finding(
     customer: Customer, hetzner: Hetzner, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -43,7 +43,7 @@ async def test_a_cancel_at_a_sampled_step_of_a_create_is_undone(
 
 
 @pytest.mark.full
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(2400)
 @pytest.mark.parametrize("kind", [Creating, Deleting])
 async def test_a_failure_at_every_step_is_undone(
     kind: type[CloudScenario], injected: Injected, customer: Customer
@@ -53,7 +53,7 @@ async def test_a_failure_at_every_step_is_undone(
 
 
 @pytest.mark.full
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(2400)
 async def test_a_cancel_at_every_step_is_undone(injected: Injected, customer: Customer) -> None:
     scenario = Creating(customer)
     await unwinds_every_cancellation(scenario, injected.injector, cases_of(scenario))

@@ -6,7 +6,6 @@ from uuid import uuid4
 
 import pytest
 from hcloud import Client
-from sqlmodel import col
 
 import domain.inventory
 from domain.cloud import CloudResource, Tag, resource_name
@@ -22,7 +21,6 @@ from infra.database.tables import (
     ComputeConfigRow,
     DriftReportRow,
     LeakRow,
-    StackRow,
     SuspensionEventRow,
 )
 from infra.temporal.waits import detect_drift, preflight
@@ -81,10 +79,13 @@ async def test_an_account_offers_sizes_with_prices(customer: Customer) -> None:
 
 
 async def test_what_a_person_does_in_the_console_is_found_and_not_undone(
-    customer: Customer,
+    customer: Customer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scenario = Creating(customer)
     operation = scenario.requested = await scenario.make()
+    monkeypatch.setattr(domain.inventory, "YOUNG_FOR", timedelta(seconds=-60))
+    await run(customer, "SweepLeaks")
+    assert await leaks(customer) == []
     assert (await report(customer, operation.owner_id)).state is DriftState.IN_SYNC
     server = await server_of(customer)
     hand = console(customer).servers
@@ -109,12 +110,7 @@ async def test_what_nobody_wants_is_found_and_removed_if_it_was_surely_ours(
     customer: Customer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(domain.inventory, "YOUNG_FOR", timedelta(seconds=-60))
-    scenario = Creating(customer)
-    scenario.requested = await scenario.make()
-    await run(customer, "SweepLeaks")
-    assert await leaks(customer) == []
-    await scenario.clean_up()
-    rows = await customer.rows(StackRow, col(StackRow.machine_id) == scenario.owner_id)
+    known, unknown = await customer.removed_stack(), new_id(Prefix.STACK)
     hand, labels = console(customer), dict[str, str]()
     labels[Tag.WORKSPACE] = customer.fleet.owner.workspace_id
 
@@ -124,7 +120,6 @@ async def test_what_nobody_wants_is_found_and_removed_if_it_was_surely_ours(
         made = hand.networks.create(name=name, ip_range="10.9.0.0/16", labels=marks)
         made.change_protection(delete=True).wait_until_finished()
 
-    known, unknown = rows[0].id, new_id(Prefix.STACK)
     await asyncio.to_thread(make, known)
     await asyncio.to_thread(make, unknown)
     await run(customer, "SweepLeaks")
