@@ -8,17 +8,16 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import structlog
 from temporalio.client import Client
 from temporalio.worker import Interceptor, Worker
-from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from activities.account_upkeep import AccountUpkeepActivities
 from activities.clouds import CloudActivities
@@ -36,7 +35,6 @@ from activities.secret_upkeep import SecretUpkeepActivities
 from activities.stacks import StackActivities
 from activities.suspensions import SuspensionActivities
 from activities.sweeps import SweepActivities
-from domain.errors import BulkheadError
 from domain.names import CONTROL_TASK_QUEUE, STACKS_TASK_QUEUE, task_queue_of_host
 from infra.clouds.accounts import Accounts
 from infra.clouds.rate_budget import RateBudgets
@@ -81,73 +79,9 @@ from infra.telemetry import configure_logging
 from infra.temporal.client import TemporalConnection
 from infra.temporal.outbox import Outbox
 from infra.temporal.schedules import apply_schedule
-from workflows.cluster.create import CreateCluster
-from workflows.cluster.delete import DeleteCluster
-from workflows.cluster.renew_certificates import RenewCertificates, RenewClusterCertificates
-from workflows.cluster.resume import ResumeCluster
-from workflows.cluster.suspend import SuspendCluster
-from workflows.compute.drift import DetectDrift, DetectMachineDrift
-from workflows.compute.leaks import SweepLeaks
-from workflows.compute.preflight import PreflightMachines
-from workflows.compute.reconcile import ReconcileMachines
-from workflows.machine.bootstrap import BootstrapMachine
-from workflows.machine.cordon import CordonMachine, UncordonMachine
-from workflows.machine.create import CreateMachine
-from workflows.machine.delete import DeleteMachine
-from workflows.machine.delete_cloud import DeleteCloudMachine
-from workflows.machine.repair import RepairMachine
-from workflows.machine.replace import ReplaceMachine
-from workflows.machine.resume import ResumeMachine
-from workflows.machine.suspend import SuspendMachine
-from workflows.machine_pool.create import CreateMachinePool
-from workflows.operation.abandon import AbandonOperation
-from workflows.operation.reconcile import ReconcileOperations
+from infra.waiting import unless_set, when_available
+from workflows.registry import WORKFLOWS, sandbox
 from workflows.schedules import SCHEDULES
-from workflows.secret.purge import PurgeSecret, PurgeSecrets
-from workflows.secret.rotate import RotateSecret, RotateSecrets
-from workflows.secret.upkeep import (
-    CrossCheckSecretReads,
-    QuarantineSecretOrphans,
-    SettleSecretVersions,
-)
-from workflows.worker_bootstrap.revoke import RevokeWorkerBootstrap
-from workflows.workspace.prepare_secret_space import PrepareSecretSpace
-
-WORKFLOWS = (
-    AbandonOperation,
-    BootstrapMachine,
-    CordonMachine,
-    CreateCluster,
-    CreateMachine,
-    CreateMachinePool,
-    CrossCheckSecretReads,
-    DeleteCloudMachine,
-    DeleteCluster,
-    DeleteMachine,
-    DetectDrift,
-    DetectMachineDrift,
-    PreflightMachines,
-    PrepareSecretSpace,
-    PurgeSecret,
-    PurgeSecrets,
-    QuarantineSecretOrphans,
-    ReconcileMachines,
-    ReconcileOperations,
-    RenewCertificates,
-    RenewClusterCertificates,
-    RepairMachine,
-    ReplaceMachine,
-    ResumeCluster,
-    ResumeMachine,
-    RevokeWorkerBootstrap,
-    RotateSecret,
-    RotateSecrets,
-    SettleSecretVersions,
-    SuspendCluster,
-    SuspendMachine,
-    SweepLeaks,
-    UncordonMachine,
-)
 
 # Longer than a step that stops a control plane takes (etcd needs up to 8 s), shorter than what
 # process supervisors wait before they kill.
@@ -168,12 +102,9 @@ _CONTROL_PLACES = 500
 # A cluster has one operation at a time, and so has a machine: those of this many machines find a
 # place at once, most of which are drains that wait.
 _PLACES_BESIDE_THE_SLOTS = 200
-_RETRY_SECONDS = 1.0
 
 # How often the secret store is compared with what a restored backup could not know.
 _GUARD_SECONDS = 60.0
-
-Found = TypeVar("Found")
 
 log = structlog.get_logger(__name__)
 
@@ -211,14 +142,14 @@ class WorkerProcess:
         """Serve until `stop` is set; waits for what is not up yet."""
         guarding = asyncio.create_task(self._keep_guarding())
         keeping = asyncio.create_task(self.keep_machines())
-        client = await _unless_set(stop, _when_available(self._temporal.client))
+        client = await unless_set(stop, when_available(self._temporal.client))
         if client is not None:
             async with AsyncExitStack() as running:
                 workers = self.workers(client)
                 for worker in workers:
                     await running.enter_async_context(worker)
                 log.info("worker is ready")
-                await _unless_set(stop, self._keep_announcing(client))
+                await unless_set(stop, self._keep_announcing(client))
                 # Side by side: one after the other each would take its full time to drain.
                 await asyncio.gather(*(worker.shutdown() for worker in workers))
         guarding.cancel()
@@ -400,7 +331,7 @@ class WorkerProcess:
             self._database, self._sweeper, self._openbao, self._ledger, restored_at_file
         )
         while True:
-            await _when_available(guard.check)
+            await when_available(guard.check)
             await asyncio.sleep(_GUARD_SECONDS)
 
     async def _keep_announcing(self, client: Client) -> None:
@@ -411,9 +342,9 @@ class WorkerProcess:
     async def _announce(self, client: Client) -> None:
         planes = self._settings.control_planes
         if planes is not None:
-            await _when_available(lambda: register_host(self._database, planes))
+            await when_available(lambda: register_host(self._database, planes))
         for schedule in SCHEDULES:
-            await _when_available(
+            await when_available(
                 partial(
                     apply_schedule,
                     client,
@@ -451,42 +382,9 @@ class WorkerProcess:
         )
 
 
-def sandbox() -> SandboxedWorkflowRunner:
-    """Return the sandbox in which workflows run: everything but their own package passes through.
-
-    Loading activities and infra anew for every run would take tenths of a second.
-    """
-    return SandboxedWorkflowRunner(
-        restrictions=SandboxRestrictions.default.with_passthrough_modules(
-            "activities", "domain", "infra", "structlog", "uuid_utils"
-        )
-    )
-
-
 def _activities(holder: object) -> list[Callable[..., Any]]:
     methods = (getattr(holder, name) for name in dir(type(holder)) if not name.startswith("_"))
     return [method for method in methods if hasattr(method, "__temporal_activity_definition")]
-
-
-async def _when_available(attempt: Callable[[], Awaitable[Found]]) -> Found:
-    while True:
-        try:
-            return await attempt()
-        except BulkheadError as error:
-            log.warning("waiting for a dependency", reason=error.reason, message=error.message)
-            await asyncio.sleep(_RETRY_SECONDS)
-
-
-async def _unless_set(stop: asyncio.Event, work: Coroutine[Any, Any, Found]) -> Found | None:
-    """Do the work, or give it up with no result when the event comes first."""
-    working = asyncio.create_task(work)
-    stopping = asyncio.create_task(stop.wait())
-    await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    stopping.cancel()
-    if working.done():
-        return working.result()
-    working.cancel()
-    return None
 
 
 async def _main() -> None:

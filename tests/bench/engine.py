@@ -32,8 +32,8 @@ from tests.bench.measure import Figures, compare
 from tests.no_ops import NO_OPS
 from tests.platform import Platform
 from tests.servers import Servers, running_servers
-from worker import sandbox
 from workflows.cluster.create import CreateCluster
+from workflows.registry import sandbox
 
 BLOCKS = 5
 RUNS_A_BLOCK = 20

@@ -15,8 +15,8 @@ from tests.no_ops import NO_OPS
 from tests.platform import Platform
 from tests.servers import Servers
 from tests.workflows.conftest import Injected
-from worker import WORKFLOWS, sandbox
 from workflows.cluster.create import CreateCluster
+from workflows.registry import WORKFLOWS, sandbox
 
 
 async def _run(platform: Platform, queue: str, interceptors: list[Any]) -> list[int]:

@@ -7,7 +7,7 @@ import pytest
 from temporalio.client import WorkflowHistory
 from temporalio.worker import Replayer
 
-from worker import WORKFLOWS, sandbox
+from workflows.registry import WORKFLOWS, sandbox
 
 HISTORIES = {
     path: path.read_text() for path in sorted((Path(__file__).parent / "histories").glob("*.json"))
