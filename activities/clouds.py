@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 from temporalio import activity
 
-from activities.accounts import check_same_account
 from activities.progress import note_progress
 from domain.cloud import SNAPSHOT
 from domain.compute import Choice
 from domain.errors import BulkheadError
-from domain.inventory import KnownStack, Standing, judge
+from domain.inventory import Standing, judge
 from domain.operation import WAITING_FOR_CREDENTIAL, MachineOperation
 from domain.stack import StackKind, StackState
 from infra.clouds.accounts import in_thread
 from infra.clouds.removal import Left, remove_all
+from infra.clouds.same_account import check_same_account
+from infra.database.records.stack import known_stack
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -114,7 +115,8 @@ class CloudActivities:
         for stack in await self._compute.stacks_of(operation):
             account = await self._compute.account_of_stack(stack)
             async with self._opened(account, operation, calls=_CALLS_FOR_INVENTORY) as cloud:
-                await check_same_account(self._stacks, stack, account, cloud)
+                version_id = self._accounts.version_of(cloud)
+                await check_same_account(self._stacks, stack, account, cloud, version_id)
                 found = await in_thread(partial(cloud.inventory, stack.workspace_id, stack.id))
                 kept = [thing for thing in found if thing.resource == SNAPSHOT]
                 for thing in kept:
@@ -175,7 +177,7 @@ class CloudActivities:
             judged = await self._judged(operation, stacks, found)
             unwanted = [thing for thing, standing in judged if standing is Standing.OURS]
             failed = [
-                Left(thing, "There is one too many of it; which one is right, a person has to see.")
+                Left(thing, "Somebody else made it, or there is one too many: a person has to see.")
                 for thing, standing in judged
                 if standing is Standing.STRANGE
             ]
@@ -203,11 +205,8 @@ class CloudActivities:
         known = {}
         for stack in stacks:
             intents = await self._stacks.intents_of(stack.workspace_id, stack.id)
-            known[stack.id] = KnownStack(
-                state=stack.state,
-                has_snapshot=asleep and stack.kind is StackKind.MACHINE,
-                made={intent.resource: intent.cloud_id for intent in intents if intent.cloud_id},
-            )
+            has_snapshot = asleep and stack.kind is StackKind.MACHINE
+            known[stack.id] = known_stack(stack, intents, has_snapshot=has_snapshot)
         return judge(found, known)
 
     def _opened(

@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Final
 import structlog
 from temporalio import activity
 
-from activities.accounts import check_same_account
 from activities.progress import note_progress
 from domain.compute import Choice
 from domain.errors import BulkheadError, Reason
 from domain.operation import MachineOperation
 from domain.stack import StackAction, StackKind, StackState
 from infra.clouds.accounts import in_thread
+from infra.clouds.same_account import check_same_account
 from infra.database.records.compute import program_of
+from infra.database.records.stack import taken_over
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
@@ -109,10 +110,9 @@ class StackActivities:
             place = await in_thread(partial(cloud.place, choice.place))
             planned = await self._compute.plan_stacks(operation, account, choice, place)
             if planned.network.state is StackState.PRESENT:
-                await check_same_account(self._records, planned.network, account, cloud)
+                await self._check(planned.network, account, cloud)
                 return
             await self._run(StackAction.UP, planned.network, operation, cloud)
-        await self._records.note_seen(planned.network, account.version)
 
     @activity.defn
     async def create_server(self, wanted: ServerWanted) -> None:
@@ -132,6 +132,10 @@ class StackActivities:
                 f"The network in {wanted.choice.place} is not there; it is looked for again.",
                 retryable=True,
             )
+        here = Choice(place=stack.place, instance_type=str(stack.shape["instance_type"]))
+        if here != wanted.choice:
+            # An attempt that was given up long ago; the machine is made as another choice by now.
+            raise taken_over(stack.id)
         image, user_data = account.image, ""
         if wanted.from_snapshot:
             image = await self._snapshot_of(operation)
@@ -140,7 +144,6 @@ class StackActivities:
         stack = await self._compute.shape_server(stack, network, image=image, choice=wanted.choice)
         async with self._opened(account, operation, calls=_CALLS) as cloud:
             result = await self._run(StackAction.UP, stack, operation, cloud, user_data=user_data)
-        await self._records.note_seen(stack, account.version)
         await self._compute.reach_server(operation, stack, result.outputs)
 
     @activity.defn
@@ -189,7 +192,7 @@ class StackActivities:
         try:
             # All calls at once: who used up what is there with one half would never do the other.
             async with self._opened(account, operation, calls=_CALLS_TO_REMOVE) as cloud:
-                await check_same_account(self._records, stack, account, cloud)
+                await self._check(stack, account, cloud)
                 await self._run(StackAction.DESTROY, stack, operation, cloud)
                 await self._remove_left(stack, operation, cloud)
         except BulkheadError as error:
@@ -226,7 +229,7 @@ class StackActivities:
         user_data: str = "",
     ) -> StackResult:
         try:
-            return await self._stacks.run(
+            result = await self._stacks.run(
                 action,
                 program_of(stack),
                 cloud,
@@ -241,6 +244,13 @@ class StackActivities:
             raise BulkheadError(
                 Reason.DEPENDENCY_UNAVAILABLE, error.message, metadata=error.metadata
             ) from error
+        if action is StackAction.UP:
+            await self._records.note_seen(stack, self._accounts.version_of(cloud))
+        return result
+
+    async def _check(self, stack: StackRow, account: Account, cloud: Cloud) -> None:
+        version_id = self._accounts.version_of(cloud)
+        await check_same_account(self._records, stack, account, cloud, version_id)
 
     def _opened(
         self, account: Account, operation: MachineOperation, *, calls: int

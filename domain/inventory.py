@@ -14,6 +14,9 @@ from domain.stack import StackState
 # and clocks differ.
 YOUNG_FOR: Final = timedelta(minutes=15)
 
+# How far a provider's clock and ours may be apart.
+_CLOCKS_DIFFER_BY: Final = timedelta(minutes=10)
+
 
 class Standing(StrEnum):
     """What is known of a thing that carries our tags.
@@ -21,7 +24,8 @@ class Standing(StrEnum):
     Attributes:
         WANTED: a row wants it.
         OURS: it was ours, and its row says that all of it is removed.
-        STRANGE: no row says anything of it, or there is one too many: a person has to look.
+        STRANGE: no row says anything of it, there is one too many, or somebody else made it: a
+            person has to look.
     """
 
     WANTED = "wanted"
@@ -37,12 +41,14 @@ class KnownStack:
         has_owner: its machine, or its cluster, is there, or an operation still works on it.
         has_snapshot: a machine that is suspended wants the snapshot of its server.
         made: ids at the provider of what was found of it before, by logical name.
+        whole_at: when all of it was found for the last time.
     """
 
     state: StackState
     has_owner: bool = True
     has_snapshot: bool = False
     made: Mapping[str, str] = field(default_factory=dict)
+    whole_at: datetime | None = None
 
 
 def judge(
@@ -68,6 +74,21 @@ def is_young(thing: CloudResource, now: datetime) -> bool:
     return thing.created_at is not None and thing.created_at > now - YOUNG_FOR
 
 
+def is_copy(thing: CloudResource, stack: KnownStack) -> bool:
+    """Tell whether a thing with a stack's tags was made when the stack had been whole already.
+
+    Not by us, then: providers' consoles and backups copy tags to a server that is made like
+    another one, and to images and snapshots of disks.
+    """
+    resource = thing.resource or ""
+    if stack.whole_at is None or thing.created_at is None or resource.startswith(SNAPSHOT):
+        return False
+    # AWS tells when a server was switched on.
+    if stack.made.get(resource) == thing.id:
+        return False
+    return thing.created_at > stack.whole_at + _CLOCKS_DIFFER_BY
+
+
 def _standing(thing: CloudResource, stacks: Mapping[str, KnownStack], same: set[str]) -> Standing:
     stack = stacks.get(thing.stack_id or "")
     if stack is None:
@@ -75,7 +96,7 @@ def _standing(thing: CloudResource, stacks: Mapping[str, KnownStack], same: set[
     if thing.resource == SNAPSHOT:
         return Standing.WANTED if stack.has_snapshot else Standing.OURS
     if stack.state is StackState.REMOVED:
-        return Standing.OURS
+        return Standing.STRANGE if is_copy(thing, stack) else Standing.OURS
     if not stack.has_owner:
         return Standing.STRANGE
     made = stack.made.get(thing.resource or "")

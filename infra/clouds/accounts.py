@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Final, TypeVar
+from weakref import WeakKeyDictionary
 
 from domain.caller import Caller
 from domain.compute import COMPUTE_CONFIG_CONSUMER
@@ -31,6 +32,11 @@ class Accounts:
         self._reader = reader
         self._budgets = budgets
         self._settings = settings
+        self._versions: WeakKeyDictionary[Cloud, str] = WeakKeyDictionary()
+
+    def version_of(self, cloud: Cloud) -> str:
+        """Return the id of the secret's version with which an account was opened here."""
+        return self._versions[cloud]
 
     @asynccontextmanager
     async def opened(
@@ -52,7 +58,11 @@ class Accounts:
         read = await self._read(account, caller, operation_id)
         try:
             # A provider's library may take a second to load.
-            yield await asyncio.to_thread(open_cloud, account.provider, read.value, self._settings)
+            cloud = await asyncio.to_thread(
+                open_cloud, account.provider, read.value, self._settings
+            )
+            self._versions[cloud] = read.version_id
+            yield cloud
         except BulkheadError as error:
             if error.reason is Reason.CREDENTIAL_REJECTED:
                 # So that another version, which came meanwhile, is known from this one.
@@ -78,7 +88,7 @@ class Accounts:
             raise BulkheadError(
                 Reason.CREDENTIAL_REJECTED,
                 f"The secret {account.secret_id} of the compute config has no version that can be "
-                "read. Add one, or enable one.",
+                "read, or its time is over. Add or enable one, or change the secret's end.",
                 metadata={"secret_id": account.secret_id},
             ) from error
 

@@ -20,6 +20,7 @@ from domain.inventory import Standing, is_young, judge
 from infra.clouds.accounts import Accounts, in_thread
 from infra.clouds.cloud import Cloud
 from infra.clouds.removal import remove_all
+from infra.clouds.same_account import check_some_of
 from infra.database.records.account import AccountRecords, Leak, ServedMachine, VisitedAccount
 from infra.database.records.inventory import InventoryRecords
 
@@ -118,10 +119,21 @@ class AccountVisits:
         )
         return None
 
+    async def _inventory(self, visited: VisitedAccount, cloud: Cloud) -> Sequence[CloudResource]:
+        """Return all that an account has of its workspace.
+
+        Raises:
+            BulkheadError: CREDENTIAL_REJECTED when it is not the account that it was.
+        """
+        found = await in_thread(partial(cloud.inventory, visited.workspace_id))
+        for made in await self._records.unseen_with(visited, self._accounts.version_of(cloud)):
+            check_some_of(made, found, visited.account.secret_id)
+        return found
+
     async def _sweep(self, visited: VisitedAccount, cloud: Cloud) -> int:
         workspace_id = visited.workspace_id
         before = await self._records.open_leaks(visited)
-        found = await in_thread(partial(cloud.inventory, workspace_id))
+        found = await self._inventory(visited, cloud)
         # After the account: what is made has its row before.
         stack_ids = sorted({thing.stack_id for thing in found if thing.stack_id is not None})
         stacks = await self._records.stacks(workspace_id, stack_ids)
@@ -169,7 +181,7 @@ class AccountVisits:
         machines = await self._records.served_machines(visited)
         if not machines:
             return 0
-        found = await in_thread(partial(cloud.inventory, visited.workspace_id))
+        found = await self._inventory(visited, cloud)
         servers = {thing.stack_id for thing in found if thing.resource == SERVER}
         news = 0
         for machine in machines:

@@ -163,6 +163,12 @@ def _explainer_of(provider: Provider) -> _ReasonOfMessage:
     return cast("_ReasonOfMessage", module.reason_of_message)
 
 
+def without_tokens(facts: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what a run found, without the tokens that a server's metadata may have in it."""
+    cleaned: Mapping[str, Any] = json.loads(_TOKEN.sub(_HIDDEN, json.dumps(facts)))
+    return cleaned
+
+
 def _clean(text: str, secrets: StackSecrets) -> str:
     for value in sorted(set(_values(secrets)), key=len, reverse=True):
         text = text.replace(value, _HIDDEN)

@@ -19,7 +19,7 @@ from infra.settings import StackSettings
 from infra.stacks import runner_files as files
 from infra.stacks import sessions
 from infra.stacks.backend import StackState, StateBackend
-from infra.stacks.failures import failure_of, no_result
+from infra.stacks.failures import failure_of, no_result, without_tokens
 from infra.stacks.leases import HeldLease
 from infra.stacks.request import StackProgress, StackRequest, StackResult, StackSecrets
 from infra.stacks.watch import ALIVE, CANCEL, CANCEL_SECONDS
@@ -87,7 +87,11 @@ class StackRuns:
         for left in self._settings.directory.iterdir():
             stack_id = f"{Prefix.STACK}_{left.name.partition('-')[0]}"
             # Another worker may be about to start a run in a directory that it just made.
-            is_old = time.time() - left.stat().st_mtime > LEASE_SECONDS
+            try:
+                is_old = time.time() - left.stat().st_mtime > LEASE_SECONDS
+            except FileNotFoundError:
+                # And is done with it.
+                continue
             if is_old and not sessions.processes_of(stack_id):
                 shutil.rmtree(left, ignore_errors=True)
 
@@ -189,7 +193,7 @@ class StackRuns:
             changes=document["changes"],
             resources=state.resources,
             encryption_salt=state.encryption_salt,
-            drift=document["drift"],
+            drift=without_tokens(document["drift"]),
         )
 
     def _clean(self, stack_id: str, work: Path) -> None:

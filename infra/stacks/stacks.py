@@ -7,11 +7,12 @@ from typing import Final
 
 from domain.cloud import SNAPSHOT, CloudResource
 from domain.errors import BulkheadError, Reason
+from domain.inventory import is_copy
 from domain.stack import StackAction, StackKind, StackProgram, StackState
 from infra.clouds.cloud import Cloud
 from infra.clouds.removal import Left, remove_all
 from infra.database.engine import Database
-from infra.database.records.stack import StackRecords
+from infra.database.records.stack import StackRecords, known_stack, taken_over
 from infra.database.tables import StackRow
 from infra.openbao.client import OpenBao
 from infra.settings import DatabaseSettings, StackSettings
@@ -73,13 +74,17 @@ class Stacks:
             on_progress: called with each step; what it raises ends the run.
 
         Raises:
-            BulkheadError: ABORTED, which may be tried again, while another run holds the stack;
-                DEADLINE_EXCEEDED; what the provider answered, by its reason.
+            BulkheadError: ABORTED, which may be tried again, while another run holds the stack, and
+                for good when an `up` is of one that is removed; DEADLINE_EXCEEDED; what the
+                provider answered, by its reason.
             asyncio.CancelledError: the caller was cancelled; the engine has ended by then.
         """
         async with hold(self.records, program.workspace_id, program.stack_id) as held:
             await self._runs.end_predecessors(program.stack_id)
             row = await self.records.look(program.workspace_id, program.stack_id)
+            if action is StackAction.UP and row.state is StackState.REMOVED:
+                # Whoever comes so late was not heard of for long, and what it makes nobody wants.
+                raise taken_over(program.stack_id)
             request = await self._plan(action, program, row, held, operation_id, deadline_seconds)
             if request.after_crash:
                 request = await self._recover(request, cloud)
@@ -115,7 +120,8 @@ class Stacks:
         """Remove all that the account has of a stack that shall be no more; return what stays.
 
         For after a `destroy`. When nothing stays the stack is `removed`, and its state and its
-        passphrase are gone.
+        passphrase are gone. What somebody else gave the stack's tags to is left alone, and not
+        counted.
 
         Args:
             program: which stack.
@@ -127,10 +133,15 @@ class Stacks:
                 CREDENTIAL_REJECTED, RATE_LIMITED.
         """
         workspace_id, stack_id = program.workspace_id, program.stack_id
+        row = await self.records.look(workspace_id, stack_id)
+        known = known_stack(row, await self.records.intents_of(workspace_id, stack_id))
 
         def unwanted() -> list[CloudResource]:
-            found = cloud.inventory(workspace_id, stack_id)
-            return [one for one in found if not (keep_snapshots and one.resource == SNAPSHOT)]
+            return [
+                one
+                for one in cloud.inventory(workspace_id, stack_id)
+                if not (keep_snapshots and one.resource == SNAPSHOT) and not is_copy(one, known)
+            ]
 
         def remove() -> list[CloudResource]:
             found = unwanted()
@@ -183,10 +194,12 @@ class Stacks:
         known = state.resources if state else {}
         declared = await self._declarations.of(program.provider, program.kind)
         unknown = await asyncio.to_thread(recovery.survey, program, cloud, known, declared)
+        row = await self.records.look(program.workspace_id, program.stack_id)
+        intents = await self.records.intents_of(program.workspace_id, program.stack_id)
+        found = known_stack(row, intents)
+        doomed = [one for one in unknown.superfluous if not is_copy(one, found)]
         if request.action is StackAction.DESTROY:
-            doomed = [*unknown.superfluous, *unknown.adoptable]
-        else:
-            doomed = list(unknown.superfluous)
+            doomed += unknown.adoptable
         left = await to_the_end(asyncio.to_thread(remove_all, cloud, doomed))
         if request.action is StackAction.DESTROY:
             # What stays is in use by what the state knows, and is removed after it.

@@ -1,6 +1,6 @@
 """What of an account is wanted, is ours to remove, or is for a person to look at."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -57,6 +57,23 @@ def test_of_two_that_should_be_one_the_one_that_was_made_is_wanted() -> None:
         "1": Standing.STRANGE,
         "2": Standing.WANTED,
     }
+
+
+def test_what_was_made_when_a_stack_was_whole_is_somebody_elses() -> None:
+    def standing(resource: str, *, after: timedelta) -> Standing:
+        made = {SERVER: "2"}
+        stack = KnownStack(state=StackState.REMOVED, made=made, whole_at=NOW - after)
+        (_, what), *same = judge([thing(resource), thing(cloud_id="2")], {STACK: stack})
+        # Whenever it was switched on.
+        assert [one for _, one in same] == [Standing.OURS]
+        return what
+
+    # A console copies tags: "launch more like this".
+    assert standing(SERVER, after=timedelta(hours=1)) is Standing.STRANGE
+    assert standing("disk", after=timedelta(hours=1)) is Standing.STRANGE
+    assert standing(SERVER, after=timedelta(minutes=-5)) is Standing.OURS
+    # Ours are made of a server that has worked for long.
+    assert standing(SNAPSHOT, after=timedelta(days=9)) is Standing.OURS
 
 
 def test_what_was_just_made_may_not_be_known_yet() -> None:

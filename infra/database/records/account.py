@@ -20,8 +20,10 @@ from domain.secret import CURRENT
 from domain.stack import StackKind, StackState
 from infra.database.engine import Database
 from infra.database.queries.compute import find_config
+from infra.database.queries.stack import visible_stacks
 from infra.database.records.audit import add_audit_event
 from infra.database.records.compute import Account, account_of
+from infra.database.records.stack import known_stack
 from infra.database.tables import (
     CloudIntentRow,
     ClusterRow,
@@ -137,16 +139,41 @@ class AccountRecords:
                 col(SuspensionEventRow.state).in_(_WANTS_SNAPSHOT),
             )
             snapshots = set((await session.exec(kept)).all())
-            made = await _made(session, stack_ids)
+            intents = await _found_intents(session, stack_ids)
         return {
-            row.id: KnownStack(
-                state=row.state,
+            row.id: known_stack(
+                row,
+                intents.get(row.id, ()),
                 has_owner=row.id in owned,
                 has_snapshot=row.id in snapshots,
-                made=made.get(row.id, {}),
             )
             for row in rows
         }
+
+    async def unseen_with(self, visited: VisitedAccount, version_id: str) -> list[set[str]]:
+        """Return stacks that were last seen with other versions of the secret, by version.
+
+        Something of each group must be in the account, else it is not theirs; unless a person has
+        named the version.
+        """
+        account = visited.account
+        if account.version != CURRENT:
+            return []
+        async with self._database.workspace(visited.workspace_id) as session:
+            query = (
+                select(StackRow)
+                .join(ComputeConfigRow, col(ComputeConfigRow.id) == col(StackRow.compute_config_id))
+                .where(
+                    StackRow.secret_id == account.secret_id,
+                    StackRow.provider == account.provider,
+                    StackRow.state != StackState.REMOVED,
+                    col(StackRow.secret_version_id) != version_id,
+                    col(ComputeConfigRow.secret_version_id).is_(None),
+                )
+            )
+            other = {row.secret_version_id: row for row in await session.exec(query)}
+            groups = [await visible_stacks(session, row) for row in other.values()]
+        return [group for group in groups if group]
 
     async def open_leaks(self, visited: VisitedAccount) -> list[Leak]:
         """Return the open findings in an account, by whichever of its configs they were seen."""
@@ -264,15 +291,16 @@ async def _owned(session: AsyncSession, rows: Sequence[StackRow]) -> set[str]:
     }
 
 
-async def _made(session: AsyncSession, stack_ids: Sequence[str]) -> Mapping[str, Mapping[str, str]]:
+async def _found_intents(
+    session: AsyncSession, stack_ids: Sequence[str]
+) -> Mapping[str, Sequence[CloudIntentRow]]:
     query = select(CloudIntentRow).where(
         col(CloudIntentRow.stack_id).in_(stack_ids), col(CloudIntentRow.cloud_id).is_not(None)
     )
-    made: dict[str, dict[str, str]] = {}
+    found: dict[str, list[CloudIntentRow]] = {}
     for row in await session.exec(query):
-        if row.cloud_id is not None:
-            made.setdefault(row.stack_id, {})[row.resource] = row.cloud_id
-    return made
+        found.setdefault(row.stack_id, []).append(row)
+    return found
 
 
 async def _now(session: AsyncSession) -> datetime:

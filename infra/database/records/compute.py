@@ -5,7 +5,7 @@ machine and whoever gives a network up take the network's row lock first; a netw
 up once is only removed any more, and the next machine gets another one.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -123,12 +123,7 @@ class ComputeRecords:
             if allowed is None or allowed_place(account.provider, choice.place) in allowed
         ]
         if not choices:
-            places = ", ".join(dict.fromkeys(choice.place for choice in wanted))
-            raise BulkheadError(
-                Reason.FAILED_PRECONDITION,
-                f"The workspace's compute policy allows none of the places {places}. Allow one of "
-                "them, or ask for others.",
-            )
+            raise _not_allowed(choice.place for choice in wanted)
         return choices
 
     async def plan_stacks(
@@ -151,9 +146,17 @@ class ComputeRecords:
     async def shape_server(
         self, stack: StackRow, network: StackRow, *, image: str, choice: Choice
     ) -> StackRow:
-        """Write what the machine's program gets, now that its network is known."""
+        """Write what the machine's program gets, now that its network is known.
+
+        Raises:
+            BulkheadError: FAILED_PRECONDITION when the workspace allows the place no more.
+        """
         outputs = {name: str(value) for name, value in network.outputs.items()}
         async with self._database.workspace(stack.workspace_id) as session:
+            # A machine may have waited for a credential for weeks.
+            allowed = await allowed_places(session)
+            if allowed is not None and allowed_place(stack.provider, stack.place) not in allowed:
+                raise _not_allowed([stack.place])
             # One after the other: they count each other.
             lock = select(StackRow.id).where(StackRow.id == network.id).with_for_update()
             await session.exec(lock)
@@ -403,6 +406,15 @@ def account_of(config: ComputeConfigRow) -> Account:
         secret_id=config.secret_id,
         version=config.secret_version_id or CURRENT,
         image=str(config.provider_config.get("image") or ""),
+    )
+
+
+def _not_allowed(places: Iterable[str]) -> BulkheadError:
+    names = ", ".join(dict.fromkeys(places))
+    return BulkheadError(
+        Reason.FAILED_PRECONDITION,
+        f"The workspace's compute policy allows none of the places {names}. Allow one of them, or "
+        "ask for others.",
     )
 
 

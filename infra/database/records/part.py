@@ -14,7 +14,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from domain.cluster import ClusterState
 from domain.compute import Choice
-from domain.errors import Reason
+from domain.errors import BulkheadError, Reason
 from domain.machine import MachineState
 from domain.operation import (
     ClusterOperation,
@@ -26,6 +26,7 @@ from domain.operation import (
     TypedOperation,
 )
 from infra.database.engine import Database
+from infra.database.queries.compute import machines_left
 from infra.database.records.audit import add_audit_event
 from infra.database.records.machine_plan import (
     WantedMachines,
@@ -172,7 +173,8 @@ class PartRecords:
         """Plan the creation of a machine like the operation's own, once.
 
         Raises:
-            BulkheadError: ABORTED when another operation took the lock over.
+            BulkheadError: ABORTED when another operation took the lock over; QUOTA_EXCEEDED, worth
+                another try, while the cluster has more machines than it may have already.
         """
         async with self._database.workspace(operation.workspace_id) as session:
             row, machine = await hold(session, operation)
@@ -180,7 +182,10 @@ class PartRecords:
                 raise taken_over()
             if _REPLACEMENT in row.placement:
                 return
-            cluster = await session.get_one(ClusterRow, (row.workspace_id, machine.cluster_id))
+            key = (row.workspace_id, machine.cluster_id)
+            # Under it machines are counted.
+            cluster = await session.get_one(ClusterRow, key, with_for_update=True)
+            await _refuse_second_surplus(session, cluster.id)
             new = add_machine(session, cluster, _like(machine))
             new.pool_id = machine.pool_id
             await session.flush()
@@ -264,6 +269,20 @@ class PartRecords:
             )
             _audit(session, operation, part, machine)
             return True
+
+
+async def _refuse_second_surplus(session: AsyncSession, cluster_id: str) -> None:
+    """Let a full cluster have one machine more while another makes way, and no second one."""
+    used, limit = await machines_left(session, cluster_id)
+    if used > limit:
+        raise BulkheadError(
+            Reason.QUOTA_EXCEEDED,
+            f"The cluster may have {limit} machines in clouds and has {used} while others are "
+            "replaced. It is this one's turn when there are fewer, or `max_machines` of its "
+            "compute_settings is raised.",
+            metadata={"metric": "max_machines", "limit": str(limit), "usage": str(used)},
+            retryable=True,
+        )
 
 
 def _like(machine: MachineRow) -> WantedMachines:

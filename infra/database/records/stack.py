@@ -17,9 +17,9 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from domain.cloud import Provider, resource_name
 from domain.errors import BulkheadError, Reason
+from domain.inventory import KnownStack
 from domain.stack import LEASE_SECONDS, StackKind, StackState
 from infra.database.engine import Database
-from infra.database.queries.secret import select_readable
 from infra.database.queries.stack import note_version, visible_stacks
 from infra.database.tables import CloudIntentRow, StackRow
 
@@ -236,27 +236,21 @@ class StackRecords:
             query = select(CloudIntentRow).where(CloudIntentRow.stack_id == stack_id)
             return list((await session.exec(query.order_by(col(CloudIntentRow.resource)))).all())
 
-    async def unseen_with(self, stack: StackRow, selector: str) -> set[str]:
+    async def unseen_with(self, stack: StackRow, version_id: str) -> set[str]:
         """Return the stacks of which something must be seen before a credential is believed.
 
         None of them when it is the version with which the stack was seen last, or when nothing was
         ever found that should still be there.
-
-        Args:
-            stack: which is in the account.
-            selector: of the version that is read now.
         """
+        if stack.secret_version_id in {None, version_id}:
+            return set()
         async with self._database.workspace(stack.workspace_id) as session:
-            _, version = await select_readable(session, stack.secret_id, selector)
-            if stack.secret_version_id in {None, version.id}:
-                return set()
             return await visible_stacks(session, stack)
 
-    async def note_seen(self, stack: StackRow, selector: str) -> None:
-        """Say that the version that is read now is of the account in which a stack is."""
+    async def note_seen(self, stack: StackRow, version_id: str) -> None:
+        """Say that a version of the secret is of the account in which a stack is."""
         async with self._database.workspace(stack.workspace_id) as session:
-            _, version = await select_readable(session, stack.secret_id, selector)
-            await note_version(session, stack, version.id)
+            await note_version(session, stack, version_id)
 
     async def _change(self, lease: StackLease, values: Mapping[str, Any]) -> None:
         async with self._database.workspace(lease.workspace_id) as session:
@@ -265,6 +259,24 @@ class StackRecords:
             )
             if changed.one_or_none() is None:
                 raise taken_over(lease.stack_id)
+
+
+def known_stack(
+    row: StackRow,
+    intents: Iterable[CloudIntentRow],
+    *,
+    has_owner: bool = True,
+    has_snapshot: bool = False,
+) -> KnownStack:
+    """Return what rows say of a stack, for the judgement of what is found of it."""
+    found = [intent for intent in intents if intent.found_at is not None]
+    return KnownStack(
+        state=row.state,
+        has_owner=has_owner,
+        has_snapshot=has_snapshot,
+        made={intent.resource: intent.cloud_id for intent in found if intent.cloud_id},
+        whole_at=max((intent.found_at for intent in found if intent.found_at), default=None),
+    )
 
 
 def taken_over(stack_id: str) -> BulkheadError:

@@ -11,8 +11,9 @@ from psycopg import sql
 
 from domain.errors import BulkheadError, Reason
 from domain.identifiers import Prefix, new_id, opaque_part
-from domain.stack import StackAction, StackProgram
+from domain.stack import StackAction, StackProgram, StackState
 from infra.database.engine import DatabaseRole
+from infra.database.records.compute import ComputeRecords
 from infra.stacks.backend import StateBackend, table_of
 from infra.stacks.leases import hold
 from infra.stacks.request import StackRequest, StackSecrets
@@ -182,3 +183,15 @@ async def take(laboratory: Laboratory, program: StackProgram) -> int:
         program.workspace_id, program.stack_id, new_holder(), lambda _: True
     )
     return lease.fence
+
+
+async def test_a_stack_that_is_removed_is_not_made_again_by_who_comes_late(
+    laboratory: Laboratory,
+) -> None:
+    program = await laboratory.plan_network()
+    await ComputeRecords(laboratory.database).drop_planned(await laboratory.row_of(program))
+    with pytest.raises(BulkheadError) as failure:
+        await laboratory.run(StackAction.UP, program)
+    assert (failure.value.reason, failure.value.retryable) == (Reason.ABORTED, False)
+    assert (await laboratory.row_of(program)).state is StackState.REMOVED
+    assert await laboratory.inventory(program) == []

@@ -19,7 +19,7 @@ from domain.operation import (
     Step,
     StepStatus,
 )
-from infra.database.tables import ComputePolicyRow, InventoryRow, LeakRow
+from infra.database.tables import CloudIntentRow, ComputePolicyRow, InventoryRow, LeakRow
 from tests.durability import Fault, Moment
 from tests.workflows.conftest import Injected
 from tests.workflows.hetzner import Hetzner
@@ -187,6 +187,38 @@ async def test_a_credential_that_dies_in_the_middle_is_replaced_and_the_create_g
         injected.injector.fault = None
     await scenario.verify_done()
     await scenario.clean_up()
+
+
+@pytest.mark.full
+@pytest.mark.timeout(600)
+async def test_a_place_that_was_forbidden_while_a_create_waited_gets_no_server(
+    injected: Injected, customer: Customer, hetzner: Hetzner
+) -> None:
+    scenario, owner = Creating(customer), customer.fleet.owner
+
+    async def die() -> None:
+        await asyncio.to_thread(hetzner.revoke, customer.token)
+
+    workflow = scenario.facts.workflow_for(MachineKind.CLOUD)
+    injected.injector.fault = Fault(workflow, Step.CREATE_SERVER, Moment.BEFORE, die)
+    try:
+        operation_id = await scenario.request()
+        await until_parked(customer, scenario.operation)
+        async with customer.fleet.platform.api.workspace(owner.workspace_id) as session:
+            places = [f"hcloud/{OTHER_PLACE}"]
+            session.add(ComputePolicyRow(workspace_id=owner.workspace_id, allowed_places=places))
+        await bring_token(customer, OperationType.MACHINE_CREATE, scenario.operation)
+        assert await scenario.end_of(operation_id, 60) is OperationState.FAILED
+    finally:
+        injected.injector.fault = None
+        await customer.fleet.execute(
+            "DELETE FROM compute_policies WHERE workspace_id = %s", owner.workspace_id
+        )
+    intents = await customer.rows(CloudIntentRow, CloudIntentRow.operation_id == operation_id)
+    kinds = {intent.kind for intent in intents if intent.cloud_id}
+    assert "network" in kinds
+    assert "server" not in kinds
+    await scenario.verify_undone()
 
 
 @pytest.mark.full

@@ -1,7 +1,13 @@
 """Pools come and go together, and say which machine was at fault."""
 
+import pytest
+
 from domain.errors import BulkheadError, Reason
-from domain.operation import OperationState
+from domain.machine import MachineKind, MachineState
+from domain.operation import OperationState, OperationType
+from infra.database.engine import Database, DatabaseRole
+from infra.database.records.part import PartRecords
+from infra.database.tables import MachineRow
 from tests.durability import ENDS_WITHIN_SECONDS, Fault, Moment
 from tests.workflows.conftest import Injected
 from tests.workflows.machine.cloud.customer import Customer
@@ -28,3 +34,48 @@ async def test_a_machine_that_cannot_be_made_takes_its_pool_with_it_and_is_named
     assert ended.error["reason"] == Reason.QUOTA_EXCEEDED
     assert failed.owner_id in ended.error["message"]
     assert "may have no more servers" in ended.error["message"]
+
+
+async def test_replacements_in_a_full_cluster_come_one_after_the_other(
+    customer: Customer,
+) -> None:
+    fleet, cluster_id = customer.fleet, customer.fleet.cluster.cluster_id
+    made = [await customer.plan(), await customer.plan()]
+    for machine in made:
+        await fleet.execute(
+            "UPDATE operations SET state = 'SUCCEEDED' WHERE id = %s", machine.operation_id
+        )
+        await fleet.change(machine, state=MachineState.ACTIVE, active_operation_id=None)
+    there = await customer.rows(MachineRow, MachineRow.cluster_id == cluster_id)
+    full = sum(row.kind is MachineKind.CLOUD for row in there)
+    await fleet.execute(
+        "INSERT INTO cluster_compute_settings (workspace_id, cluster_id, auto_scaling_enabled,"
+        " max_machines, version) VALUES (%s, %s, false, %s, 1)",
+        fleet.owner.workspace_id,
+        cluster_id,
+        full,
+    )
+    worker = Database(fleet.platform.servers.database, DatabaseRole.WORKER)
+    try:
+        first, second = [
+            await fleet.request(OperationType.MACHINE_REPLACE, machine.owner_id) for machine in made
+        ]
+        parts = PartRecords(worker)
+        await parts.plan_replacement(first)
+        with pytest.raises(BulkheadError) as refused:
+            await parts.plan_replacement(second)
+        assert (refused.value.reason, refused.value.retryable) == (Reason.QUOTA_EXCEEDED, True)
+        # Begun once, it is not counted again.
+        await parts.plan_replacement(first)
+    finally:
+        await worker.close()
+        config = customer.config_id
+        await fleet.execute(
+            "DELETE FROM cluster_compute_settings WHERE cluster_id = %s", cluster_id
+        )
+        await fleet.execute(
+            "UPDATE operations SET state = 'CANCELLED' WHERE state = 'RUNNING' AND owner_id IN"
+            " (SELECT id FROM machines WHERE compute_config_id = %s)",
+            config,
+        )
+        await fleet.execute("DELETE FROM machines WHERE compute_config_id = %s", config)

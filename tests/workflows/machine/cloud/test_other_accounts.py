@@ -1,16 +1,24 @@
-"""A credential of another account than the one in which machines were made."""
+"""Accounts of others, and what others have in an account."""
 
+import asyncio
+from datetime import timedelta
 from uuid import uuid4
 
 import pytest
+from hcloud.images import Image
+from hcloud.server_types import ServerType
 
+import domain.inventory
 from domain.operation import OperationType, Step
-from tests.workflows.machine.cloud.customer import Customer
+from infra.database.tables import ComputeConfigRow
+from tests.workflows.machine.cloud.customer import SIZE, Customer
 from tests.workflows.machine.cloud.scenarios import Deleting
 from tests.workflows.machine.cloud.test_accounts import bring_token, until_parked
+from tests.workflows.machine.cloud.test_visits import console, leaks, run
 
 
 @pytest.mark.full
+@pytest.mark.timeout(600)
 async def test_a_token_of_another_project_proves_nothing_about_a_deleted_machine(
     customer: Customer,
 ) -> None:
@@ -20,6 +28,11 @@ async def test_a_token_of_another_project_proves_nothing_about_a_deleted_machine
     customer.project = uuid4().hex
     await customer.bring_token()
     customer.project = project
+    await run(customer, "ReconcileMachines")
+    await run(customer, "SweepLeaks")
+    (config,) = await customer.rows(ComputeConfigRow, ComputeConfigRow.id == customer.config_id)
+    assert "another account" in (config.problem or "")
+    assert (await scenario.row(made)).server_missing_since is None
     deletion = scenario.requested = await customer.fleet.request(
         OperationType.MACHINE_DELETE, made.owner_id
     )
@@ -32,3 +45,42 @@ async def test_a_token_of_another_project_proves_nothing_about_a_deleted_machine
     await bring_token(customer, OperationType.MACHINE_DELETE, deletion)
     await scenario.succeed(deletion)
     await scenario.verify_done()
+
+
+@pytest.mark.full
+@pytest.mark.timeout(600)
+async def test_a_server_that_a_person_gave_our_labels_is_for_a_person_to_look_at(
+    customer: Customer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(domain.inventory, "YOUNG_FOR", timedelta(seconds=-60))
+    scenario = Deleting(customer)
+    made = await scenario.make()
+    await customer.fleet.execute(
+        "UPDATE cloud_intents SET found_at = found_at - interval '1 hour' WHERE operation_id = %s",
+        made.operation_id,
+    )
+    (server,) = [thing for thing in await customer.has() if thing.kind == "server"]
+    hand = console(customer).servers
+
+    def copy() -> int:
+        image, size = Image(name="debian-12"), ServerType(name=SIZE)
+        new = hand.create(name="mine", server_type=size, image=image, labels=dict(server.tags))
+        new.action.wait_until_finished()
+        assert new.server.id is not None
+        return new.server.id
+
+    copied = await asyncio.to_thread(copy)
+    deletion = scenario.requested = await customer.fleet.request(
+        OperationType.MACHINE_DELETE, made.owner_id
+    )
+    await scenario.start(OperationType.MACHINE_DELETE, deletion)
+    await scenario.succeed(deletion)
+    assert [thing.name for thing in await customer.has()] == ["mine"]
+    assert (await customer.inventory_of(deletion)).left == 1
+    await run(customer, "SweepLeaks")
+    (leak,) = await leaks(customer)
+    assert (leak.cloud_id, leak.resolved_at) == (str(copied), None)
+    assert await customer.kinds() == ["server"]
+    await asyncio.to_thread(lambda: hand.get_by_id(copied).delete().wait_until_finished())
+    await run(customer, "SweepLeaks")
+    await customer.verify_empty()
