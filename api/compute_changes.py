@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from sqlalchemy.exc import IntegrityError
+
 from api.fields import check_etag, check_id, not_found
 from api.scope import RequestScope
 from domain.cloud import CREDENTIAL_KINDS, Provider
@@ -47,8 +49,9 @@ async def create(
     """Add a compute config, and register it with its secret.
 
     Raises:
-        BulkheadError: NOT_FOUND for the secret or its version; INVALID_ARGUMENT for a secret of
-            another kind; FAILED_PRECONDITION for a version that cannot be read.
+        BulkheadError: CONFLICT for a name that is taken; NOT_FOUND for the secret or its version;
+            INVALID_ARGUMENT for a secret of another kind; FAILED_PRECONDITION for a version that
+            cannot be read.
     """
     config = ComputeConfigRow(
         workspace_id=scope.caller.workspace_id,
@@ -61,7 +64,10 @@ async def create(
     )
     await _register(scope, config)
     scope.rows.add(config)
-    await scope.rows.write(scope.session)
+    try:
+        await scope.rows.write(scope.session)
+    except IntegrityError:
+        raise _name_is_taken() from None
     scope.audit(
         "compute_config.create", "compute_config", config.id, secret_id=credential.secret_id
     )
@@ -99,6 +105,10 @@ async def change(
     if changed:
         config.version += 1
         config.updated_at = datetime.now(UTC)
+        try:
+            await scope.session.flush()
+        except IntegrityError:
+            raise _name_is_taken() from None
         scope.audit("compute_config.update", "compute_config", config.id, fields=",".join(changed))
     return config
 
@@ -229,6 +239,14 @@ async def _number_of(scope: RequestScope, secret: SecretRow, version_id: str | N
             metadata={"state": version.state, "secret_id": secret.id},
         )
     return version.number
+
+
+def _name_is_taken() -> BulkheadError:
+    return BulkheadError(
+        Reason.CONFLICT,
+        "A compute config of this name exists. Take another name, or change that one.",
+        path=("body", "name"),
+    )
 
 
 def _in_use(uses: Uses, participle: str) -> BulkheadError:

@@ -7,7 +7,7 @@ from cli.configuration import Wishes
 from cli.errors import CliError
 from cli.output import Output
 from cli.session import Noun, Session
-from cli.text import clean
+from cli.text import name_in
 
 _MOST = 100
 
@@ -25,7 +25,7 @@ def names_of(noun: Noun) -> Callable[[str], list[str]]:
             return []
         finally:
             session.close()
-        names = [clean(entry["name"]) for entry in entries if entry.get("name")]
+        names = [name for entry in entries if (name := name_in(entry))]
         return [name for name in names if name.startswith(incomplete)]
 
     return complete

@@ -44,6 +44,7 @@ _BY_REASON: dict[str, tuple[str, ...]] = {
 _UNWRAP = "/secrets/unwrap"
 
 _BOOTSTRAP_PATH = re.compile(r"/clusters/([^/]+)/worker_bootstraps/.")
+_CLUSTER_PATH = re.compile(r"/clusters/([^/:]+)")
 
 _CHOOSE_WORKSPACE = ("bulkhead workspaces list", "bulkhead workspaces use WORKSPACE")
 
@@ -63,9 +64,11 @@ def next_commands_for(
         return (f"bulkhead operations watch {running}", f"bulkhead operations cancel {running}")
     if "akua-context" in fault_path:
         return _CHOOSE_WORKSPACE
-    about_secret = _about_secret(request_path, fault_path, metadata)
-    if about_secret is not None:
-        return (about_secret,)
+    about = _about_machines(request_path, metadata) or _about_secret(
+        request_path, fault_path, metadata
+    )
+    if about is not None:
+        return (about,)
     if not reason and status == HTTPStatus.UNAUTHORIZED:
         reason = "UNAUTHENTICATED"
     if reason in _BY_REASON:
@@ -81,6 +84,19 @@ def next_commands_for(
     if status in {HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT} and noun in _LISTS:
         lists.append(_LISTS[noun])
     return tuple(lists[:1])
+
+
+def _about_machines(request_path: str, metadata: Mapping[str, str]) -> str | None:
+    """Return what helps where a cluster or a workspace bounds its machines, or has some."""
+    if "places" in metadata:
+        return "bulkhead workspaces compute-policy"
+    # A cluster that is refused together with its machines has no settings yet.
+    if metadata.get("metric") == "max_machines" and request_path != "/clusters":
+        return "bulkhead clusters compute-settings CLUSTER --max-machines N"
+    cluster = _CLUSTER_PATH.match(request_path)
+    if cluster and "machine_ids" in metadata:
+        return f"bulkhead machines list --cluster {cluster[1]}"
+    return None
 
 
 def _about_secret(

@@ -1,5 +1,6 @@
 """What a provider says about machines before they are made: price, capacity, allowance."""
 
+import shlex
 from collections.abc import Sequence
 
 from cli.client import ApiClient, JsonObject, RetryPolicy, segment
@@ -94,17 +95,46 @@ def check_before_create(session: Session, config: JsonObject, wanted: JsonObject
         _show(session, config, answer, int(wanted["count"]))
     choices = answer.get("choices") or []
     if choices and not any(choice.get("available") for choice in choices):
-        name = clean(config["name"])
-        message = (
-            f"{clean(config['provider'])} offers none of these now: nothing was created. Give "
-            "another type, or places to fall back to (--fallback)."
-        )
-        raise CliError(
-            message,
-            ExitCode.UNAVAILABLE,
-            next_commands=(f"bulkhead compute-configs types {name}",),
-        )
+        raise _none_offered(config, choices)
     return answer
+
+
+def check_limit_of_cluster(session: Session, cluster: JsonObject, count: int) -> None:
+    """See that a cluster may have so many machines more.
+
+    Raises:
+        CliError: it may not.
+    """
+    settings = session.client.get(f"/clusters/{segment(cluster['id'])}/compute_settings")
+    used, limit = int(settings["machines"]), int(settings["max_machines"])
+    if used + count <= limit:
+        return
+    name = clean(cluster["name"])
+    message = (
+        f"Cluster {name} may have {plural(limit, 'machine')} in clouds and has {used}: "
+        f"{count} more would be refused."
+    )
+    raise CliError(
+        message,
+        ExitCode.CONFLICT,
+        next_commands=(
+            f"bulkhead clusters compute-settings {shlex.quote(name)} --max-machines {used + count}",
+        ),
+    )
+
+
+def _none_offered(config: JsonObject, choices: Sequence[JsonObject]) -> CliError:
+    types = f"bulkhead compute-configs types {shlex.quote(clean(config['name']))}"
+    provider = clean(config["provider"])
+    if not any(choice.get("known", True) for choice in choices):
+        names = ", ".join(sorted({clean(choice["instance_type"]) for choice in choices}))
+        message = f"{provider} has no type {names} there: nothing was created."
+        return CliError(message, ExitCode.USAGE, next_commands=(types,))
+    message = (
+        f"{provider} offers none of these now: nothing was created. Give "
+        "another type, or places to fall back to (--fallback)."
+    )
+    return CliError(message, ExitCode.UNAVAILABLE, next_commands=(types,))
 
 
 def _show(session: Session, config: JsonObject, answer: JsonObject, count: int) -> None:

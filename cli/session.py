@@ -15,7 +15,7 @@ from cli.configuration import (
 )
 from cli.errors import CliError, ExitCode
 from cli.output import Column, Output
-from cli.text import clean, duration
+from cli.text import clean, duration, name_in
 
 _ID = re.compile(r"([a-z]{2,5})_[0-9a-zA-Z]{1,50}")
 
@@ -219,7 +219,7 @@ def is_id(noun: Noun, text: str) -> bool:
 
 
 def find_by_name(client: ApiClient, noun: Noun, name: str) -> JsonObject:
-    """Return the only resource with exactly this name.
+    """Return the only resource with exactly this name; without one, that which is shown by it.
 
     Raises:
         CliError: there is none, or several have the name.
@@ -229,6 +229,8 @@ def find_by_name(client: ApiClient, noun: Noun, name: str) -> JsonObject:
     if noun.alternative_key is not None:
         # It is unique: nobody else can take it, as anybody can take a name.
         found = [entry for entry in entries if entry[noun.alternative_key] == name] or found
+    # A machine without a name is shown by its server's.
+    found = found or [entry for entry in entries if name_in(entry) == name]
     if len(found) == 1:
         return found[0]
     if not found:

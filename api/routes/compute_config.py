@@ -38,7 +38,7 @@ from domain.identifiers import Prefix
 from infra.database.queries.compute import find_config
 from infra.database.queries.pages import page_of
 from infra.database.tables import ComputeConfigRow
-from infra.database.tables.columns import unix
+from infra.database.tables.columns import unix, unix_or_none
 
 router = APIRouter(prefix="/compute_configs", tags=["compute_configs"])
 
@@ -128,7 +128,12 @@ class CredentialScopeBody(TypedDict):
 
 
 class ComputeConfigBody(TypedDict):
-    """The contract's ComputeConfig."""
+    """The contract's ComputeConfig; `looked_at` and `problem` are ours.
+
+    Attributes:
+        looked_at: when the account was last looked at, or that was tried; None: not yet.
+        problem: why it could not be looked at then; None: it could.
+    """
 
     id: str
     workspace_id: str
@@ -138,6 +143,8 @@ class ComputeConfigBody(TypedDict):
     credential_scope: CredentialScopeBody
     created_at: int
     updated_at: int
+    looked_at: int | None
+    problem: str | None
     etag: str
 
 
@@ -263,6 +270,8 @@ def config_body(row: ComputeConfigRow) -> ComputeConfigBody:
         credential_scope=credential,
         created_at=unix(row.created_at),
         updated_at=unix(row.updated_at),
+        looked_at=unix_or_none(row.looked_at),
+        problem=row.problem,
         etag=str(row.version),
     )
 

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from cli.client import JsonObject, segment
+from cli.commands.secrets.group import version_of
 from cli.commands.secrets.values import read_value
 from cli.completion import names_of
 from cli.confirmation import confirm_by_name
@@ -147,11 +148,23 @@ def create_config(
     }
     made = _create(session, body, held, is_new=secret is None)
     output = session.output
+    doubt = _doubt_about(held)
     if output.as_json:
         output.data(made)
+        if doubt:
+            output.warn(doubt)
         return
-    output.say(("✓ ", "green"), f"Compute config {clean(name)} ({made['id']})")
+    told = f"Compute config {clean(name)} ({made['id']})"
     quoted = shlex.quote(clean(name))
+    if doubt:
+        output.say((f"! {told}. {doubt}", "yellow"))
+        output.next_commands(
+            f"bulkhead secrets add-version {held['id']}   (with one that the provider accepts)",
+            f"bulkhead secrets update {held['id']} --alias current=VERSION",
+            f"bulkhead compute-configs types {quoted}   (asks the provider)",
+        )
+        return
+    output.say(("✓ ", "green"), told)
     output.next_commands(
         f"bulkhead compute-configs types {quoted}",
         f"bulkhead machines create CLUSTER --config {quoted} --type TYPE",
@@ -190,6 +203,7 @@ def get_config(session: Session, config: ConfigArgument) -> None:
     examples=(
         "bulkhead compute-configs update hetzner --place nbg1",
         "bulkhead compute-configs update hetzner --secret hetzner-token-2",
+        "bulkhead compute-configs update hetzner --secret-version 2",
     ),
 )
 def update_config(
@@ -199,13 +213,22 @@ def update_config(
     place: Annotated[str | None, typer.Option(metavar="PLACE", help="For new machines.")] = None,
     image: Annotated[str | None, typer.Option(metavar="IMAGE", help="For new machines.")] = None,
     secret: _SecretOption = None,
+    secret_version: Annotated[
+        str | None,
+        typer.Option(
+            metavar="VERSION",
+            help="Name this version of the secret, number or id, because the account of before is "
+            "lost. --secret without it takes the current one again.",
+        ),
+    ] = None,
     fallback: _FallbackOption = None,
     machine_type_filter: _FilterOption = None,
 ) -> None:
     """Change what new machines get; those that exist stay as they are.
 
     Another credential for the same account needs no change here: give the secret a new version
-    with `secrets add-version`.
+    with `secrets add-version`. A credential of another account is believed when its version is
+    named here (--secret-version): what was in the account of before is then taken to be lost.
     """
     provider_config = {
         key: value
@@ -220,13 +243,12 @@ def update_config(
     body: JsonObject = {"name": name} if name is not None else {}
     if provider_config:
         body["provider_config"] = provider_config
-    if secret is not None:
-        secret_id = session.id_of(SECRET, secret)
-        body["credential_scope"] = {"kind": "byom", "secret_id": secret_id}
-    if not body:
+    if not body and secret is None and secret_version is None:
         message = "Nothing to change: give an option."
         raise CliError(message, ExitCode.USAGE)
     found = session.resource(COMPUTE_CONFIG, config)
+    if secret is not None or secret_version is not None:
+        body["credential_scope"] = _credential_scope(session, found, secret, secret_version)
     changed = session.client.change("PATCH", _path(found), etag=found["etag"], body=body)
     _show(session, changed)
 
@@ -301,12 +323,27 @@ def _new_secret(
     body: JsonObject = {"name": f"{name} credential", "kind": f"{_KIND_PREFIX}{provider}"}
     if aws_access_key_id is not None:
         body["aws_access_key_id"] = aws_access_key_id
-    secret = session.client.create("/secrets", body | read_value(session, credential_file))
+    return session.client.create("/secrets", body | read_value(session, credential_file))
+
+
+def _credential_scope(
+    session: Session, config: JsonObject, secret: str | None, version: str | None
+) -> JsonObject:
+    """Return the scope that names a secret, the config's own unless another is given."""
+    held = session.resource(SECRET, secret or config["credential_scope"]["secret_id"])
+    scope: JsonObject = {"kind": "byom", "secret_id": held["id"]}
+    if version is not None:
+        scope["secret_version_id"] = version_of(session, held, version)["id"]
+    return scope
+
+
+def _doubt_about(secret: JsonObject) -> str | None:
+    """Return why machines may not be made with a credential; None: nothing speaks against it."""
     validation = secret.get("validation") or {}
+    error = clean(validation.get("error"))
     if validation.get("state") == "invalid":
-        why = clean(validation.get("error"))
-        session.output.warn(f"The value is stored, and the provider does not accept it: {why}")
-    return secret
+        return f"The value is stored, and the provider does not accept it: {error}"
+    return f"The value is stored, and was not validated: {error}" if error else None
 
 
 def _create(session: Session, body: JsonObject, secret: JsonObject, *, is_new: bool) -> JsonObject:

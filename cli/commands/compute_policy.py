@@ -1,5 +1,6 @@
 """Where a workspace lets machines and snapshots be."""
 
+import re
 from typing import Annotated
 
 import typer
@@ -11,6 +12,7 @@ from cli.session import Session
 from cli.text import clean
 
 _ALLOWED = "allowed_places"
+_PLACE = re.compile(r"(hcloud|aws|gcp)/[a-z0-9-]+")
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -48,6 +50,13 @@ def compute_policy(
     if allow and allow_everywhere:
         message = "Give --allow or --allow-everywhere."
         raise CliError(message, ExitCode.USAGE)
+    for place in allow or ():
+        if not _PLACE.fullmatch(place):
+            message = (
+                f"{place!r} is no place: write PROVIDER/PLACE, such as hcloud/fsn1. Providers are "
+                "hcloud, aws and gcp."
+            )
+            raise CliError(message, ExitCode.USAGE)
     workspace = session.workspace_in_use
     if workspace is None:
         message = "There is no workspace that the policy could be of."

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from cli.client import JsonObject
 from cli.options import command
 from cli.output import Column
 from cli.session import Session
@@ -43,8 +44,15 @@ def list_leaks(
     if output.as_json:
         output.data(entries)
         return
+    is_known = _tell_looks(session)
     if not entries and state == "open":
-        output.say(("✓ ", "green"), f"0 left: nothing that nobody wants, in {session.place}.")
+        if is_known:
+            output.say(("✓ ", "green"), f"0 left: nothing that nobody wants, in {session.place}.")
+        else:
+            output.say(
+                ("? ", "yellow"),
+                "0 left where was looked; what is in the accounts marked ? is not known.",
+            )
         return
     rows = [{**entry, "seen_for": age(entry["first_seen_at"])} for entry in entries]
     output.listing(rows, _COLUMNS, (f"No leaks in {session.place}.",))
@@ -55,3 +63,26 @@ def list_leaks(
             (f"{plural(len(still), 'resource')} left at {providers}; ", "yellow"),
             "their removal is tried again on a schedule.",
         )
+
+
+def _tell_looks(session: Session) -> bool:
+    """Say when the account of each compute config was last looked at; return whether all were."""
+    configs = session.client.read_list("/compute_configs")
+    for config in configs:
+        mark = ("  ", "") if _is_looked_at(config) else ("? ", "yellow")
+        session.output.note(mark, f"{clean(config['name'])}: {_last_look(config)}")
+    return all(map(_is_looked_at, configs))
+
+
+def _is_looked_at(config: JsonObject) -> bool:
+    return config.get("looked_at") is not None and not config.get("problem")
+
+
+def _last_look(config: JsonObject) -> str:
+    if "looked_at" not in config:
+        return "it is not known when its account was looked at."
+    problem = clean(config.get("problem"))
+    if config["looked_at"] is None:
+        return f"not looked at yet. {problem}".rstrip()
+    ago = age(config["looked_at"])
+    return f"tried {ago} ago: {problem}" if problem else f"looked at {ago} ago."

@@ -167,7 +167,8 @@ def _down(stack: Stack) -> None:
         say(
             console,
             "The local clouds have forgotten their accounts; with the next `make up` they begin "
-            "anew, and the servers that they had are gone.",
+            "anew, and the servers that they had are gone. Compute configs then need the new "
+            "credentials: docs/clouds.md, `Playing without an account`, has the two commands.",
         )
     if servers := local_servers.running(stack.home):
         say(
@@ -184,10 +185,12 @@ def _purge(stack: Stack, *, is_agreed: bool) -> int:
         say(console, f"There is no stack in {directory}.")
         return 0
     if not is_agreed:
-        words = (
-            f"This removes every cluster, record and key in {directory} for ever. What clusters "
-            "have in clouds stays there and costs money: delete those clusters first."
-        )
+        words = f"This removes every cluster, record and key in {directory} for ever."
+        if not stack.clouds.local:
+            words += (
+                " What clusters have in clouds stays there and costs money: delete those clusters "
+                "first."
+            )
         if not _is_wanted(words):
             return _NOT_RIGHT
     _say_what_is_lost(console, stack)

@@ -10,7 +10,7 @@ import re
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import Any, Final, Protocol
 
@@ -72,6 +72,36 @@ class Fault:
         return spent or (self.seconds is not None and time.monotonic() > self.since + self.seconds)
 
 
+_OPTIONS: Final = tuple(
+    each.name for each in fields(Fault) if each.name not in {"kind", "struck", "since"}
+)
+_NEEDED: Final = (
+    f"Needed is a JSON object with `kind`, one of {', '.join(FaultKind)}; it may have"
+    f" {', '.join(_OPTIONS)}."
+)
+
+
+def _fault_of(given: object) -> Fault:
+    """Return the fault that a request asks for.
+
+    Raises:
+        ValueError: it names no kind, or something that faults do not have.
+        TypeError: a value is of another type than its field.
+        re.error: `call` is no regular expression.
+    """
+    if not isinstance(given, dict):
+        message = "it is no object"
+        raise ValueError(message)  # noqa: TRY004 - of JSON, not of the program
+    if "kind" not in given:
+        message = "it has no `kind`"
+        raise ValueError(message)
+    unknown = sorted(given.keys() - {"kind", *_OPTIONS})
+    if unknown:
+        message = f"there is no {', '.join(unknown)}"
+        raise ValueError(message)
+    return Fault(**given)
+
+
 class Faults:
     """The faults of one API; for several threads."""
 
@@ -121,9 +151,10 @@ class Faults:
         """Answer a request to the control path: a status, and JSON."""
         if method == "POST":
             try:
-                self.add(Fault(**json.loads(body)))
+                self.add(_fault_of(json.loads(body)))
             except (TypeError, ValueError, re.error) as error:
-                return 400, json.dumps({"error": str(error)}).encode()
+                refusal = {"error": f"This is no fault: {error}. {_NEEDED}"}
+                return 400, json.dumps(refusal).encode()
         elif method == "DELETE":
             self.clear()
         return 200, json.dumps(self.listing()).encode()

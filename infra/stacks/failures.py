@@ -23,6 +23,9 @@ _HIDDEN: Final = "[secret]"
 # Ours, of any kind: a provider may quote a part of the user data that has one.
 _TOKEN: Final = re.compile(r"bulkhead_[a-z]+_[0-9A-Za-z]+")
 _FENCE: Final = "bulkhead: the fence"
+# Only the provider's own words say what a person must change: which limit, what is protected.
+_QUOTED: Final = (Reason.CONFLICT, Reason.INVALID_ARGUMENT, Reason.QUOTA_EXCEEDED)
+_NAMES: Final = {Provider.HCLOUD: "Hetzner", Provider.AWS: "AWS", Provider.GCP: "Google Cloud"}
 
 _PASSPHRASE: Final = (
     Reason.FAILED_PRECONDITION,
@@ -111,6 +114,9 @@ def failure_of(
         metadata["resource"] = resource
     if text:
         metadata["provider_message"] = text[:_CHARACTERS_SHOWN]
+        if reason in _QUOTED:
+            words = " ".join(text.split())[:_CHARACTERS_SHOWN]
+            sentence = f"{sentence} {_NAMES[program.provider]} says: {words}"
     # Names are made of our ids: what has one already is an earlier attempt's, of which the answer
     # was lost. The next attempt looks for it first, and adopts it.
     conflict = reason is Reason.CONFLICT

@@ -52,6 +52,26 @@ async def test_a_config_is_made_shown_changed_and_deleted(keeper: Keeper, secret
     assert made["id"] not in consumers
 
 
+async def test_a_name_is_of_one_config_of_a_workspace(gate: Gate) -> None:
+    compute = await new_compute(gate)
+    person, secret = compute.person, compute.secret
+    assert (compute.config["looked_at"], compute.config["problem"]) == (None, None)
+    error = error_of(await person.post(PATH, config_body(secret)), 409, "CONFLICT")
+    assert error["path"] == ["body", "name"]
+    other = ok(await person.post(PATH, config_body(secret, name="other")), 201)
+    own, etag = f"{PATH}/{other['id']}", {"if-match": other["etag"]}
+    renamed = await person.call("PATCH", own, json={"name": "hetzner"}, headers=etag)
+    assert error_of(renamed, 409, "CONFLICT")["path"] == ["body", "name"]
+    assert ok(await person.get(own)) == other
+
+    compute.run(
+        "UPDATE compute_configs SET looked_at = to_timestamp(7), problem = 'refused' WHERE id = %s",
+        other["id"],
+    )
+    seen = ok(await person.get(own))
+    assert (seen["looked_at"], seen["problem"]) == (7, "refused")
+
+
 def _scope(**more: Any) -> JSON:  # noqa: ANN401 - fields of a body
     return {"credential_scope": {"kind": "byom", **more}}
 

@@ -12,7 +12,7 @@ from cli.completion import names_of
 from cli.errors import CliError, ExitCode
 from cli.leftovers import tell_what_is_left
 from cli.options import NoWaitOption, command
-from cli.preflight import check_before_create, fallbacks_of
+from cli.preflight import check_before_create, check_limit_of_cluster, fallbacks_of
 from cli.session import CLUSTER, COMPUTE_CONFIG, Session
 from cli.text import clean, duration, plural
 from cli.waiting import see_through
@@ -75,6 +75,7 @@ def create_machines(
         raise CliError(message, ExitCode.USAGE)
     answer = check_before_create(session, config_found, wanted)
     if dry_run:
+        check_limit_of_cluster(session, cluster_found, count)
         if session.output.as_json:
             session.output.data(answer)
         return

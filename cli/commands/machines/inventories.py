@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from cli.client import JsonObject
-from cli.commands.machines.group import MachineArgument, app, path_of, shown_name
+from cli.commands.machines.group import MachineArgument, app, is_in_cloud, path_of, shown_name
+from cli.errors import ApiError, ExitCode
 from cli.leftovers import verdict_on
 from cli.options import command
 from cli.output import Column
@@ -64,6 +65,9 @@ def show_inventory(session: Session, machine: MachineArgument) -> None:
         _COLUMNS,
         (),
     )
+    if inventory.get("taken_at") is None and _is_own_server(session, machine_id):
+        output.say("It is a server of your own: there is no account to ask.")
+        return
     taken = moment(inventory.get("taken_at"), missing="never yet")
     output.say(*verdict_on(inventory), f" Taken {taken}.")
     if inventory.get("left"):
@@ -100,6 +104,16 @@ def show_drift(
         ]
     begin = f"bulkhead machines drift {shown_name(found)} --look"
     session.show_list("drift reports", reports, _DRIFT_COLUMNS, begin)
+
+
+def _is_own_server(session: Session, machine_id: str) -> bool:
+    """Whether a machine is there, and its server is none that the platform made."""
+    try:
+        return not is_in_cloud(session.client.get(path_of({"id": machine_id})))
+    except ApiError as error:
+        if error.exit_code is not ExitCode.NOT_FOUND:
+            raise
+        return False
 
 
 def _yes(value: object) -> str:

@@ -39,6 +39,7 @@ _COLUMNS = (
 )
 
 _NEVER = "never"
+_KINDS_OF_CLOUDS = ("cloud_provider/hcloud", "cloud_provider/aws", "cloud_provider/gcp")
 
 LabelOption = Annotated[
     list[str] | None,
@@ -107,7 +108,14 @@ def create_secret(
     if validation.get("state") == "invalid":
         why = clean(validation.get("error"))
         output.note(("The value is stored, and the provider does not accept it: ", "yellow"), why)
-    output.next_commands(f"bulkhead secrets access {shlex.quote(clean(name))}")
+    quoted = shlex.quote(clean(name))
+    if kind in _KINDS_OF_CLOUDS:
+        # The platform reads it, and people seldom do.
+        output.next_commands(
+            f"bulkhead compute-configs create NAME --place PLACE --secret {quoted}"
+        )
+        return
+    output.next_commands(f"bulkhead secrets access {quoted}")
 
 
 @command(

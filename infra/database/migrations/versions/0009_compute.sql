@@ -13,7 +13,8 @@ CREATE TABLE compute_configs (
     version integer NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now(),
     updated_at timestamptz NOT NULL DEFAULT now(),
-    PRIMARY KEY (workspace_id, id)
+    PRIMARY KEY (workspace_id, id),
+    UNIQUE (workspace_id, name)
 );
 
 CREATE TABLE compute_policies (
