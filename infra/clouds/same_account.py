@@ -55,6 +55,7 @@ def check_some_of(made: Collection[str], found: Iterable[CloudResource], secret_
         Reason.CREDENTIAL_REJECTED,
         "The credential is of another account than the one in which the machines were made: nothing"
         f" of them is there. Add a version of the secret {secret_id} with a credential of that"
-        " account; or, if that account is lost, have the compute config name this version.",
+        " account; or, if that account is lost, have the compute config name this version:"
+        " `bulkhead compute-configs update CONFIG --secret-version N`.",
         metadata={"secret_id": secret_id, "missing": "account"},
     )
