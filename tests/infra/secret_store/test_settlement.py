@@ -90,5 +90,6 @@ async def test_a_young_version_is_left_to_its_writer(world: World, caller: Calle
         "UPDATE secret_versions SET updated_at = now() - interval '3 minutes' WHERE id = %s",
         version.id,
     )
-    assert (await patient.sweep()).settled == 1
+    # Versions of other tests may be old enough by now as well.
+    assert (await patient.sweep()).settled >= 1
     assert (await world.versions(secret))[-1].state is VersionState.ABANDONED
