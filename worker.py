@@ -173,54 +173,23 @@ class WorkerProcess:
 
     def workers(self, client: Client) -> list[Worker]:
         """Build the workers of the control queue, of this host's queue, and of stacks."""
-        openbao = OpenBaoActivities(self._openbao)
         operations = OperationRecords(self._database)
         machine_records = MachineRecords(self._database)
-        records = RecordActivities(operations, ClusterRecords(self._database), self._outbox)
         machines = MachineActivities(
             machine_records, WorkerBootstrapRecords(self._database), operations
         )
-        sweeps = SweepActivities(self._outbox, Sweeps(self._database, self._sweeper))
-        workers = [
-            self._worker(
-                client,
-                CONTROL_TASK_QUEUE,
-                _CONTROL_PLACES,
-                workflows=WORKFLOWS,
-                activities=[
-                    *_activities(openbao),
-                    *_activities(machines),
-                    *_activities(records),
-                    *_activities(self._clouds()),
-                    *_activities(self._suspensions()),
-                    *_activities(
-                        PartActivities(PartRecords(self._database), operations, self._outbox)
-                    ),
-                    *_activities(self._account_upkeep()),
-                    *_activities(PreflightActivities(self._accounts(), self._account_records())),
-                    *_activities(self._secret_rotation()),
-                    *_activities(self._secret_upkeep()),
-                    *_activities(sweeps),
-                ],
-            )
-        ]
+        workers = [self._control_worker(client, operations, machines)]
         planes = self._settings.control_planes
         if planes is not None and self._clusters is not None:
             backend: ControlPlaneBackend = ProcessBackend(planes, self._openbao)
-            host = ControlPlaneActivities(backend, self._openbao)
-            nodes = NodeActivities(
-                self._clusters,
-                backend,
-                machine_records,
-                operations,
-                planes.programs_dir.absolute() / "kubectl",
-            )
+            kubectl = planes.programs_dir.absolute() / "kubectl"
+            nodes = NodeActivities(self._clusters, backend, machine_records, operations, kubectl)
             workers.append(
                 self._worker(
                     client,
                     task_queue_of_host(planes.host),
                     planes.slots + _PLACES_BESIDE_THE_SLOTS,
-                    activities=[*_activities(host), *_activities(machines), *_activities(nodes)],
+                    holders=[ControlPlaneActivities(backend, self._openbao), machines, nodes],
                 )
             )
         if self._settings.stacks is not None and self._stacks is not None:
@@ -230,10 +199,33 @@ class WorkerProcess:
                     client,
                     STACKS_TASK_QUEUE,
                     self._settings.stacks.slots,
-                    activities=[*_activities(stacks), *_activities(self._drift(self._stacks))],
+                    holders=[stacks, self._drift(self._stacks)],
                 )
             )
         return workers
+
+    def _control_worker(
+        self, client: Client, operations: OperationRecords, machines: MachineActivities
+    ) -> Worker:
+        return self._worker(
+            client,
+            CONTROL_TASK_QUEUE,
+            _CONTROL_PLACES,
+            workflows=WORKFLOWS,
+            holders=[
+                OpenBaoActivities(self._openbao),
+                machines,
+                RecordActivities(operations, ClusterRecords(self._database), self._outbox),
+                self._clouds(),
+                self._suspensions(),
+                PartActivities(PartRecords(self._database), operations, self._outbox),
+                self._account_upkeep(),
+                PreflightActivities(self._accounts(), self._account_records()),
+                self._secret_rotation(),
+                self._secret_upkeep(),
+                SweepActivities(self._outbox, Sweeps(self._database, self._sweeper)),
+            ],
+        )
 
     async def keep_machines(self) -> None:
         """Look after the machines of this host's clusters, where there is a host."""
@@ -361,7 +353,7 @@ class WorkerProcess:
         task_queue: str,
         places: int,
         *,
-        activities: list[Callable[..., Any]],
+        holders: Sequence[object],
         workflows: Sequence[type] = (),
     ) -> Worker:
         # Threads are made when they are needed, and kept.
@@ -371,7 +363,7 @@ class WorkerProcess:
             client,
             task_queue=task_queue,
             workflows=workflows,
-            activities=activities,
+            activities=[each for holder in holders for each in _activities(holder)],
             activity_executor=threads,
             max_concurrent_activities=places,
             interceptors=[ActivityInterceptor(self._steps), *self._interceptors],
