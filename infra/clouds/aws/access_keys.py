@@ -104,7 +104,7 @@ class UserKeys:
     def retire(self, key_id: str) -> None:
         """Turn another key off, and remove it."""
         with typed_errors():
-            unless_gone(lambda: self._iam.update_access_key(AccessKeyId=key_id, Status="Inactive"))
+            unless_gone(self._iam.update_access_key, AccessKeyId=key_id, Status="Inactive")
             self._remove([key_id])
 
     def _others(self) -> dict[str, datetime]:
@@ -129,7 +129,7 @@ class UserKeys:
     def _remove(self, key_ids: list[str]) -> None:
         for key_id in key_ids:
             arguments = {"AccessKeyId": key_id}
-            unless_gone(lambda: self._iam.delete_access_key(**arguments))  # noqa: B023 - now
+            unless_gone(self._iam.delete_access_key, **arguments)
 
 
 def _no_room() -> BulkheadError:

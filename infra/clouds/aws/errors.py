@@ -221,10 +221,10 @@ def typed_errors() -> Iterator[None]:
         ) from None
 
 
-def unless_gone(call: Callable[[], object]) -> bool:
+def unless_gone(call: Callable[..., object], **arguments: object) -> bool:
     """Call, and return False when what it is about does not exist any more."""
     try:
-        call()
+        call(**arguments)
     except ClientError as error:
         if reason_of(code_of(error)) is not Reason.NOT_FOUND:
             raise

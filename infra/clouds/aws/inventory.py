@@ -79,7 +79,7 @@ def remove(clients: Clients, resource: CloudResource) -> None:
     if resource.kind == ASSOCIATION:
         association = resource.name
         ec2 = clients("ec2", resource.place)
-        unless_gone(lambda: ec2.disassociate_route_table(AssociationId=association))
+        unless_gone(ec2.disassociate_route_table, AssociationId=association)
         return
     kind = KINDS.get(resource.kind)
     if kind is None:

@@ -84,20 +84,20 @@ def _goes_by_itself(item: Found) -> bool:
 
 
 def _remove_instance(ec2: Client, found: str) -> None:
-    if unless_gone(lambda: ec2.terminate_instances(InstanceIds=[found])):
+    if unless_gone(ec2.terminate_instances, InstanceIds=[found]):
         waiter = ec2.get_waiter("instance_terminated")
         waiter.wait(InstanceIds=[found], WaiterConfig=_WAITS)
 
 
 def _remove_image(ec2: Client, found: str) -> None:
     images = KINDS["image"].find(ec2, {"image-id": [found]})
-    unless_gone(lambda: ec2.deregister_image(ImageId=found))
+    unless_gone(ec2.deregister_image, ImageId=found)
     for snapshot in (one for image in images for one in snapshots_of(image)):
         _remove_snapshot(ec2, snapshot)
 
 
 def _remove_volume(ec2: Client, found: str) -> None:
-    if unless_gone(lambda: ec2.delete_volume(VolumeId=found)):
+    if unless_gone(ec2.delete_volume, VolumeId=found):
         ec2.get_waiter("volume_deleted").wait(VolumeIds=[found], WaiterConfig=_WAITS)
 
 
@@ -105,8 +105,8 @@ def _remove_internet_gateway(ec2: Client, found: str) -> None:
     for gateway in KINDS["internet-gateway"].find(ec2, {"internet-gateway-id": [found]}):
         for attachment in gateway.get("Attachments", []):
             arguments = {"InternetGatewayId": found, "VpcId": attachment["VpcId"]}
-            unless_gone(lambda: ec2.detach_internet_gateway(**arguments))  # noqa: B023 - called now
-    unless_gone(lambda: ec2.delete_internet_gateway(InternetGatewayId=found))
+            unless_gone(ec2.detach_internet_gateway, **arguments)
+    unless_gone(ec2.delete_internet_gateway, InternetGatewayId=found)
 
 
 def _remove_route_table(ec2: Client, found: str) -> None:
@@ -114,15 +114,13 @@ def _remove_route_table(ec2: Client, found: str) -> None:
         for association in table.get("Associations", []):
             if not association.get("Main"):
                 associated = association["RouteTableAssociationId"]
-                unless_gone(
-                    lambda: ec2.disassociate_route_table(AssociationId=associated)  # noqa: B023
-                )
-    unless_gone(lambda: ec2.delete_route_table(RouteTableId=found))
+                unless_gone(ec2.disassociate_route_table, AssociationId=associated)
+    unless_gone(ec2.delete_route_table, RouteTableId=found)
 
 
 def _remove_by(method: str, argument: str) -> Callable[[Client, str], None]:
     def remove(ec2: Client, found: str) -> None:
-        unless_gone(lambda: getattr(ec2, method)(**{argument: found}))
+        unless_gone(getattr(ec2, method), **{argument: found})
 
     return remove
 
@@ -233,8 +231,8 @@ def remove_role(iam: Client, name: str) -> None:
         raise
     for profile in profiles:
         arguments = {"InstanceProfileName": profile["InstanceProfileName"], "RoleName": name}
-        unless_gone(lambda: iam.remove_role_from_instance_profile(**arguments))  # noqa: B023
-    unless_gone(lambda: iam.delete_role(RoleName=name))
+        unless_gone(iam.remove_role_from_instance_profile, **arguments)
+    unless_gone(iam.delete_role, RoleName=name)
 
 
 def remove_instance_profile(iam: Client, name: str) -> None:
@@ -247,5 +245,5 @@ def remove_instance_profile(iam: Client, name: str) -> None:
         raise
     for role in profile["Roles"]:
         arguments = {"InstanceProfileName": name, "RoleName": role["RoleName"]}
-        unless_gone(lambda: iam.remove_role_from_instance_profile(**arguments))  # noqa: B023
-    unless_gone(lambda: iam.delete_instance_profile(InstanceProfileName=name))
+        unless_gone(iam.remove_role_from_instance_profile, **arguments)
+    unless_gone(iam.delete_instance_profile, InstanceProfileName=name)

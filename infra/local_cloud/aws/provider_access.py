@@ -276,7 +276,7 @@ class InstanceProfileResource(Resource[AwsClient]):
             role = outputs.get("role")
             if role:
                 arguments = {"InstanceProfileName": resource_id, "RoleName": role}
-                unless_gone(lambda: iam.remove_role_from_instance_profile(**arguments))
+                unless_gone(iam.remove_role_from_instance_profile, **arguments)
             remove(lambda: iam.delete_instance_profile(InstanceProfileName=resource_id))
 
     def _known(self, name: str) -> Properties:

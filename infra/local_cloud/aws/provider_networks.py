@@ -344,7 +344,7 @@ class RouteTableAssociationResource(Resource[AwsClient]):
     def delete(self, resource_id: str, outputs: Properties) -> None:
         """Remove it."""
         with says(f"deleting EC2 Route Table Association ({resource_id})", "EC2"):
-            unless_gone(lambda: self.client.ec2.disassociate_route_table(AssociationId=resource_id))
+            unless_gone(self.client.ec2.disassociate_route_table, AssociationId=resource_id)
 
     def _outputs(self, inputs: Properties) -> Properties:
         return {**inputs, "region": self.client.region}

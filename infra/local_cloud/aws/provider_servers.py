@@ -99,9 +99,7 @@ class InstanceResource(Ec2Resource):
     def delete(self, resource_id: str, outputs: Properties) -> None:
         """End it and wait until it is gone."""
         with says(f"deleting EC2 Instance ({resource_id})", "EC2"):
-            there = unless_gone(
-                lambda: self.client.ec2.terminate_instances(InstanceIds=[resource_id])
-            )
+            there = unless_gone(self.client.ec2.terminate_instances, InstanceIds=[resource_id])
         if there:
             self._wait(resource_id, "instance_terminated", "delete")
 
