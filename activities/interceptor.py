@@ -25,8 +25,10 @@ from domain.names import ABANDON_WORKFLOW, operation_id_of
 from domain.operation import (
     UNDO_PREFIX,
     ClusterOperation,
+    InstallOperation,
     MachineOperation,
     MachinePoolOperation,
+    PackageOperation,
     SecretOperation,
     WorkerBootstrapOperation,
 )
@@ -41,8 +43,10 @@ _LONGEST_ASKED_PAUSE_SECONDS = 3600.0
 _OF_OPERATIONS = (
     HostedControlPlane,
     ClusterOperation,
+    InstallOperation,
     MachineOperation,
     MachinePoolOperation,
+    PackageOperation,
     SecretOperation,
     WorkerBootstrapOperation,
 )

@@ -100,6 +100,41 @@ def stack_secret_path_of(stack_id: str, name: str) -> str:
     return f"stacks/{opaque_part(stack_id)}/{name}"
 
 
+def install_namespace_of(install_id: str) -> str:
+    """Return the Kubernetes namespace of an install, which is also its Helm release's name."""
+    return f"inst-{opaque_part(install_id)}"
+
+
+def install_user_of(install_id: str) -> str:
+    """Return the user that deploys one install, with the rights of its namespace alone."""
+    return f"bulkhead:install:{opaque_part(install_id)}"
+
+
+def cluster_objects_user_of(install_id: str) -> str:
+    """Return the user that applies one install's approved objects of cluster scope."""
+    return f"bulkhead:install-cluster-objects:{opaque_part(install_id)}"
+
+
+def install_reader_of(install_id: str) -> str:
+    """Return the user that lists one install's pods and reads their logs, and nothing else."""
+    return f"bulkhead:install-reader:{opaque_part(install_id)}"
+
+
+def install_secret_path_of(install_id: str, name: str) -> str:
+    """Return the path under the workspace's `kv` mount of one of an install's own keys."""
+    return f"installs/{opaque_part(install_id)}/{name}"
+
+
+def rollout_workflow_id_of(rollout_id: str) -> str:
+    """Return the id of the workflow that drives a rollout; one may run at a time."""
+    return f"rollout/{rollout_id}/run"
+
+
+def target_workflow_id_of(rollout_id: str, install_id: str, verb: str) -> str:
+    """Return the id of the workflow that moves one install for a rollout, or takes it back."""
+    return f"rollout/{rollout_id}/{verb}/{install_id}"
+
+
 def control_plane_of(cluster_id: str) -> str:
     """Return the name of a cluster's directory and process group on its control-plane host."""
     return f"cp-{opaque_part(cluster_id)}"

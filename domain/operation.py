@@ -13,7 +13,8 @@ class OperationType(StrEnum):
     """The published types that exist so far, and ours.
 
     Ours are `cluster.certificates.renew`, `secret.rotate`, a machine's `cordon`, `uncordon`,
-    `repair` and `replace`, and `machine_pool.create`, which makes several machines at once.
+    `repair` and `replace`, `machine_pool.create`, which makes several machines at once, and an
+    install's `restore` and `secrets.sync`.
     """
 
     CLUSTER_CREATE = "cluster.create"
@@ -32,6 +33,12 @@ class OperationType(StrEnum):
     MACHINE_REPLACE = "machine.replace"
     MACHINE_POOL_CREATE = "machine_pool.create"
     SECRET_ROTATE = "secret.rotate"  # noqa: S105 - the name of a type
+    PACKAGE_CREATE = "package.create"
+    INSTALL_CREATE = "install.create"
+    INSTALL_RENDER = "install.render"
+    INSTALL_RESTORE = "install.restore"
+    INSTALL_DELETE = "install.delete"
+    INSTALL_SYNC_SECRETS = "install.secrets.sync"
 
 
 class OperationState(StrEnum):
@@ -57,7 +64,9 @@ class OwnerType(StrEnum):
     """The kinds of resource that own operations."""
 
     CLUSTER = "cluster"
+    INSTALL = "install"
     MACHINE = "machine"
+    PACKAGE = "package"
     SECRET = "secret"  # noqa: S105 - the name of a kind
     WORKSPACE = "workspace"
 
@@ -109,6 +118,19 @@ class Step(StrEnum):
     CREATE_MACHINES = "create_machines"
     CREATE_REPLACEMENT = "create_replacement"
     DELETE_REPLACED = "delete_replaced"
+    RESOLVE_CHART = "resolve_chart"
+    PREPARE_NAMESPACE = "prepare_namespace"
+    RENDER_CHART = "render_chart"
+    PLAN_CHANGES = "plan_changes"
+    AWAIT_APPROVAL = "await_approval"
+    SYNC_SECRETS = "sync_secrets"
+    APPLY_CLUSTER_OBJECTS = "apply_cluster_objects"
+    APPLY_RELEASE = "apply_release"
+    WAIT_UNTIL_HEALTHY = "wait_until_healthy"
+    AWAIT_CONSUMERS = "await_consumers"
+    UNINSTALL_RELEASE = "uninstall_release"
+    REMOVE_CLUSTER_OBJECTS = "remove_cluster_objects"
+    REMOVE_NAMESPACE = "remove_namespace"
 
 
 # Activities that only write rows carry ids with this prefix; the contract hides them.
@@ -120,6 +142,13 @@ ROTATION_ACKNOWLEDGED = "acknowledged"
 # The signal that wakes a workflow that waits for another credential, and what it then waits for.
 CREDENTIAL_CHANGED = "credential_changed"
 WAITING_FOR_CREDENTIAL = "credential"
+
+# The signal that wakes a workflow that waits for a person's approval, and what it then waits for.
+APPROVAL_GIVEN = "approval_given"
+WAITING_FOR_APPROVAL = "approval"
+
+# What an operation waits for while an emergency stop covers it.
+WAITING_FOR_EMERGENCY_STOP = "emergency_stop"
 
 # The id of an undo is this prefix and the step that it takes back.
 UNDO_PREFIX = "undo_"
@@ -154,6 +183,16 @@ class OperationFacts:
         """Return the planned steps for a kind of machine; None: for what is no machine."""
         return self.cloud[1] if self.cloud and kind is MachineKind.CLOUD else self.steps
 
+
+_DEPLOYMENT = (
+    Step.RENDER_CHART,
+    Step.PLAN_CHANGES,
+    Step.AWAIT_APPROVAL,
+    Step.SYNC_SECRETS,
+    Step.APPLY_CLUSTER_OBJECTS,
+    Step.APPLY_RELEASE,
+    Step.WAIT_UNTIL_HEALTHY,
+)
 
 OPERATIONS: dict[OperationType, OperationFacts] = {
     OperationType.CLUSTER_CREATE: OperationFacts(
@@ -314,6 +353,41 @@ OPERATIONS: dict[OperationType, OperationFacts] = {
     OperationType.MACHINE_REPAIR: OperationFacts(
         "RepairMachine", "repair", OwnerType.MACHINE, (Step.RESTART_SERVER, Step.READY)
     ),
+    OperationType.PACKAGE_CREATE: OperationFacts(
+        "CreatePackage", "create", OwnerType.PACKAGE, (Step.RESOLVE_CHART,)
+    ),
+    OperationType.INSTALL_CREATE: OperationFacts(
+        "CreateInstall",
+        "create",
+        OwnerType.INSTALL,
+        (Step.PREPARE_NAMESPACE, *_DEPLOYMENT),
+    ),
+    OperationType.INSTALL_RENDER: OperationFacts(
+        "UpdateInstall", "update", OwnerType.INSTALL, _DEPLOYMENT
+    ),
+    OperationType.INSTALL_RESTORE: OperationFacts(
+        "RestoreInstall", "restore", OwnerType.INSTALL, _DEPLOYMENT
+    ),
+    OperationType.INSTALL_SYNC_SECRETS: OperationFacts(
+        "SyncInstallSecrets",
+        "sync-secrets",
+        OwnerType.INSTALL,
+        (Step.SYNC_SECRETS, Step.AWAIT_CONSUMERS),
+    ),
+    OperationType.INSTALL_DELETE: OperationFacts(
+        "DeleteInstall",
+        "delete",
+        OwnerType.INSTALL,
+        (
+            Step.AWAIT_PREDECESSOR,
+            Step.UNINSTALL_RELEASE,
+            Step.REMOVE_CLUSTER_OBJECTS,
+            Step.REMOVE_NAMESPACE,
+            Step.REVOKE_CREDENTIALS,
+            Step.VERIFY_REMOVED,
+        ),
+        forward_only=True,
+    ),
 }
 
 
@@ -429,10 +503,49 @@ class MachinePoolOperation:
         return self.control_plane.cluster_id
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InstallOperation:
+    """What the workflow of an install's operation gets; its values and renders are in rows."""
+
+    operation_id: str
+    install_id: str
+    control_plane: HostedControlPlane
+    caller: Caller
+    predecessor_operation_id: str | None = None
+
+    @property
+    def workspace_id(self) -> str:
+        """The workspace of the customer, in which the operation runs."""
+        return self.control_plane.workspace_id
+
+    @property
+    def owner_id(self) -> str:
+        """The install."""
+        return self.install_id
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PackageOperation:
+    """What the workflow of a package's operation gets."""
+
+    operation_id: str
+    workspace_id: str
+    package_id: str
+    caller: Caller
+    predecessor_operation_id: str | None = None
+
+    @property
+    def owner_id(self) -> str:
+        """The package."""
+        return self.package_id
+
+
 # The input of an operation's workflow, whoever owns the operation. Payloads become the first that
 # they fit, and a pool's operation has all that a cluster's has.
 OwnedOperation: TypeAlias = (
     MachinePoolOperation
+    | InstallOperation
+    | PackageOperation
     | ClusterOperation
     | MachineOperation
     | SecretOperation

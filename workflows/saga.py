@@ -32,6 +32,7 @@ from domain.operation import (
     BOOKKEEPING_PREFIX,
     UNDO_PREFIX,
     ClusterOperation,
+    InstallOperation,
     MachineOperation,
     MachinePoolOperation,
     OperationState,
@@ -267,7 +268,8 @@ class Saga:
     def _queue_of_host(self) -> str:
         # Only these have a host.
         assert isinstance(  # noqa: S101
-            self._operation, ClusterOperation | MachineOperation | MachinePoolOperation
+            self._operation,
+            ClusterOperation | InstallOperation | MachineOperation | MachinePoolOperation,
         )
         return task_queue_of_host(self._operation.control_plane.host)
 

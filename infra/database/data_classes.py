@@ -101,11 +101,44 @@ _TABLES: Final[dict[str, dict[DataClass, str]]] = {
         _C: "trigger",
         _O: "state delta provider_snapshot version started_at created_at expires_at",
     },
+    "emergency_stops": {
+        _I: "workspace_id id stopped_by lifted_by",
+        _T: "reason",
+        _C: "scope subject",
+        _O: "created_at lifted_at",
+    },
+    "grants": {
+        _I: "workspace_id id install_id cluster_id region_id vendor_workspace_id product_id"
+        " consented_version_id current_version_id",
+        _T: "labels",
+        _C: "channel consent",
+        _O: "health observed_at revoked_at version created_at updated_at",
+    },
     "idempotency_keys": {
         _I: "workspace_id",
         _T: "key",
         _C: "fingerprint status answer",
         _O: "created_at",
+    },
+    "install_drift": {
+        _I: "workspace_id id install_id render_id",
+        _T: "object_key delta",
+        _O: "state first_seen_at last_seen_at resolved_at",
+    },
+    "install_secrets": {
+        _I: "workspace_id install_id secret_id synced_version_id",
+        _T: "alias key",
+        _O: "object_name synced_at",
+    },
+    "installs": {
+        _I: "workspace_id id cluster_id region_id package_workspace_id package_id"
+        " product_id desired_version_id current_version_id current_render_id"
+        " active_operation_id",
+        _T: "values labels hold_reason",
+        _C: "channel automatic_updates_enabled pinned_semver update_window hold_until"
+        " drift_correction",
+        _O: "held_at state health health_message health_since sync resources"
+        " release_revision observed_at version created_at updated_at",
     },
     "inventories": {
         _I: "workspace_id id operation_id machine_id stack_id",
@@ -146,6 +179,24 @@ _TABLES: Final[dict[str, dict[DataClass, str]]] = {
         _O: "state placement error last_error waiting_for cancellable cancel_requested_at version"
         " started_at workflow_started_at completed_at",
     },
+    "package_versions": {
+        _I: "workspace_id id package_id",
+        _T: "ref input_schema default_values",
+        _C: "semver sort_key channel compatibility",
+        _O: "chart_digest published_at created_at",
+    },
+    "packages": {
+        _I: "workspace_id id latest_version_id active_operation_id",
+        _T: "name description display_image_url source_url chart",
+        _C: "source_kind",
+        _O: "version created_at updated_at",
+    },
+    "products": {
+        _I: "workspace_id id package_id",
+        _T: "name custom_image custom_description archive_reason",
+        _C: "version_pin marketplace_published",
+        _O: "state archived_at version created_at updated_at",
+    },
     "quotas": {
         _I: "workspace_id",
         _C: "metric limit",
@@ -154,6 +205,36 @@ _TABLES: Final[dict[str, dict[DataClass, str]]] = {
         _I: "workspace_id id",
         _T: "name icon",
         _O: "created_at",
+    },
+    "registry_connections": {
+        _I: "workspace_id id secret_id",
+        _T: "name registry_url",
+        _C: "type is_active",
+        _O: "last_used_at created_at",
+    },
+    "renders": {
+        _I: "workspace_id id install_id operation_id package_version_id"
+        " restored_from_render_id approved_by",
+        _T: "message values manifest plan",
+        _O: "state render_hash plan_digest approved_digest approved_at release_revision"
+        " created_at updated_at",
+    },
+    "rollout_events": {
+        _I: "workspace_id rollout_id install_id",
+        _O: "sequence kind wave message at",
+    },
+    "rollout_targets": {
+        _I: "workspace_id rollout_id install_id grant_id customer_workspace_id cluster_id"
+        " region_id from_version_id from_render_id operation_id rollback_operation_id",
+        _O: "wave position state waiting_for plan_digest health last_error attempts"
+        " next_try_at started_at completed_at",
+    },
+    "rollouts": {
+        _I: "workspace_id id product_id package_version_id",
+        _C: "selector strategy plan_only approvals caller",
+        _O: "state reason wave waves counts plan_digest pause_requested_at"
+        " cancel_requested_at rollback_requested_at bake_until deadline_at version"
+        " created_at updated_at started_at completed_at",
     },
     "secret_audit_logs": {
         _O: "log_id compared_bytes compared_at",
@@ -231,7 +312,7 @@ _TABLES: Final[dict[str, dict[DataClass, str]]] = {
     "workspaces": {
         _I: "id",
         _T: "name slug",
-        _C: "secret_force_allowed secret_accesses_per_minute",
+        _C: "secret_force_allowed secret_accesses_per_minute workspace_class install_logs_enabled",
         _O: "version created_at updated_at",
     },
 }

@@ -37,7 +37,7 @@ from infra.settings import (
     StackSettings,
     TemporalSettings,
 )
-from infra.tools import CLIENT, CONTROL_PLANE, NODE, PLATFORM, STACKS
+from infra.tools import CLIENT, CONTROL_PLANE, DEPLOYMENT, NODE, PLATFORM, STACKS
 
 
 class Composition:
@@ -186,7 +186,7 @@ class Composition:
         """The programs that the next `up` needs, of those that may have to be built."""
         for_nodes = (*NODE, *PLATFORM) if self._will_be_reached else ()
         for_clouds = STACKS if clouds.wanted(self.home, self._settings).are_used else ()
-        return (*CONTROL_PLANE, *CLIENT, *for_nodes, *for_clouds)
+        return (*CONTROL_PLANE, *CLIENT, *DEPLOYMENT, *for_nodes, *for_clouds)
 
     @property
     def _will_be_reached(self) -> bool:

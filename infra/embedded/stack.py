@@ -20,7 +20,7 @@ from infra.embedded.registry import REGISTRY_CERTIFICATE
 from infra.embedded.server import Part, start
 from infra.settings import ControlPlaneSettings, EmbeddedSettings
 from infra.supervisor.supervisor import Supervisor
-from infra.tools import CLIENT, CONTROL_PLANE, NODE, STACKS, ensure, install_into
+from infra.tools import CLIENT, CONTROL_PLANE, DEPLOYMENT, NODE, STACKS, ensure, install_into
 
 SERVERS = frozenset({Part.POSTGRESQL, Part.TEMPORAL, Part.OPENBAO})
 ALL_PARTS = frozenset(Part)
@@ -69,7 +69,7 @@ class Stack(Composition):
             self.home.refuse_unfinished_restore()
             if parts & {Part.CONTROL_PLANES, Part.WORKER}:
                 with report("Kubernetes programs"):
-                    install_into(self.home.programs, (*CONTROL_PLANE, *CLIENT))
+                    install_into(self.home.programs, (*CONTROL_PLANE, *CLIENT, *DEPLOYMENT))
             if Part.REGISTRY in parts and self.registry_address is not None:
                 with report("images"):
                     for_nodes.make_images(self.home)

@@ -36,10 +36,24 @@ CLUSTER_ID = SearchAttributeKey.for_keyword("BulkheadClusterId")
 OPERATION_ID = SearchAttributeKey.for_keyword("BulkheadOperationId")
 SECRET_ID = SearchAttributeKey.for_keyword("BulkheadSecretId")
 MACHINE_ID = SearchAttributeKey.for_keyword("BulkheadMachineId")
-SEARCH_ATTRIBUTES = (WORKSPACE_ID, CLUSTER_ID, MACHINE_ID, SECRET_ID, OPERATION_ID)
+INSTALL_ID = SearchAttributeKey.for_keyword("BulkheadInstallId")
+PACKAGE_ID = SearchAttributeKey.for_keyword("BulkheadPackageId")
+ROLLOUT_ID = SearchAttributeKey.for_keyword("BulkheadRolloutId")
+SEARCH_ATTRIBUTES = (
+    WORKSPACE_ID,
+    CLUSTER_ID,
+    MACHINE_ID,
+    SECRET_ID,
+    OPERATION_ID,
+    INSTALL_ID,
+    PACKAGE_ID,
+    ROLLOUT_ID,
+)
 _OWNER_IDS = {
     OwnerType.CLUSTER: CLUSTER_ID,
+    OwnerType.INSTALL: INSTALL_ID,
     OwnerType.MACHINE: MACHINE_ID,
+    OwnerType.PACKAGE: PACKAGE_ID,
     OwnerType.SECRET: SECRET_ID,
 }
 

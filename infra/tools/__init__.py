@@ -12,13 +12,23 @@ known, the checksums of the official release. A program is looked for in this or
 `python -m infra.tools --list` says where each one is.
 """
 
-from infra.tools.pins import CLIENT, CONTROL_PLANE, GROUPS, NODE, PLATFORM, PROGRAMS, STACKS
+from infra.tools.pins import (
+    CLIENT,
+    CONTROL_PLANE,
+    DEPLOYMENT,
+    GROUPS,
+    NODE,
+    PLATFORM,
+    PROGRAMS,
+    STACKS,
+)
 from infra.tools.program import Program
 from infra.tools.toolbox import Toolbox, ensure, install_into
 
 __all__ = [
     "CLIENT",
     "CONTROL_PLANE",
+    "DEPLOYMENT",
     "GROUPS",
     "NODE",
     "PLATFORM",

@@ -23,6 +23,7 @@ _COREDNS_VERSION = "1.15.0"
 _REGISTRY_VERSION = "v3.1.2"
 _CRANE_VERSION = "v0.22.1"
 _KWOK_VERSION = "v0.8.0"
+_HELM_VERSION = "v4.3.1"
 _PULUMI_VERSION = "v3.259.0"
 # Ours: the one in its main.go.
 _PAUSE_VERSION = "1.0.0"
@@ -111,6 +112,12 @@ CRANE = _module(
     _CRANE_VERSION,
     version_variable="github.com/google/go-containerregistry/cmd/crane/cmd.Version",
     typical_seconds=11,
+)
+HELM = _module(
+    "helm",
+    _HELM_VERSION,
+    version_variable="helm.sh/helm/v4/internal/version.version",
+    typical_seconds=105,
 )
 
 KWOK = _module("kwok", _KWOK_VERSION, typical_seconds=86)
@@ -325,6 +332,13 @@ _ALL = (
         version_pattern=r"^(v\S+)$",
     ),
     _built_only(
+        "helm",
+        "helm.sh/helm/v4/cmd/helm",
+        HELM,
+        version_arguments=("version", "--template={{.Version}}"),
+        version_pattern=r"^(v\S+)$",
+    ),
+    _built_only(
         "pause",
         "bulkhead.local/tools/pause",
         PAUSE,
@@ -389,6 +403,8 @@ CLIENT: tuple[str, ...] = ("kubectl",)
 SIMULATION: tuple[str, ...] = ("kwok",)
 # What makes a customer's cloud resources.
 STACKS: tuple[str, ...] = ("pulumi",)
+# What deploys packages.
+DEPLOYMENT: tuple[str, ...] = ("helm",)
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "control-plane": CONTROL_PLANE,
@@ -397,4 +413,5 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "platform": PLATFORM,
     "simulation": SIMULATION,
     "stacks": STACKS,
+    "deployment": DEPLOYMENT,
 }

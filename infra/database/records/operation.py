@@ -21,12 +21,14 @@ from domain.machine import ClusterMachine, MachineKind
 from domain.operation import (
     OPERATIONS,
     ClusterOperation,
+    InstallOperation,
     MachineOperation,
     MachinePoolOperation,
     OperationState,
     OperationType,
     OwnedOperation,
     OwnerType,
+    PackageOperation,
     SecretOperation,
     Step,
     StepStatus,
@@ -36,17 +38,27 @@ from infra.database.records.audit import add_audit_event
 from infra.database.records.new_rows import Adds
 from infra.database.tables import (
     ClusterRow,
+    InstallRow,
     MachinePoolRow,
     MachineRow,
     OperationRow,
     OperationStepRow,
+    PackageRow,
     SecretRow,
     WorkerBootstrapRow,
 )
 
-Owner = TypeVar("Owner", ClusterRow, MachinePoolRow, MachineRow, SecretRow, WorkerBootstrapRow)
 # What an operation locks.
-OwnerRow: TypeAlias = ClusterRow | MachinePoolRow | MachineRow | SecretRow | WorkerBootstrapRow
+OwnerRow: TypeAlias = (
+    ClusterRow
+    | InstallRow
+    | MachinePoolRow
+    | MachineRow
+    | PackageRow
+    | SecretRow
+    | WorkerBootstrapRow
+)
+Owner = TypeVar("Owner", bound=OwnerRow)
 
 
 def plan_operation(
@@ -124,9 +136,12 @@ def _placement_of(owner: OwnerRow, cluster: ClusterRow | None) -> dict[str, Any]
         case MachinePoolRow():
             assert cluster is not None  # noqa: S101 - the same
             return {"pool_id": owner.id, **_placement_of_cluster(cluster)}
+        case InstallRow():
+            assert cluster is not None  # noqa: S101 - the same
+            return {"cluster_id": cluster.id, **_placement_of_cluster(cluster)}
         case WorkerBootstrapRow():
             return {"bootstrap_id": owner.id}
-        case SecretRow():
+        case PackageRow() | SecretRow():
             return {}
 
 
@@ -156,7 +171,7 @@ async def request_cancellation(session: AsyncSession, operation_id: str) -> bool
     return result.first() is not None
 
 
-def owned_operation_of(operation: OperationRow) -> OwnedOperation:
+def owned_operation_of(operation: OperationRow) -> OwnedOperation:  # noqa: PLR0911 - a table
     """Return the input of an operation's workflow."""
     if operation.type is OperationType.CLUSTER_WORKER_BOOTSTRAP_REVOKE:
         return bootstrap_operation_of(operation)
@@ -167,6 +182,10 @@ def owned_operation_of(operation: OperationRow) -> OwnedOperation:
             return secret_operation_of(operation)
         case OwnerType.MACHINE:
             return machine_operation_of(operation)
+        case OwnerType.INSTALL:
+            return install_operation_of(operation)
+        case OwnerType.PACKAGE:
+            return package_operation_of(operation)
         case _:
             return cluster_operation_of(operation)
 
@@ -192,6 +211,28 @@ def machine_operation_of(operation: OperationRow) -> MachineOperation:
             # Operations that were planned before there were others carry none.
             kind=MachineKind(operation.placement.get("kind", MachineKind.OWN_SERVER)),
         ),
+        caller=caller_of(operation),
+        predecessor_operation_id=operation.predecessor_operation_id,
+    )
+
+
+def install_operation_of(operation: OperationRow) -> InstallOperation:
+    """Return the input of the workflow of an install's operation."""
+    return InstallOperation(
+        operation_id=operation.id,
+        install_id=operation.owner_id,
+        control_plane=_control_plane_of(operation, operation.placement["cluster_id"]),
+        caller=caller_of(operation),
+        predecessor_operation_id=operation.predecessor_operation_id,
+    )
+
+
+def package_operation_of(operation: OperationRow) -> PackageOperation:
+    """Return the input of the workflow of a package's operation."""
+    return PackageOperation(
+        operation_id=operation.id,
+        workspace_id=operation.workspace_id,
+        package_id=operation.owner_id,
         caller=caller_of(operation),
         predecessor_operation_id=operation.predecessor_operation_id,
     )
@@ -275,7 +316,9 @@ async def hold(
     return row, owner
 
 
-async def _lock_owner(session: AsyncSession, operation: OwnedOperation) -> OwnerRow | None:
+async def _lock_owner(  # noqa: PLR0911 - a table of kinds
+    session: AsyncSession, operation: OwnedOperation
+) -> OwnerRow | None:
     match operation:
         case SecretOperation():
             return await _lock(session, SecretRow, operation.secret_id)
@@ -285,6 +328,10 @@ async def _lock_owner(session: AsyncSession, operation: OwnedOperation) -> Owner
             return await _lock(session, MachinePoolRow, operation.pool_id)
         case WorkerBootstrapOperation():
             return await _lock(session, WorkerBootstrapRow, operation.bootstrap_id)
+        case InstallOperation():
+            return await _lock(session, InstallRow, operation.install_id)
+        case PackageOperation():
+            return await _lock(session, PackageRow, operation.package_id)
         case ClusterOperation():
             return await _lock(session, ClusterRow, operation.owner_id)
 

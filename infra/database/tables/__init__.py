@@ -23,11 +23,30 @@ from infra.database.tables.compute import (
     SuspensionEventRow,
 )
 from infra.database.tables.idempotency import IdempotencyKeyRow
+from infra.database.tables.install import (
+    GrantRow,
+    InstallDriftRow,
+    InstallRow,
+    InstallSecretRow,
+    RenderRow,
+)
 from infra.database.tables.machine import MachineRow, WorkerBootstrapRow
 from infra.database.tables.operation import OperationRow, OperationStepRow
+from infra.database.tables.package import (
+    PackageRow,
+    PackageVersionRow,
+    ProductRow,
+    RegistryConnectionRow,
+)
 from infra.database.tables.placement import ControlPlaneHostRow, ControlPlaneSlotRow
 from infra.database.tables.quota import QuotaRow
 from infra.database.tables.region import RegionRow
+from infra.database.tables.rollout import (
+    EmergencyStopRow,
+    RolloutEventRow,
+    RolloutRow,
+    RolloutTargetRow,
+)
 from infra.database.tables.secret import (
     SecretOrphanRow,
     SecretReferenceRow,
@@ -50,15 +69,28 @@ __all__ = [
     "ControlPlaneSlotRow",
     "CredentialBudgetRow",
     "DriftReportRow",
+    "EmergencyStopRow",
+    "GrantRow",
     "IdempotencyKeyRow",
+    "InstallDriftRow",
+    "InstallRow",
+    "InstallSecretRow",
     "InventoryRow",
     "LeakRow",
     "MachinePoolRow",
     "MachineRow",
     "OperationRow",
     "OperationStepRow",
+    "PackageRow",
+    "PackageVersionRow",
+    "ProductRow",
     "QuotaRow",
     "RegionRow",
+    "RegistryConnectionRow",
+    "RenderRow",
+    "RolloutEventRow",
+    "RolloutRow",
+    "RolloutTargetRow",
     "SecretAuditLogRow",
     "SecretOrphanRow",
     "SecretReadRow",

@@ -46,6 +46,9 @@ class WorkspaceRow(SQLModel, table=True):
     version: int = 1
     secret_force_allowed: bool = False
     secret_accesses_per_minute: int = 600
+    workspace_class: str = "standard"
+    # Logs of installs may carry secrets: nobody reads them from here before this is asked for.
+    install_logs_enabled: bool = False
     created_at: datetime = now_column()
     updated_at: datetime = now_column()
 

@@ -28,14 +28,21 @@ def enum_column(kind: type[StrEnum]) -> Any:  # noqa: ANN401 - a SQLModel field 
 
     Without a check constraint, so that a new value needs no migration.
     """
-    return Field(
-        sa_type=Enum(
-            kind,
-            native_enum=False,
-            create_constraint=False,
-            length=64,
-            values_callable=lambda members: [member.value for member in members],
-        )
+    return Field(sa_type=_text_of(kind))
+
+
+def optional_enum_column(kind: type[StrEnum]) -> Any:  # noqa: ANN401 - as said
+    """Return a text column that holds one of the enum's values or nothing."""
+    return Field(default=None, sa_type=_text_of(kind), nullable=True)
+
+
+def _text_of(kind: type[StrEnum]) -> Any:  # noqa: ANN401 - SQLModel asks for a class
+    return Enum(
+        kind,
+        native_enum=False,
+        create_constraint=False,
+        length=64,
+        values_callable=lambda members: [member.value for member in members],
     )
 
 

@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from infra.tools.pins import GROUPS, PLATFORM, PROGRAMS, SIMULATION, STACKS
+from infra.tools.pins import DEPLOYMENT, GROUPS, PLATFORM, PROGRAMS, SIMULATION, STACKS
 from infra.tools.program import Program
 
 OURS = "bulkhead.local/"
@@ -36,6 +36,7 @@ def test_what_has_no_known_release_is_known_to_be_built_only() -> None:
         *PLATFORM,
         *SIMULATION,
         *STACKS,
+        *DEPLOYMENT,
     }
 
 
