@@ -55,7 +55,7 @@ programs: setup ## Find, build or download the pinned Kubernetes and etcd progra
 # For targets that need them and have something else to print; progress is on standard error.
 .PHONY: made-programs
 made-programs: setup
-	@$(BIN)/python -m infra.tools control-plane client node platform stacks >/dev/null
+	@$(BIN)/python -m infra.tools control-plane client node platform stacks deployment >/dev/null
 
 .PHONY: server-image
 server-image: setup ## Make the image of local servers; without root it says why not, and ends well
@@ -111,13 +111,16 @@ check: setup ## Lint, format, types, layers and shell scripts
 	$(BIN)/lint-imports
 	$(BIN)/shellcheck .ci/run infra/node_setup/bulkhead-node.sh
 
+# Tests wait more than they compute. Each process has servers of its own, and a file stays in one.
+PARALLEL ?= --numprocesses 2 --dist loadfile
+
 .PHONY: test
 test: made-programs ## Run the tests against real servers, with a sample of the slow matrices
-	$(BIN)/pytest -m "not full" $(ARGS)
+	$(BIN)/pytest -m "not full" $(PARALLEL) $(ARGS)
 
 .PHONY: test-full
 test-full: made-programs ## Run all the tests
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest $(PARALLEL) $(ARGS)
 
 .PHONY: data-list
 data-list: setup ## Write docs/data.md, the list of what the database stores

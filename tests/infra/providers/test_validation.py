@@ -24,7 +24,9 @@ VALID = Validation(ValidationState.VALID)
 CANARY = "canary-4f1d9c07"
 GCP_KEY = rsa.generate_private_key(65537, 2048)
 AWS_ATTRIBUTES = {"aws_access_key_id": "AKIAIOSFODNN7EXAMPLE"}
-AZURE = {"tenant_id": str(uuid4()), "client_id": str(uuid4()), "client_secret": CANARY}
+# Fixed: it is in the name of a test.
+TENANT = "0884779d-5cb1-4ca7-8524-0ed24f95e999"
+AZURE = {"tenant_id": TENANT, "client_id": str(uuid4()), "client_secret": CANARY}
 
 
 def gcp_file(key: rsa.RSAPrivateKey = GCP_KEY) -> dict[str, str]:
