@@ -35,22 +35,23 @@ from infra.database.tables import (
     SuspensionEventRow,
 )
 
-# One account for each secret and provider: by its oldest config, or by what is left of one. In no
-# order, so that accounts that cannot be visited now do not keep the others waiting.
+# One account for each secret, version and provider, by its oldest config or by what is left of one:
+# versions that configs name may be of different accounts. In no order, so that accounts that cannot
+# be visited now do not keep the others waiting.
 _ACCOUNTS: Final = text("""
 WITH seen AS (
-    SELECT workspace_id, secret_id, provider, id AS config_id, secret_version_id
+    SELECT workspace_id, secret_id, provider, id AS config_id, secret_version_id, true AS is_there
         FROM compute_configs
     UNION
-    SELECT s.workspace_id, s.secret_id, s.provider, s.compute_config_id, NULL FROM stacks s
+    SELECT s.workspace_id, s.secret_id, s.provider, s.compute_config_id, NULL, false FROM stacks s
         WHERE s.state <> 'removed' AND NOT EXISTS (
             SELECT FROM compute_configs c WHERE c.workspace_id = s.workspace_id
-                AND c.secret_id = s.secret_id AND c.provider = s.provider)
+                AND c.id = s.compute_config_id AND c.secret_id = s.secret_id)
 )
-SELECT workspace_id, secret_id, provider, min(config_id) AS config_id,
-       (array_agg(secret_version_id ORDER BY config_id))[1] AS version,
-       array_agg(DISTINCT config_id) AS config_ids
-FROM seen GROUP BY workspace_id, secret_id, provider ORDER BY random()
+SELECT workspace_id, secret_id, provider,
+       coalesce(min(config_id) FILTER (WHERE is_there), min(config_id)) AS config_id,
+       secret_version_id AS version, array_agg(DISTINCT config_id) AS config_ids
+FROM seen GROUP BY workspace_id, secret_id, provider, secret_version_id ORDER BY random()
 """)
 
 _WANTS_SNAPSHOT: Final = (SuspensionState.IN_PROGRESS, SuspensionState.COMPLETED)
@@ -225,6 +226,7 @@ class AccountRecords:
                     StackRow.state == StackState.PRESENT,
                     StackRow.secret_id == visited.account.secret_id,
                     StackRow.provider == visited.account.provider,
+                    col(StackRow.compute_config_id).in_(visited.config_ids),
                 )
             )
             rows = (await session.exec(query)).all()

@@ -6,6 +6,7 @@ from uuid import uuid4
 
 import pytest
 from hcloud import Client
+from sqlmodel import col
 
 import domain.inventory
 from domain.cloud import CloudResource, Tag, resource_name
@@ -21,6 +22,7 @@ from infra.database.tables import (
     ComputeConfigRow,
     DriftReportRow,
     LeakRow,
+    SecretVersionRow,
     SuspensionEventRow,
 )
 from infra.temporal.waits import detect_drift, preflight
@@ -145,6 +147,54 @@ async def test_what_nobody_wants_is_found_and_removed_if_it_was_surely_ours(
     found = {row.stack_id: row for row in await leaks(customer)}
     assert found[unknown].last_error == config.problem
     assert config.problem
+
+
+async def test_each_version_that_a_config_names_leads_to_an_account_of_its_own(
+    customer: Customer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(domain.inventory, "YOUNG_FOR", timedelta(seconds=-60))
+    workspace_id, first = customer.fleet.owner.workspace_id, customer.project
+    (config,) = await customer.rows(ComputeConfigRow, ComputeConfigRow.id == customer.config_id)
+    labels: dict[str, str] = {Tag.WORKSPACE: workspace_id, Tag.RESOURCE: "network"}
+
+    def lose(token: str, name: str) -> None:
+        hand = Client(token=token, api_endpoint=f"{customer.hetzner.url}/v1", poll_interval=0.05)
+        marks = {**labels, Tag.STACK: new_id(Prefix.STACK)}
+        hand.networks.create(name=name, ip_range="10.9.0.0/16", labels=marks)
+
+    await asyncio.to_thread(lose, customer.token, "first")
+    # The other project is the current version's; the first config stays with the first.
+    (version,) = await customer.rows(
+        SecretVersionRow, SecretVersionRow.secret_id == config.secret_id
+    )
+    other = ComputeConfigRow(
+        workspace_id=workspace_id,
+        id=new_id(Prefix.COMPUTE_CONFIG),
+        name=uuid4().hex,
+        provider=config.provider,
+        provider_config=config.provider_config,
+        secret_id=config.secret_id,
+    )
+    async with customer.fleet.platform.api.workspace(workspace_id) as session:
+        session.add(other)
+        kept = await session.get_one(ComputeConfigRow, (workspace_id, config.id))
+        kept.secret_version_id = version.id
+    customer.project = uuid4().hex
+    await customer.bring_token()
+    customer.project = first
+    await asyncio.to_thread(lose, customer.token, "second")
+    await run(customer, "SweepLeaks")
+    found = await customer.rows(
+        LeakRow, col(LeakRow.compute_config_id).in_([customer.config_id, other.id])
+    )
+    by_config = {row.compute_config_id: row.name for row in found}
+    assert by_config == {customer.config_id: "first", other.id: "second"}
+
+    def tidy() -> None:
+        for network in console(customer).networks.get_all():
+            network.delete()
+
+    await asyncio.to_thread(tidy)
 
 
 async def test_a_snapshot_that_is_kept_no_more_leaves_a_machine_that_can_only_be_deleted(
