@@ -199,7 +199,7 @@ class StackActivities:
             if error.reason in _PASSING or not await self._is_hopeless(stack, operation):
                 raise
             log.warning("a stack is written off", stack_id=stack.id, reason=error.reason)
-            await self._compute.write_off(stack)
+            await self._stacks.write_off(program_of(stack))
 
     async def _remove_left(
         self, stack: StackRow, operation: MachineOperation, cloud: Cloud

@@ -155,13 +155,28 @@ class Stacks:
             await self.records.set_state(held.lease, StackState.CHANGING)
             left = await to_the_end(asyncio.to_thread(remove))
             if not left:
-                await self._backend.remove(held.lease, program.name)
-                await asyncio.to_thread(
-                    self._openbao.remove_stack_secret, workspace_id, stack_id, _PASSPHRASE
-                )
-                await self.records.set_state(held.lease, StackState.REMOVED, outputs={})
+                await self._forget(held, program)
                 await self.records.mark_removed(workspace_id, stack_id)
         return left
+
+    async def write_off(self, program: StackProgram) -> None:
+        """Give a stack up of which something stays; it is `removed`, and its intents are kept.
+
+        From now on what stays is a finding. Nobody needs the state, or its passphrase, again.
+
+        Raises:
+            BulkheadError: ABORTED, which may be tried again, while another run holds the stack.
+        """
+        async with hold(self.records, program.workspace_id, program.stack_id) as held:
+            await self._runs.end_predecessors(program.stack_id)
+            await self._forget(held, program)
+
+    async def _forget(self, held: HeldLease, program: StackProgram) -> None:
+        await self._backend.remove(held.lease, program.name)
+        await asyncio.to_thread(
+            self._openbao.remove_stack_secret, program.workspace_id, program.stack_id, _PASSPHRASE
+        )
+        await self.records.set_state(held.lease, StackState.REMOVED, outputs={})
 
     async def _plan(
         self,

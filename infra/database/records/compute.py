@@ -246,20 +246,6 @@ class ComputeRecords:
             )
             return result.first() is not None
 
-    async def write_off(self, stack: StackRow) -> None:
-        """Give a stack up of which something stays: from now on that is a finding."""
-        async with self._database.workspace(stack.workspace_id) as session:
-            await session.execute(
-                update(StackRow)
-                .where(col(StackRow.id) == stack.id)
-                .values(
-                    state=StackState.REMOVED,
-                    # Whoever may still hold it writes nothing any more.
-                    fence=col(StackRow.fence) + 1,
-                    updated_at=datetime.now(UTC),
-                )
-            )
-
     async def note_gone(self, operation: MachineOperation) -> None:
         """The account has no server of the machine's: nothing on it ends, or answers, any more."""
         async with self._database.workspace(operation.workspace_id) as session:

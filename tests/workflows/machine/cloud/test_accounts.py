@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 from hcloud import Client
+from psycopg import sql
 
 from domain.compute import Choice
 from domain.errors import Reason
@@ -20,6 +21,7 @@ from domain.operation import (
     StepStatus,
 )
 from infra.database.tables import CloudIntentRow, ComputePolicyRow, InventoryRow, LeakRow
+from infra.stacks.backend import table_of
 from tests.durability import Fault, Moment
 from tests.workflows.conftest import Injected
 from tests.workflows.hetzner import Hetzner
@@ -229,6 +231,7 @@ async def test_what_the_provider_does_not_let_go_is_kept_as_a_finding(
     monkeypatch.setattr("activities.stacks.WRITTEN_OFF_AFTER", timedelta(0))
     scenario = Deleting(customer)
     made = await scenario.make()
+    assert await asyncio.to_thread(kept_states, customer) > 0
     await asyncio.to_thread(protect, hetzner, customer, True)
     scenario.requested = await customer.fleet.request(OperationType.MACHINE_DELETE, made.owner_id)
     await scenario.start(OperationType.MACHINE_DELETE, scenario.operation)
@@ -241,7 +244,17 @@ async def test_what_the_provider_does_not_let_go_is_kept_as_a_finding(
     assert sorted(leak.kind for leak in leaks if leak.resolved_at is None) == sorted(kinds)
     inventory: InventoryRow = await customer.inventory_of(scenario.operation)
     assert inventory.left == len(kinds)
+    assert await asyncio.to_thread(kept_states, customer) == 0
     await asyncio.to_thread(protect, hetzner, customer, False)
+
+
+def kept_states(customer: Customer) -> int:
+    """Count what Pulumi keeps of the stacks of the customer's workspace."""
+    table = sql.Identifier("pulumi", table_of(customer.fleet.owner.workspace_id))
+    query = sql.SQL("SELECT count(*) FROM {} WHERE strpos(key, '.pulumi/stacks/') > 0")
+    with customer.fleet.platform.servers.administrator() as administrator:
+        ((count,),) = administrator.execute(query.format(table)).fetchall()
+    return int(count)
 
 
 def protect(hetzner: Hetzner, customer: Customer, on: bool) -> None:  # noqa: FBT001 - a switch
