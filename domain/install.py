@@ -80,3 +80,6 @@ class Consent(StrEnum):
 
 # The kind of consumer that an install is of the secrets to which its values refer.
 INSTALL_CONSUMER: Final = "install"
+
+# Each install's reader of pods and logs is this prefix and the opaque part of its id.
+INSTALL_READER_PREFIX: Final = "bulkhead:install-reader:"

@@ -7,6 +7,7 @@ users give never take part.
 from enum import StrEnum
 
 from domain.identifiers import opaque_part
+from domain.install import INSTALL_READER_PREFIX
 from domain.operation import OPERATIONS, OperationType, TypedOperation
 from domain.secret import VersionPlace
 
@@ -15,6 +16,10 @@ CONTROL_TASK_QUEUE = "control"
 
 # The queue of what runs Pulumi: each run needs hundreds of megabytes, so its places are few.
 STACKS_TASK_QUEUE = "stacks"
+
+# The queue of what waits for the operations of targets: hundreds of waits, each for minutes, which
+# must not take the places of what is done in milliseconds.
+ROLLOUTS_TASK_QUEUE = "rollouts"
 
 # The workflow that closes an operation whose own workflow was lost.
 ABANDON_WORKFLOW = "AbandonOperation"
@@ -25,9 +30,11 @@ PREPARE_SECRET_SPACE_WORKFLOW = "PrepareSecretSpace"  # noqa: S105 - the name of
 # The workflow that ends a secret and everything of it for good.
 PURGE_SECRET_WORKFLOW = "PurgeSecret"  # noqa: S105 - the name of a workflow
 
-# The workflows for which a request waits: what an account offers, and how a machine has drifted.
+# The workflows for which a request waits: what an account offers, how a machine has drifted, and
+# which chart an address leads to.
 PREFLIGHT_WORKFLOW = "PreflightMachines"
 MACHINE_DRIFT_WORKFLOW = "DetectMachineDrift"
+RESOLVE_CHART_WORKFLOW = "ResolveChart"
 
 
 def preflight_workflow_id_of(compute_config_id: str, request_id: str) -> str:
@@ -38,6 +45,11 @@ def preflight_workflow_id_of(compute_config_id: str, request_id: str) -> str:
 def machine_drift_workflow_id_of(machine_id: str, report_id: str) -> str:
     """Return the id of the workflow that writes one report."""
     return f"machine/{machine_id}/detect-drift/{report_id}"
+
+
+def resolve_chart_workflow_id_of(workspace_id: str, request_id: str) -> str:
+    """Return the id of the workflow that looks a chart up for one request."""
+    return f"workspace/{workspace_id}/resolve-chart/{request_id}"
 
 
 def purge_workflow_id_of(secret_id: str) -> str:
@@ -112,12 +124,12 @@ def install_user_of(install_id: str) -> str:
 
 def cluster_objects_user_of(install_id: str) -> str:
     """Return the user that applies one install's approved objects of cluster scope."""
-    return f"bulkhead:install-cluster-objects:{opaque_part(install_id)}"
+    return f"bulkhead:install-objects:{opaque_part(install_id)}"
 
 
 def install_reader_of(install_id: str) -> str:
     """Return the user that lists one install's pods and reads their logs, and nothing else."""
-    return f"bulkhead:install-reader:{opaque_part(install_id)}"
+    return f"{INSTALL_READER_PREFIX}{opaque_part(install_id)}"
 
 
 def install_secret_path_of(install_id: str, name: str) -> str:

@@ -133,6 +133,19 @@ class Step(StrEnum):
     REMOVE_NAMESPACE = "remove_namespace"
 
 
+# Steps that look and wait: an emergency stop lets them go on, so that what runs comes to rest.
+STEPS_WITHOUT_EFFECT = frozenset(
+    {
+        Step.AWAIT_PREDECESSOR,
+        Step.AWAIT_APPROVAL,
+        Step.CHECK_CREDENTIAL,
+        Step.DRAIN_CONSUMERS,
+        Step.VERIFY_REMOVED,
+        Step.WAIT_UNTIL_HEALTHY,
+        Step.WAIT_UNTIL_READY,
+    }
+)
+
 # Activities that only write rows carry ids with this prefix; the contract hides them.
 BOOKKEEPING_PREFIX = "record_"
 
@@ -142,6 +155,9 @@ ROTATION_ACKNOWLEDGED = "acknowledged"
 # The signal that wakes a workflow that waits for another credential, and what it then waits for.
 CREDENTIAL_CHANGED = "credential_changed"
 WAITING_FOR_CREDENTIAL = "credential"
+
+# What a rotation waits for whose new value only a person can make. The signal is the same.
+WAITING_FOR_NEW_VALUE = "new_value"
 
 # The signal that wakes a workflow that waits for a person's approval, and what it then waits for.
 APPROVAL_GIVEN = "approval_given"

@@ -64,6 +64,13 @@ class OperationChanges:
             if not events:
                 del self._waiting[operation_id]
 
+    async def until_closing(self) -> None:
+        """Return when the process is about to end."""
+        with self.watch("") as woken:
+            while not self._closing:
+                await woken.wait()
+                woken.clear()
+
     async def _listen_for_ever(self) -> None:
         while True:
             try:

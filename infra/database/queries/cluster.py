@@ -6,6 +6,7 @@ from sqlalchemy import text
 from sqlmodel import select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from domain.names import api_server_port_of
 from domain.quota import QUOTAS, QuotaMetric
 from infra.database.queries.quota import Quota
 from infra.database.statements import run_sql
@@ -43,6 +44,12 @@ class Endpoint:
     address: str
     first_port: int
     slot: int
+
+    @property
+    def url(self) -> str:
+        """Where the API server is."""
+        host = f"[{self.address}]" if ":" in self.address else self.address
+        return f"https://{host}:{api_server_port_of(self.first_port, self.slot)}"
 
 
 async def find_cluster(

@@ -32,12 +32,16 @@ JOIN machines m ON m.workspace_id = o.workspace_id AND m.id = o.owner_id
 JOIN compute_configs c ON c.workspace_id = m.workspace_id AND c.id = m.compute_config_id
 WHERE o.state = 'RUNNING' AND o.waiting_for = 'credential' AND o.owner_type = 'machine'
     AND c.secret_id = %(secret)s
+UNION ALL
+SELECT o.type, o.owner_id, o.id FROM operations o
+WHERE o.state = 'RUNNING' AND o.waiting_for = 'new_value' AND o.owner_type = 'secret'
+    AND o.placement -> 'settings' ->> 'new_token_secret_id' = %(secret)s
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Waiter:
-    """An operation that waits for another credential."""
+    """An operation that waits for another version of a secret."""
 
     type: OperationType
     owner_id: str
@@ -216,6 +220,6 @@ async def latest_inventory(
 
 
 async def find_waiters(session: AsyncSession, secret_id: str) -> Sequence[Waiter]:
-    """Return the operations of machines that wait for another credential of a secret."""
+    """Return the operations that wait for another version of a secret."""
     found = await run_sql(session, _WAITERS, {"secret": secret_id})
     return [Waiter(OperationType(row.type), row.owner_id, row.id) for row in found]

@@ -20,6 +20,7 @@ from domain.secret import CURRENT
 from domain.stack import StackKind, StackState
 from infra.database.engine import Database
 from infra.database.queries.compute import find_config
+from infra.database.queries.emergency_stop import stop_of_account
 from infra.database.queries.stack import visible_stacks
 from infra.database.records.audit import add_audit_event
 from infra.database.records.compute import Account, account_of
@@ -208,6 +209,12 @@ class AccountRecords:
                 )
                 .values(last_error=error)
             )
+
+    async def is_stopped(self, visited: VisitedAccount) -> bool:
+        """Tell whether an emergency stop forbids to change anything in an account."""
+        async with self._database.workspace(visited.workspace_id) as session:
+            provider = visited.account.provider
+            return await stop_of_account(session, visited.workspace_id, provider) is not None
 
     async def served_machines(self, visited: VisitedAccount) -> list[ServedMachine]:
         """Return the account's machines that are active, and that no operation works on."""

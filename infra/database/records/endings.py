@@ -5,15 +5,18 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from domain.errors import Reason
-from domain.operation import OperationState, OperationType, OwnedOperation
+from domain.operation import OperationState, OwnedOperation
 from infra.database.engine import Database
-from infra.database.records import cluster, machine, rotation, worker_bootstrap
+from infra.database.queries.emergency_stop import stop_of_operation
+from infra.database.records import cluster, install, machine, rotation, worker_bootstrap
 from infra.database.records.operation import OwnerRow, end_operation, hold, notify
 from infra.database.tables import (
     ClusterRow,
+    InstallRow,
     MachinePoolRow,
     MachineRow,
     OperationRow,
+    PackageRow,
     SecretRow,
     WorkerBootstrapRow,
 )
@@ -62,6 +65,12 @@ class OperationRecords:
                 row.version += 1
                 await notify(session, row.id)
 
+    async def is_held(self, operation: OwnedOperation) -> bool:
+        """Tell whether an emergency stop covers an operation."""
+        async with self._database.workspace(operation.workspace_id) as session:
+            found = await stop_of_operation(session, operation.workspace_id, operation.operation_id)
+            return found is not None
+
     async def end_undone(
         self, operation: OwnedOperation, state: OperationState, reason: Reason, message: str
     ) -> None:
@@ -71,21 +80,26 @@ class OperationRecords:
             if row.state is not OperationState.RUNNING:
                 return
             if owner is not None and owner.active_operation_id == operation.operation_id:
-                await _return_to_before(session, row.type, owner)
+                await _return_to_before(session, row, owner)
             row.error = {"message": message, "reason": reason}
             await end_operation(session, operation, row, state)
 
 
 async def _return_to_before(
-    session: AsyncSession, operation_type: OperationType, owner: OwnerRow
+    session: AsyncSession, operation: OperationRow, owner: OwnerRow
 ) -> None:
     match owner:
         case ClusterRow():
-            await cluster.return_to_before(session, operation_type, owner)
+            await cluster.return_to_before(session, operation.type, owner)
+        case InstallRow():
+            await install.return_to_before(session, operation, owner)
         case MachineRow():
-            await machine.return_to_before(session, operation_type, owner)
+            await machine.return_to_before(session, operation.type, owner)
         case MachinePoolRow():
             # Its machines are gone.
+            await session.delete(owner)
+        case PackageRow():
+            # It was being created, and has been seen by nobody.
             await session.delete(owner)
         case SecretRow():
             rotation.return_to_before(owner)

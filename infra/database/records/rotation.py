@@ -38,6 +38,7 @@ from infra.database.records.rotation_facts import (
     unacknowledged,
 )
 from infra.database.records.rotation_plan import not_active
+from infra.database.records.rotation_waits import begin_waiting, end_waiting, handed_in_by
 from infra.database.records.secret import (
     abandon_version,
     begin_destroying,
@@ -101,6 +102,23 @@ class RotationRecords:
         """
         async with self._database.workspace(operation.workspace_id) as session:
             return facts_of(await _operation(session, operation))
+
+    async def handed_in(self, operation: SecretOperation) -> str:
+        """Return the version in which a person hands the new value in; `-`: there is none."""
+        async with self._database.workspace(operation.workspace_id) as session:
+            return await handed_in_by(session, await _operation(session, operation))
+
+    async def note_waiting(self, operation: SecretOperation) -> None:
+        """Say that a rotation waits for a person's new value."""
+        async with self._database.workspace(operation.workspace_id) as session:
+            row, _ = await _hold(session, operation)
+            await begin_waiting(session, row)
+
+    async def note_waited(self, operation: SecretOperation) -> None:
+        """Say that a rotation goes on; the time that it waited does not count as its own."""
+        async with self._database.workspace(operation.workspace_id) as session:
+            row, _ = await _hold(session, operation)
+            await end_waiting(session, row)
 
     async def note_reached(self, operation: SecretOperation) -> None:
         """Witness that the target was reached: from now on a failure is taken back there."""

@@ -8,7 +8,7 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from domain.errors import BulkheadError, Reason
-from domain.operation import OperationState
+from domain.operation import WAITING_FOR_NEW_VALUE, OperationState
 from domain.rotation import ROTATION_DEADLINE
 from domain.secret import Retirement, RotatorKind, SecretState, VersionPlace
 from infra.database.records.secret import current_number
@@ -70,7 +70,10 @@ def facts_of(row: OperationRow) -> RotationFacts | None:
 
 
 def _is_overdue(row: OperationRow) -> bool:
-    return datetime.now(UTC) - row.started_at > ROTATION_DEADLINE
+    if row.waiting_for == WAITING_FOR_NEW_VALUE:
+        return False
+    began = max(row.started_at.timestamp(), float(row.placement.get("waited_until", 0)))
+    return datetime.now(UTC).timestamp() - began > ROTATION_DEADLINE.total_seconds()
 
 
 def check_in_time(row: OperationRow) -> None:

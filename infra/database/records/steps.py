@@ -7,13 +7,14 @@ one (`make bench`, engine), so each is one call of a function on a connection in
 import asyncio
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Final, LiteralString
 
 from psycopg import OperationalError
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from domain.errors import BulkheadError, Reason
-from domain.operation import BOOKKEEPING_PREFIX
+from domain.operation import BOOKKEEPING_PREFIX, STEPS_WITHOUT_EFFECT
 from infra.database.engine import (
     ANSWERS_WITHIN_SECONDS,
     DatabaseRole,
@@ -23,6 +24,19 @@ from infra.database.engine import (
 from infra.settings import DatabaseSettings
 
 _CONNECT_SECONDS: Final = 5
+
+
+class Decision(StrEnum):
+    """What may become of an attempt.
+
+    Attributes:
+        SKIP: the operation that took the lock over makes it needless.
+        HOLD: an emergency stop covers it; it has not begun.
+    """
+
+    RUN = "run"
+    SKIP = "skip"
+    HOLD = "hold"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,6 +54,11 @@ class StepAttempt:
     def is_bookkeeping(self) -> bool:
         """Whether the step only writes rows; the contract hides such steps."""
         return self.name.startswith(BOOKKEEPING_PREFIX)
+
+    @property
+    def has_effect(self) -> bool:
+        """Whether it does more than look and wait; an emergency stop holds such steps alone."""
+        return self.name not in STEPS_WITHOUT_EFFECT
 
 
 class StepRecords:
@@ -62,8 +81,8 @@ class StepRecords:
             open=False,
         )
 
-    async def started(self, step: StepAttempt) -> bool:
-        """An attempt begins; False: the operation that took the lock over makes it needless.
+    async def started(self, step: StepAttempt) -> Decision:
+        """An attempt would begin; return whether it may.
 
         Raises:
             BulkheadError: ABORTED when the operation has ended, is of another owner, or lost the
@@ -75,22 +94,23 @@ class StepRecords:
                 await self._call(
                     "SELECT record_workflow_started(%s, %s)", step.workspace_id, step.operation_id
                 )
-            return True
+            return Decision.RUN
         decision = await self._call(
-            "SELECT record_step_started(%s, %s, %s, %s, %s, %s)",
+            "SELECT record_step_started(%s, %s, %s, %s, %s, %s, %s)",
             step.workspace_id,
             step.operation_id,
             step.owner_id,
             step.name,
             step.attempt,
             step.takes_back,
+            step.has_effect,
         )
         if decision == "refuse":
             raise BulkheadError(
                 Reason.ABORTED,
                 "The operation has ended, or another one took over what it works on.",
             )
-        return decision == "run"
+        return Decision(str(decision))
 
     async def completed(self, step: StepAttempt) -> None:
         """An attempt succeeded; the operation's last error, if it was this step's, is over.

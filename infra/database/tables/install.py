@@ -49,6 +49,7 @@ class InstallRow(SQLModel, table=True):
     resources: list[dict[str, Any]] | None = json_column(nullable=True)
     release_revision: int | None = None
     observed_at: datetime | None = time_column()
+    drift_looked_at: datetime | None = time_column()
     active_operation_id: str | None = None
     version: int = 1
     created_at: datetime = now_column()

@@ -1,0 +1,141 @@
+"""What stands between a target and its move: why it waits, until when, or why it never moves."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from domain.cluster import ClusterState
+from domain.errors import Reason
+from domain.install import Consent
+from domain.install_health import is_offline
+from domain.rollout import Obstacle
+from domain.windows import Window
+
+# How long until it is worth another look. A cluster that comes back is seen within a minute, and an
+# operation of another takes some; what a person decides may be decided at any moment.
+_PAUSES: Final = {
+    Obstacle.OFFLINE: timedelta(seconds=30),
+    Obstacle.BUSY: timedelta(seconds=10),
+    Obstacle.HOLD: timedelta(seconds=30),
+    Obstacle.CONSENT: timedelta(seconds=30),
+    Obstacle.EMERGENCY_STOP: timedelta(seconds=15),
+    # A window that somebody moves counts from the next look on.
+    Obstacle.WINDOW: timedelta(minutes=5),
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TargetFacts:
+    """What is known of an install at the moment of a decision.
+
+    Attributes:
+        host: of the control plane.
+        cluster_state: of its cluster.
+        observed_at: when its objects were last seen.
+        active_operation_id: the operation that works on it.
+        held: its customer holds it.
+        hold_until: when the hold ends by itself; None: it does not.
+        window: when its customer lets it be moved; None: at any time.
+        pinned_semver: the version to which its customer pinned it.
+        consent: whether its customer is asked for each version; None: no grant is needed, because
+            the install is the vendor's own.
+        consented_version_id: the last version to which the customer said yes.
+        granted: a grant is in force, or none is needed.
+        current_version_id: what it has.
+        stop_id: the emergency stop that covers it.
+    """
+
+    host: str
+    cluster_state: ClusterState
+    observed_at: datetime | None
+    active_operation_id: str | None
+    held: bool
+    hold_until: datetime | None
+    window: Mapping[str, Any] | None
+    pinned_semver: str | None
+    consent: Consent | None
+    consented_version_id: str | None
+    granted: bool
+    current_version_id: str | None
+    stop_id: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wanted:
+    """What a target shall become. `takes_back`: it returns to what it had before."""
+
+    version_id: str
+    semver: str
+    takes_back: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Blocked:
+    """It may not be moved now, and is looked at again."""
+
+    obstacle: Obstacle
+    next_try_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LeftOut:
+    """It is never moved by this rollout."""
+
+    reason: Reason
+    message: str
+
+
+def what_stops(
+    facts: TargetFacts | None, wanted: Wanted, now: datetime
+) -> Blocked | LeftOut | None:
+    """Return what is in the way of a move; None: nothing.
+
+    An install that is taken back returns to what its customer had: neither its window, its pin nor
+    a consent is asked about. A hold is: it says that nothing shall touch the install.
+
+    Args:
+        facts: of the install; None: it is gone.
+        wanted: what it shall become.
+        now: the moment.
+    """
+    if facts is None:
+        return LeftOut(reason=Reason.NOT_FOUND, message="The install was deleted.")
+    if not facts.granted:
+        message = "The customer revoked the grant."
+        return LeftOut(reason=Reason.PERMISSION_DENIED, message=message)
+    pinned = facts.pinned_semver
+    if not wanted.takes_back and pinned is not None and pinned != wanted.semver:
+        message = f"The customer pinned the install to version {pinned}."
+        return LeftOut(reason=Reason.FAILED_PRECONDITION, message=message)
+    return _blocked(facts, wanted, now)
+
+
+def _blocked(  # noqa: PLR0911 - an order of precedence
+    facts: TargetFacts, wanted: Wanted, now: datetime
+) -> Blocked | None:
+    if facts.stop_id is not None:
+        return _until(Obstacle.EMERGENCY_STOP, now)
+    if facts.held and (facts.hold_until is None or facts.hold_until > now):
+        return _until(Obstacle.HOLD, now, facts.hold_until)
+    if not wanted.takes_back:
+        if facts.consent is Consent.ASK and facts.consented_version_id != wanted.version_id:
+            return _until(Obstacle.CONSENT, now)
+        window = None if facts.window is None else Window.from_json(facts.window)
+        if window is not None and not window.is_open(now):
+            return _until(Obstacle.WINDOW, now, window.next_opening(now))
+    if facts.cluster_state is not ClusterState.ACTIVE or is_offline(facts.observed_at, now):
+        return _until(Obstacle.OFFLINE, now)
+    if facts.active_operation_id is not None:
+        return _until(Obstacle.BUSY, now)
+    return None
+
+
+def busy(now: datetime) -> Blocked:
+    """Return that another rollout moves the install."""
+    return _until(Obstacle.BUSY, now)
+
+
+def _until(obstacle: Obstacle, now: datetime, moment: datetime | None = None) -> Blocked:
+    soon = now + _PAUSES[obstacle]
+    return Blocked(obstacle=obstacle, next_try_at=soon if moment is None else min(soon, moment))

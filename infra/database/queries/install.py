@@ -1,0 +1,207 @@
+"""Installs, their renders, and the grants by which vendors may move them."""
+
+from collections.abc import Collection, Sequence
+from typing import Final
+
+from sqlalchemy import and_, func, text
+from sqlmodel import col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+from sqlmodel.sql.expression import SelectOfScalar
+
+from domain.cluster import ClusterState
+from domain.machine import MachineKind
+from infra.database.queries.pages import Page, page_of
+from infra.database.tables import (
+    ClusterRow,
+    ComputeConfigRow,
+    GrantRow,
+    InstallDriftRow,
+    InstallRow,
+    MachineRow,
+    RenderRow,
+)
+
+_CUSTOMERS: Final = text("SELECT id, name FROM customers_of_vendor(:workspaces)")
+
+
+async def find_install(
+    session: AsyncSession, install_id: str, *, lock: bool = False
+) -> InstallRow | None:
+    """Read an install; with `lock` nobody else changes it before the end of the transaction."""
+    query = select(InstallRow).where(InstallRow.id == install_id)
+    if lock:
+        query = query.with_for_update(key_share=True)
+    return (await session.exec(query)).one_or_none()
+
+
+async def page_of_installs(
+    session: AsyncSession, *, product_id: str | None, before: str | None, limit: int
+) -> Page[InstallRow]:
+    """Read a page of the workspace's own installs, newest first, of one product if it is given."""
+    conditions = [] if product_id is None else [col(InstallRow.product_id) == product_id]
+    return await page_of(session, InstallRow, *conditions, before=before, limit=limit)
+
+
+async def granted_installs(
+    session: AsyncSession, vendor_workspace_id: str, product_id: str, before: str | None, limit: int
+) -> Sequence[GrantRow]:
+    """Return what customers granted of a vendor's product, by the install's id, newest first.
+
+    Installs that have reached no version yet are left out: there is nothing to be seen of them.
+    """
+    install_id = col(GrantRow.install_id)
+    query = (
+        select(GrantRow)
+        .where(
+            GrantRow.vendor_workspace_id == vendor_workspace_id,
+            GrantRow.workspace_id != vendor_workspace_id,
+            GrantRow.product_id == product_id,
+            col(GrantRow.revoked_at).is_(None),
+            col(GrantRow.current_version_id).is_not(None),
+        )
+        .order_by(install_id.desc())
+        .limit(limit)
+    )
+    if before is not None:
+        query = query.where(install_id < before)
+    return (await session.exec(query)).all()
+
+
+async def find_granted_install(
+    session: AsyncSession, vendor_workspace_id: str, install_id: str
+) -> GrantRow | None:
+    """Return the grant in force of another workspace's install, once that has a version."""
+    query = select(GrantRow).where(
+        GrantRow.install_id == install_id,
+        GrantRow.vendor_workspace_id == vendor_workspace_id,
+        GrantRow.workspace_id != vendor_workspace_id,
+        col(GrantRow.revoked_at).is_(None),
+        col(GrantRow.current_version_id).is_not(None),
+    )
+    return (await session.exec(query)).one_or_none()
+
+
+async def names_of_customers(
+    session: AsyncSession, workspace_ids: Collection[str]
+) -> dict[str, str]:
+    """Return the names of those of the workspaces that gave the caller's a grant in force."""
+    if not workspace_ids:
+        return {}
+    found = await session.execute(_CUSTOMERS, {"workspaces": list(workspace_ids)})
+    return {row.id: row.name for row in found}
+
+
+async def find_render(session: AsyncSession, install_id: str, render_id: str) -> RenderRow | None:
+    """Read a render of an install."""
+    query = select(RenderRow).where(RenderRow.id == render_id, RenderRow.install_id == install_id)
+    return (await session.exec(query)).one_or_none()
+
+
+async def page_of_renders(
+    session: AsyncSession, install_id: str, *, before: str | None, limit: int
+) -> Page[RenderRow]:
+    """Read a page of an install's renders, newest first."""
+    condition = col(RenderRow.install_id) == install_id
+    return await page_of(session, RenderRow, condition, before=before, limit=limit)
+
+
+async def page_of_findings(
+    session: AsyncSession, install_id: str, *, before: str | None, limit: int
+) -> Page[InstallDriftRow]:
+    """Read a page of an install's drift findings, newest first."""
+    condition = col(InstallDriftRow.install_id) == install_id
+    return await page_of(session, InstallDriftRow, condition, before=before, limit=limit)
+
+
+async def find_grant(
+    session: AsyncSession, grant_id: str, *, lock: bool = False
+) -> GrantRow | None:
+    """Read a grant that the workspace gave or got; only one that it gave can be locked."""
+    query = select(GrantRow).where(GrantRow.id == grant_id)
+    if lock:
+        query = query.with_for_update(key_share=True)
+    return (await session.exec(query)).one_or_none()
+
+
+async def find_grant_in_force(session: AsyncSession, install_id: str) -> GrantRow | None:
+    """Lock the grant in force of one of the workspace's own installs."""
+    query = (
+        select(GrantRow)
+        .where(GrantRow.install_id == install_id, col(GrantRow.revoked_at).is_(None))
+        .with_for_update(key_share=True)
+    )
+    return (await session.exec(query)).one_or_none()
+
+
+async def page_of_grants(
+    session: AsyncSession,
+    *,
+    install_id: str | None,
+    product_id: str | None,
+    before: str | None,
+    limit: int,
+) -> Page[GrantRow]:
+    """Read a page of the grants that the workspace gave or got, newest first."""
+    conditions = []
+    if install_id is not None:
+        conditions.append(col(GrantRow.install_id) == install_id)
+    if product_id is not None:
+        conditions.append(col(GrantRow.product_id) == product_id)
+    return await page_of(session, GrantRow, *conditions, before=before, limit=limit)
+
+
+async def find_cluster_to_use(session: AsyncSession, cluster_id: str) -> ClusterRow | None:
+    """Read a cluster whose state does not change before the end of the transaction."""
+    query = select(ClusterRow).where(ClusterRow.id == cluster_id)
+    return (await session.exec(_held(query))).one_or_none()
+
+
+async def find_cluster_of_install(session: AsyncSession, install_id: str) -> ClusterRow | None:
+    """Read an install's cluster as `find_cluster_to_use` does; None: there is no such install."""
+    query = (
+        select(ClusterRow)
+        .join(
+            InstallRow,
+            and_(
+                col(InstallRow.workspace_id) == col(ClusterRow.workspace_id),
+                col(InstallRow.cluster_id) == col(ClusterRow.id),
+            ),
+        )
+        .where(InstallRow.id == install_id)
+    )
+    return (await session.exec(_held(query))).one_or_none()
+
+
+def _held(query: SelectOfScalar[ClusterRow]) -> SelectOfScalar[ClusterRow]:
+    # What the session has read before may be older.
+    return query.with_for_update(read=True, of=ClusterRow).execution_options(populate_existing=True)
+
+
+async def clusters_of_region(session: AsyncSession, region_id: str) -> Sequence[ClusterRow]:
+    """Return the active clusters of a region: those with the fewest installs first."""
+    installs = (
+        select(func.count())
+        .where(
+            InstallRow.workspace_id == ClusterRow.workspace_id,
+            InstallRow.cluster_id == ClusterRow.id,
+        )
+        .correlate(ClusterRow)
+        .scalar_subquery()
+    )
+    query = (
+        select(ClusterRow)
+        .where(ClusterRow.region_id == region_id, ClusterRow.state == ClusterState.ACTIVE)
+        .order_by(installs, col(ClusterRow.id))
+    )
+    return (await session.exec(query)).all()
+
+
+async def providers_of_cluster(session: AsyncSession, cluster_id: str) -> frozenset[str]:
+    """Return in whose clouds a cluster has machines; a customer's own servers are in none."""
+    query = (
+        select(col(ComputeConfigRow.provider))
+        .join(MachineRow, col(MachineRow.compute_config_id) == col(ComputeConfigRow.id))
+        .where(MachineRow.cluster_id == cluster_id, MachineRow.kind == MachineKind.CLOUD)
+        .distinct()
+    )
+    return frozenset(str(provider) for provider in (await session.exec(query)).all())

@@ -1,0 +1,432 @@
+"""The transactions with which workflows write what an install reached.
+
+Each takes the install's row lock first and may be repeated: an operation that has ended stays as it
+ended. Nothing here holds the data of a Secret.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import delete, func, update
+from sqlmodel import col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from domain.cluster import ClusterState
+from domain.errors import BulkheadError, Reason
+from domain.install import INSTALL_CONSUMER, Health, InstallState, RenderState, Sync
+from domain.names import install_namespace_of
+from domain.operation import ClusterOperation, InstallOperation, OperationState, OperationType
+from infra.database.engine import Database
+from infra.database.records.operation import end_operation, hold, notify, taken_over
+from infra.database.tables import (
+    ClusterRow,
+    GrantRow,
+    InstallRow,
+    OperationRow,
+    PackageVersionRow,
+    RenderRow,
+    SecretReferenceRow,
+)
+
+# What an approval was given for, in an operation's request: set by a rollout that planned before.
+APPROVED_PLAN_DIGEST = "approved_plan_digest"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InstallSight:
+    """What an operation's activities need to know, at one moment.
+
+    Attributes:
+        install: the install.
+        cluster_state: its cluster's.
+        render: what the operation deploys; None for an operation that deploys nothing.
+        good: the render that is deployed, to which everything returns; None before the first.
+        source: the render whose objects are applied once more; None: the version is rendered.
+        request: the operation's.
+    """
+
+    install: InstallRow
+    cluster_state: ClusterState
+    render: RenderRow | None
+    good: RenderRow | None
+    source: RenderRow | None
+    request: dict[str, Any]
+
+    @property
+    def deploying(self) -> RenderRow:
+        """The render of an operation that has one.
+
+        Raises:
+            BulkheadError: ABORTED when it is gone.
+        """
+        if self.render is None:
+            raise taken_over()
+        return self.render
+
+
+class InstallRecords:
+    """The transactions of one worker, in the workspace of the operation at hand."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def look(self, operation: InstallOperation) -> InstallSight:
+        """Read what is known of an operation's install.
+
+        Raises:
+            BulkheadError: ABORTED when the install is gone.
+        """
+        async with self._database.workspace(operation.workspace_id) as session:
+            query = select(InstallRow, ClusterRow.state, OperationRow.request).where(
+                InstallRow.id == operation.install_id,
+                ClusterRow.id == InstallRow.cluster_id,
+                OperationRow.id == operation.operation_id,
+                OperationRow.owner_id == InstallRow.id,
+            )
+            found = (await session.exec(query)).one_or_none()
+            if found is None:
+                raise taken_over()
+            install, cluster_state, request = found
+            render = await _render(session, install, request.get("render_id"))
+            source = render.restored_from_render_id if render is not None else None
+            return InstallSight(
+                install=install,
+                cluster_state=ClusterState(cluster_state),
+                render=render,
+                good=await _render(session, install, install.current_render_id),
+                source=await _render(session, install, source),
+                request=dict(request),
+            )
+
+    async def cluster_state_of(self, operation: InstallOperation) -> ClusterState | None:
+        """Return the state of the operation's cluster; None when it is gone."""
+        async with self._database.workspace(operation.workspace_id) as session:
+            cluster = operation.control_plane.cluster_id
+            query = select(ClusterRow.state).where(ClusterRow.id == cluster)
+            found = (await session.exec(query)).one_or_none()
+            return None if found is None else ClusterState(found)
+
+    async def version_of(self, install: InstallRow, version_id: str) -> PackageVersionRow:
+        """Return a version of an install's package, from the vendor's workspace.
+
+        Raises:
+            BulkheadError: NOT_FOUND when there is none.
+        """
+        async with self._database.workspace(install.package_workspace_id) as session:
+            key = (install.package_workspace_id, version_id)
+            version = await session.get(PackageVersionRow, key)
+        if version is None or version.package_id != install.package_id:
+            raise BulkheadError(
+                Reason.NOT_FOUND, "The package has no version of this id; choose another one."
+            )
+        return version
+
+    async def keep_rendered(
+        self,
+        operation: InstallOperation,
+        manifest: list[dict[str, Any]],
+        render_hash: str,
+        chart: dict[str, str],
+    ) -> None:
+        """The render came to these objects, in which no datum of a Secret is.
+
+        Args:
+            operation: which.
+            manifest: the objects.
+            render_hash: of them.
+            chart: the chart's `name`, `semver` and `app_version`.
+
+        Raises:
+            BulkheadError: ABORTED when another operation took the lock over.
+        """
+        async with self._database.workspace(operation.workspace_id) as session:
+            _, install, render = await _hold(session, operation)
+            if install is not None and render is not None:
+                render.manifest = manifest
+                render.render_hash = render_hash
+                render.plan = {"chart": chart}
+                render.updated_at = datetime.now(UTC)
+
+    async def keep_planned(
+        self,
+        operation: InstallOperation,
+        plan: dict[str, Any],
+        digest: str,
+        *,
+        approved: bool = False,
+    ) -> str | None:
+        """Applying the render would do this; return the digest that is approved by now.
+
+        Args:
+            operation: which.
+            plan: as people see it.
+            digest: what an approval is bound to.
+            approved: the operation was asked for with this very digest.
+
+        Raises:
+            BulkheadError: ABORTED when another operation took the lock over.
+        """
+        async with self._database.workspace(operation.workspace_id) as session:
+            row, _, render = await _hold(session, operation)
+            if render is None:
+                return None
+            render.plan = plan
+            render.plan_digest = digest
+            render.updated_at = datetime.now(UTC)
+            if approved and render.approved_digest is None:
+                render.approved_digest = digest
+                render.approved_by = operation.caller.principal_id
+                render.approved_at = datetime.now(UTC)
+            await notify(session, row.id)
+            return render.approved_digest
+
+    async def approved_digest(self, operation: InstallOperation) -> tuple[str | None, str | None]:
+        """Return the digest of the newest plan, and the one that was approved."""
+        async with self._database.workspace(operation.workspace_id) as session:
+            query = select(RenderRow.plan_digest, RenderRow.approved_digest).where(
+                RenderRow.operation_id == operation.operation_id
+            )
+            found = (await session.exec(query)).one_or_none()
+            if found is None:
+                raise taken_over()
+            return found[0], found[1]
+
+    async def note_stale(self, operation: InstallOperation, message: str) -> None:
+        """Say on the operation why an approval did not count."""
+        async with self._database.workspace(operation.workspace_id) as session:
+            row, _, _ = await _hold(session, operation)
+            if row.state is OperationState.RUNNING:
+                row.last_error = {"message": message, "reason": "ABORTED", "retryable": True}
+                row.version += 1
+                await notify(session, row.id)
+
+    async def begin_sync(self, operation: InstallOperation) -> None:
+        """Objects of the install begin to change.
+
+        Raises:
+            BulkheadError: ABORTED when another operation took the lock over.
+        """
+        async with self._database.workspace(operation.workspace_id) as session:
+            _, install, _ = await _hold(session, operation)
+            if install is not None and install.state is not InstallState.SYNCING:
+                install.state = InstallState.SYNCING
+                _change(install)
+
+    async def keep_revision(self, operation: InstallOperation, revision: int) -> None:
+        """The release has this revision by now."""
+        async with self._database.workspace(operation.workspace_id) as session:
+            _, install, render = await _hold(session, operation)
+            if install is not None and render is not None:
+                install.release_revision = render.release_revision = revision
+
+    async def keep_restored_revision(self, operation: InstallOperation, revision: int) -> None:
+        """The release went back to what is deployed, which has this revision by now."""
+        async with self._database.workspace(operation.workspace_id) as session:
+            _, install = await hold(session, operation)
+            if isinstance(install, InstallRow):
+                install.release_revision = revision
+
+    async def reach_deployed(self, operation: InstallOperation) -> None:
+        """The render is what runs on the cluster, and it is healthy.
+
+        Raises:
+            BulkheadError: ABORTED when another operation took the lock over.
+        """
+        async with self._database.workspace(operation.workspace_id) as session:
+            row, install, render = await _hold(session, operation)
+            if install is None or render is None:
+                return
+            now = datetime.now(UTC)
+            render.state = RenderState.DEPLOYED
+            render.updated_at = now
+            install.current_render_id = render.id
+            install.values = render.values
+            if install.health is not Health.HEALTHY:
+                install.health, install.health_since = Health.HEALTHY, now
+            install.health_message = None
+            install.sync = Sync.SYNCED
+            install.observed_at = now
+            await _reach_version(session, install, render)
+            await _succeed(session, operation, row, install, render)
+
+    async def reach_skipped(self, operation: InstallOperation) -> None:
+        """The render came to what is deployed already; nothing was applied.
+
+        Raises:
+            BulkheadError: ABORTED when another operation took the lock over.
+        """
+        async with self._database.workspace(operation.workspace_id) as session:
+            row, install, render = await _hold(session, operation)
+            if install is None or render is None:
+                return
+            render.state = RenderState.SKIPPED
+            render.updated_at = datetime.now(UTC)
+            install.values = render.values
+            await _reach_version(session, install, render)
+            await _succeed(session, operation, row, install, render)
+
+    async def reach_deleted(self, operation: InstallOperation) -> None:
+        """Nothing of the install is left.
+
+        Raises:
+            BulkheadError: ABORTED when the operation does not hold the install's lock.
+        """
+        async with self._database.workspace(operation.workspace_id) as session:
+            row, install, _ = await _hold(session, operation)
+            if install is None:
+                return
+            await forget_install(session, install)
+            row.response = {"type": row.type, "install_id": install.id}
+            await end_operation(session, operation, row, OperationState.SUCCEEDED)
+
+    async def cluster_objects_of(self, operation: InstallOperation) -> list[dict[str, str]]:
+        """Return what of cluster scope any render of the install may have applied.
+
+        Each is `{api_version, kind, name, namespace}`, with an empty namespace where it has none.
+        """
+        async with self._database.workspace(operation.workspace_id) as session:
+            plans = await session.exec(
+                select(RenderRow.plan).where(
+                    RenderRow.install_id == operation.install_id, col(RenderRow.plan).is_not(None)
+                )
+            )
+            found = {
+                tuple(sorted(item.items()))
+                for plan in plans
+                for item in (plan or {}).get("cluster_objects", [])
+            }
+            return [dict(item) for item in sorted(found)]
+
+    async def remove_references(self, operation: InstallOperation) -> None:
+        """No secret has the install for a consumer any more."""
+        async with self._database.workspace(operation.workspace_id) as session:
+            await _remove_references(session, [operation.install_id])
+
+    async def installs_on(self, operation: ClusterOperation) -> tuple[list[str], list[str]]:
+        """Return the installs of a cluster, and the operations that run on them."""
+        async with self._database.workspace(operation.workspace_id) as session:
+            query = select(InstallRow.id, InstallRow.active_operation_id).where(
+                InstallRow.cluster_id == operation.owner_id
+            )
+            found = (await session.exec(query)).all()
+            return [one for one, _ in found], [busy for _, busy in found if busy is not None]
+
+    async def request_cancel(self, workspace_id: str, operation_id: str) -> None:
+        """Ask an operation of an install, whose cluster goes, to stop."""
+        async with self._database.workspace(workspace_id) as session:
+            await session.execute(
+                update(OperationRow)
+                .where(
+                    col(OperationRow.id) == operation_id,
+                    col(OperationRow.cancellable).is_(True),
+                    col(OperationRow.cancel_requested_at).is_(None),
+                )
+                .values(cancel_requested_at=func.now())
+            )
+
+    async def remove_references_of(
+        self, operation: ClusterOperation, install_ids: Sequence[str]
+    ) -> None:
+        """No secret has one of these installs of a cluster for a consumer any more."""
+        async with self._database.workspace(operation.workspace_id) as session:
+            await _remove_references(session, install_ids)
+
+
+async def return_to_before(session: AsyncSession, row: OperationRow, install: InstallRow) -> None:
+    """Give the install the state that it had before an operation that is undone; unlock it."""
+    if row.type is OperationType.INSTALL_CREATE:
+        await forget_install(session, install)
+        return
+    render = await _render(session, install, row.request.get("render_id"))
+    if render is not None and render.state is RenderState.RUNNING:
+        render.state = RenderState.FAILED
+        render.updated_at = datetime.now(UTC)
+    install.desired_version_id = install.current_version_id or install.desired_version_id
+    install.state = _state_by_health(install)
+    install.active_operation_id = None
+    _change(install)
+
+
+async def forget_install(session: AsyncSession, install: InstallRow) -> None:
+    """Remove the row of an install of which nothing is left, and what refers to it."""
+    await _remove_references(session, [install.id])
+    await session.delete(install)
+
+
+def _state_by_health(install: InstallRow) -> InstallState:
+    if install.current_render_id is None:
+        return InstallState.FAILED
+    is_ill = install.health in {Health.DEGRADED, Health.MISSING}
+    return InstallState.DEGRADED if is_ill else InstallState.HEALTHY
+
+
+async def _reach_version(session: AsyncSession, install: InstallRow, render: RenderRow) -> None:
+    install.current_version_id = render.package_version_id
+    install.state = _state_by_health(install)
+    # What a vendor may know of an install.
+    await session.execute(
+        update(GrantRow)
+        .where(col(GrantRow.install_id) == install.id, col(GrantRow.revoked_at).is_(None))
+        .values(
+            current_version_id=install.current_version_id,
+            health=install.health,
+            updated_at=func.now(),
+        )
+    )
+
+
+async def _succeed(
+    session: AsyncSession,
+    operation: InstallOperation,
+    row: OperationRow,
+    install: InstallRow,
+    render: RenderRow,
+) -> None:
+    row.response = {
+        "type": row.type,
+        "install_id": install.id,
+        "install_render_id": render.id,
+        "render_hash": render.render_hash,
+        "skipped": render.state is RenderState.SKIPPED,
+        "argo_app_name": install_namespace_of(install.id),
+        "argo_app_namespace": install_namespace_of(install.id),
+    }
+    install.active_operation_id = None
+    _change(install)
+    await end_operation(session, operation, row, OperationState.SUCCEEDED)
+
+
+async def _remove_references(session: AsyncSession, install_ids: Sequence[str]) -> None:
+    await session.execute(
+        delete(SecretReferenceRow).where(
+            col(SecretReferenceRow.consumer_type) == INSTALL_CONSUMER,
+            col(SecretReferenceRow.consumer_id).in_(install_ids),
+        )
+    )
+
+
+async def _render(
+    session: AsyncSession, install: InstallRow, render_id: str | None
+) -> RenderRow | None:
+    if render_id is None:
+        return None
+    return await session.get(RenderRow, (install.workspace_id, render_id))
+
+
+def _change(install: InstallRow) -> None:
+    install.version += 1
+    install.updated_at = datetime.now(UTC)
+
+
+async def _hold(
+    session: AsyncSession, operation: InstallOperation
+) -> tuple[OperationRow, InstallRow | None, RenderRow | None]:
+    """Lock the rows; no install when the operation has ended and nothing is left to do."""
+    row, install = await hold(session, operation)
+    if row.state is not OperationState.RUNNING:
+        return row, None, None
+    if not isinstance(install, InstallRow) or install.active_operation_id != row.id:
+        raise taken_over()
+    return row, install, await _render(session, install, row.request.get("render_id"))

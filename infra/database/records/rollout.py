@@ -1,0 +1,319 @@
+"""Drives a rollout's rows: one look decides what is next, writes it, and tells the workflow.
+
+A look is one transaction that holds the rollout's row. It goes from move to move until something
+has to happen outside the database, or nothing can.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from sqlmodel import col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from domain.rollout import TERMINAL, RolloutState
+from domain.rollout_course import CourseSight, Move, WaveSight, next_move
+from domain.rollout_obstacles import Wanted
+from domain.rollout_plan import sizes_of_waves
+from domain.rollout_strategy import Strategy
+from domain.rollout_work import RolloutPlace, Step, Verb
+from infra.database.engine import Database
+from infra.database.queries.rollout_sight import count_returns, count_targets
+from infra.database.records import rollout_moves as moves
+from infra.database.records.rollout_moves import Look
+from infra.database.records.rollout_rows import add_event, lock_rollout
+from infra.database.records.rollout_turns import Turns
+from infra.database.tables import PackageVersionRow, RolloutRow
+
+# How often a baking wave is looked at: often enough to stop soon, seldom enough for a thousand.
+_LONGEST_BETWEEN_CHECKS: Final = timedelta(seconds=30)
+_SHORTEST_BETWEEN_CHECKS: Final = timedelta(seconds=2)
+_CHECKS_OF_A_BAKE: Final = 5
+
+# Without a reason to look, and without a signal. The schedule wakes each minute as well.
+_LONGEST_REST: Final = timedelta(seconds=60)
+_SHORTEST_REST: Final = timedelta(milliseconds=50)
+
+# How soon it is worth looking for a canary when nobody can be reached.
+_CANARY_REST: Final = timedelta(seconds=10)
+
+# So many workflows are started by one step at most: its size is a part of the parent's history.
+_CLAIMS_A_STEP: Final = 50
+
+# Moves of one look; a rollout of fifty waves in which nobody can be reached makes a hundred.
+_MOVES_A_LOOK: Final = 500
+
+# What a move returns while something that was begun goes on.
+_BUSY: Final = Step(look_again_seconds=-1)
+
+# Moves that are made in rows alone; there may be another one after them.
+_IN_ROWS: Final[Mapping[Move, Callable[[Look], Awaitable[None]]]] = {
+    Move.SETTLE_PLAN: moves.settle_plan,
+    Move.AWAIT_APPROVAL: moves.await_approval,
+    Move.PAUSE: moves.pause,
+    Move.GO_ON: moves.go_on,
+    Move.BAKE: moves.bake,
+    Move.PASS: moves.pass_wave,
+    Move.NEXT_WAVE: moves.next_wave,
+    Move.LATE_WAVE: moves.late_wave,
+    Move.GIVE_UP_WAITING: moves.give_up_waiting,
+    Move.SUCCEED: moves.succeed,
+    Move.FAIL: moves.fail,
+    Move.CANCEL: moves.cancel,
+    Move.BEGIN_ROLLBACK: moves.begin_rollback,
+    Move.END_ROLLBACK: moves.end_rollback,
+}
+
+
+class RolloutRecords:
+    """The moves of rollouts; see `domain.rollout_course`."""
+
+    def __init__(self, database: Database, sweeper: Database) -> None:
+        self._database = database
+        self._sweeper = sweeper
+        self._turns = Turns(sweeper)
+
+    async def live_rollouts(self) -> list[RolloutPlace]:
+        """Return every rollout that has not ended, oldest first."""
+        query = (
+            select(RolloutRow.workspace_id, RolloutRow.id)
+            .where(col(RolloutRow.state).not_in(TERMINAL))
+            .order_by(col(RolloutRow.created_at))
+        )
+        async with self._sweeper.transaction() as session:
+            found = await session.exec(query)
+            return [RolloutPlace(workspace_id=one, rollout_id=other) for one, other in found]
+
+    async def stamp_of(self, place: RolloutPlace) -> tuple[datetime, int]:
+        """Return what differs after each change of a rollout or its targets."""
+        query = select(RolloutRow.updated_at, RolloutRow.version).where(
+            RolloutRow.id == place.rollout_id
+        )
+        async with self._database.workspace(place.workspace_id) as session:
+            return (await session.exec(query)).one()
+
+    async def look(
+        self, place: RolloutPlace, known_turns: int | None, checked_at: datetime | None
+    ) -> Step | None:
+        """Do all that can be done now, and return what the workflow does next.
+
+        Args:
+            place: the rollout.
+            known_turns: how many turns the workflow knows of; None: of all of them.
+            checked_at: when what bakes was last looked at.
+
+        Returns:
+            None while something that was begun goes on, and nothing else can be done.
+        """
+        async with self._database.workspace(place.workspace_id) as session:
+            look = await _open(session, place, checked_at)
+            sight = await _see(look)
+            if known_turns is not None and look.counts.turns != known_turns:
+                claims = await self._turns.untaken(session, look.rollout, look.now, _CLAIMS_A_STEP)
+                if claims:
+                    verb = _verb_of(look.rollout)
+                    return Step(verb=verb, claims=claims, turns=look.counts.turns)
+            for _ in range(_MOVES_A_LOOK):
+                move = next_move(sight, look.strategy, look.now)
+                step = await self._make(look, move)
+                if step is _BUSY:
+                    return None
+                if step is not None:
+                    return replace(step, turns=look.counts.turns + len(step.claims))
+                await _count(look)
+                sight = await _see(look)
+            return Step(turns=look.counts.turns)
+
+    async def _make(  # noqa: PLR0911 - a table of moves
+        self, look: Look, move: Move
+    ) -> Step | None:
+        """Make a move; return what the workflow does next, None: there may be another move."""
+        in_rows = _IN_ROWS.get(move)
+        if in_rows is not None:
+            await in_rows(look)
+            return None
+        match move:
+            case Move.NOTHING:
+                return Step(ended=True)
+            case Move.CHECK:
+                return Step(check=True)
+            case Move.PLAN:
+                return await self._plan(look)
+            case Move.CLAIM:
+                return await self._claim(look)
+            case Move.TAKE_BACK:
+                return await self._take_back(look)
+            case Move.FILL_CANARY:
+                return await self._fill_canary(look)
+            case _:
+                return _wait(look)
+
+    async def _plan(self, look: Look) -> Step | None:
+        places = self._places(look)
+        if not places:
+            return _BUSY
+        claims = await self._turns.to_plan(
+            look.session, look.rollout, look.wanted, places, look.now
+        )
+        return Step(verb=Verb.PLAN, claims=claims) if claims else None
+
+    async def _claim(self, look: Look) -> Step | None:
+        places = self._places(look)
+        if not places:
+            return _BUSY
+        if look.counts.wave_pending == look.counts.wave_size:
+            await moves.note_wave(look)
+        claims = await self._turns.to_move(
+            look.session, look.rollout, look.wanted, places, look.now
+        )
+        return Step(verb=Verb.MOVE, claims=claims) if claims else None
+
+    async def _take_back(self, look: Look) -> Step | None:
+        places = self._places(look)
+        if not places:
+            return _BUSY
+        rollout = look.rollout
+        claims = await self._turns.to_return(
+            look.session,
+            rollout,
+            Wanted(version_id="", semver="", takes_back=True),
+            places,
+            look.now,
+            wave=wave_taken_back(rollout),
+            late=rollout.deadline_at is not None and look.now >= rollout.deadline_at,
+        )
+        return Step(verb=Verb.ROLL_BACK, claims=claims) if claims else None
+
+    async def _fill_canary(self, look: Look) -> Step | None:
+        size = look.strategy.canary
+        filled = await self._turns.fill_canary(
+            look.session, look.rollout, look.wanted, size, look.now
+        )
+        if not filled:
+            return Step(look_again_seconds=_CANARY_REST.total_seconds())
+        message = f"The canary cannot be reached; {filled} others take its place."
+        await add_event(look.session, look.rollout, "canary.replaced", message, wave=0)
+        return None
+
+    def _places(self, look: Look) -> int:
+        return max(0, min(look.strategy.concurrency - look.counts.begun, _CLAIMS_A_STEP))
+
+
+async def _open(session: AsyncSession, place: RolloutPlace, checked_at: datetime | None) -> Look:
+    """Hold a rollout, and begin to look at it."""
+    rollout = await lock_rollout(session, place.rollout_id)
+    key = (place.workspace_id, rollout.package_version_id)
+    version = await session.get_one(PackageVersionRow, key)
+    now = datetime.now(UTC)
+    return Look(
+        session=session,
+        rollout=rollout,
+        strategy=Strategy.from_json(rollout.strategy),
+        wanted=Wanted(version_id=version.id, semver=version.semver),
+        now=now,
+        checked_at=checked_at,
+        counts=await count_targets(session, rollout.id, rollout.wave, now),
+    )
+
+
+async def _count(look: Look) -> None:
+    """Count the targets anew, after a move."""
+    await look.session.flush()
+    rollout = look.rollout
+    look.counts = await count_targets(look.session, rollout.id, rollout.wave, look.now)
+
+
+def _verb_of(rollout: RolloutRow) -> Verb:
+    """Return for what turns are given out in the state of a rollout."""
+    if rollout.state is RolloutState.ROLLING_BACK:
+        return Verb.ROLL_BACK
+    return Verb.PLAN if rollout.started_at is None else Verb.MOVE
+
+
+async def _see(look: Look) -> CourseSight:
+    rollout, counts = look.rollout, look.counts
+    look.returns = None
+    waiting = counts.waiting
+    if rollout.state is RolloutState.ROLLING_BACK:
+        wave = wave_taken_back(rollout)
+        look.returns = await count_returns(look.session, rollout.id, wave, look.now)
+        waiting = look.returns.waiting
+    return CourseSight(
+        state=rollout.state,
+        wave=rollout.wave,
+        waves=rollout.waves,
+        pause=rollout.pause_requested_at is not None,
+        cancel=rollout.cancel_requested_at is not None,
+        rollback=rollout.rollback_requested_at is not None,
+        plan_only=rollout.plan_only,
+        planned=rollout.plan_digest is not None,
+        approved_waves=frozenset(each["wave"] for each in rollout.approvals),
+        unplanned=counts.unplanned,
+        begun=counts.begun,
+        baking=counts.baking,
+        waiting=waiting,
+        due=counts.due,
+        later=counts.later,
+        in_wave=WaveSight(
+            size=counts.wave_size,
+            pending=counts.wave_pending,
+            moved=counts.wave_moved,
+            failed=counts.wave_failed,
+        ),
+        late=rollout.waves > len(sizes_of_waves(sum(rollout.counts.values()), look.strategy)),
+        to_take_back=0 if look.returns is None else look.returns.due,
+        bake_until=rollout.bake_until,
+        check_due=_next_check(look) <= look.now,
+        checked_after_bake=_checked_after_bake(look),
+        past_deadline=rollout.deadline_at is not None and look.now >= rollout.deadline_at,
+    )
+
+
+def _wait(look: Look) -> Step:
+    """Return how long nothing is to be done; `_BUSY` while something goes on."""
+    rollout = look.rollout
+    if look.counts.begun:
+        return _BUSY
+    moments = [look.now + _LONGEST_REST]
+    if rollout.state is RolloutState.RUNNING:
+        moments += _present(look.counts.next_try_at, rollout.bake_until, rollout.deadline_at)
+        if rollout.bake_until is not None:
+            moments.append(_next_check(look))
+    elif look.returns is not None:
+        moments += _present(look.returns.next_try_at, rollout.deadline_at)
+    ahead = min(each for each in moments if each > look.now)
+    rest = max(ahead - look.now, _SHORTEST_REST)
+    return Step(look_again_seconds=round(rest.total_seconds(), 3))
+
+
+def _present(*moments: datetime | None) -> list[datetime]:
+    return [each for each in moments if each is not None]
+
+
+def wave_taken_back(rollout: RolloutRow) -> int | None:
+    """Return which wave is taken back; None: all of them, because a person asked for it."""
+    return rollout.wave if rollout.rollback_requested_at is None else None
+
+
+def _is_checked(strategy: Strategy) -> bool:
+    """Return whether what bakes is looked at from here; see `Check.in_cluster`."""
+    return any(not check.in_cluster for check in strategy.checks)
+
+
+def _next_check(look: Look) -> datetime:
+    """Return when what bakes is worth another look; far ahead when it is not looked at."""
+    if not _is_checked(look.strategy):
+        return look.now + _LONGEST_REST
+    if look.checked_at is None:
+        return look.now
+    pause = timedelta(seconds=look.strategy.bake_seconds) / _CHECKS_OF_A_BAKE
+    bounded = min(max(pause, _SHORTEST_BETWEEN_CHECKS), _LONGEST_BETWEEN_CHECKS)
+    return look.checked_at + bounded
+
+
+def _checked_after_bake(look: Look) -> bool:
+    until, checked_at = look.rollout.bake_until, look.checked_at
+    if not _is_checked(look.strategy):
+        return True
+    return until is not None and checked_at is not None and checked_at >= until

@@ -1,0 +1,289 @@
+"""The moves of a rollout that are made in its rows alone; see `domain.rollout_course.Move`."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from psycopg.types.json import Jsonb
+from sqlmodel import col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from domain.errors import Reason
+from domain.rollout import RolloutState, TargetState
+from domain.rollout_obstacles import Wanted
+from domain.rollout_plan import PlannedTarget, plan_digest_of
+from domain.rollout_strategy import Strategy
+from infra.database.queries.rollout_sight import ReturnCounts, TargetCounts
+from infra.database.records.rollout_rows import add_event, error_of, installs, recount
+from infra.database.statements import run_sql
+from infra.database.tables import RolloutRow, RolloutTargetRow
+
+# So many are named in a sentence.
+_NAMED: Final = 5
+
+_SKIP = """
+UPDATE rollout_targets SET state = 'skipped', waiting_for = NULL, next_try_at = NULL,
+    last_error = %(error)s, completed_at = now()
+WHERE rollout_id = %(rollout)s AND state = ANY (%(states)s)
+"""
+
+_KEEP_BAKING = """
+UPDATE rollout_targets SET state = 'succeeded', next_try_at = NULL, completed_at = now()
+WHERE rollout_id = %(rollout)s AND state = 'baking'
+"""
+
+_JOIN_LATE_WAVE = """
+UPDATE rollout_targets SET wave = %(wave)s WHERE rollout_id = %(rollout)s AND state = 'waiting'
+"""
+
+
+@dataclass(slots=True)
+class Look:
+    """One look at a rollout: its row is held by the session's transaction.
+
+    Attributes:
+        session: the transaction.
+        rollout: the row.
+        strategy: of the rollout.
+        wanted: what its targets shall become.
+        now: the moment.
+        checked_at: when what bakes was last looked at.
+        counts: of the targets, as the move at hand found them.
+        returns: of those that shall return, while a rollback goes on.
+    """
+
+    session: AsyncSession
+    rollout: RolloutRow
+    strategy: Strategy
+    wanted: Wanted
+    now: datetime
+    checked_at: datetime | None
+    counts: TargetCounts
+    returns: ReturnCounts | None = None
+
+
+async def settle_plan(look: Look) -> None:
+    """Bind the rollout to what it would do, so that it can be approved."""
+    rollout = look.rollout
+    query = select(
+        RolloutTargetRow.install_id, RolloutTargetRow.wave, RolloutTargetRow.plan_digest
+    ).where(RolloutTargetRow.rollout_id == rollout.id)
+    targets = [
+        PlannedTarget(install_id=install_id, wave=wave, plan_digest=digest)
+        for install_id, wave, digest in await look.session.exec(query)
+    ]
+    inputs = {
+        "product_id": rollout.product_id,
+        "package_version_id": rollout.package_version_id,
+        "selector": rollout.selector,
+        "strategy": rollout.strategy,
+    }
+    rollout.plan_digest = plan_digest_of(inputs, targets)
+    touch(rollout)
+    planned = sum(each.plan_digest is not None for each in targets)
+    if rollout.plan_only:
+        message = f"The plans of {planned} of {len(targets)} installs are made."
+        await add_event(look.session, rollout, "rollout.planned", message)
+
+
+async def await_approval(look: Look) -> None:
+    """Let nothing begin before somebody approved the wave."""
+    message = f"Wave {look.rollout.wave} waits for an approval."
+    await enter(look, RolloutState.PLANNED, message)
+
+
+async def pause(look: Look) -> None:
+    """Let nothing new begin."""
+    await enter(look, RolloutState.PAUSED, "Nothing new begins.")
+
+
+async def go_on(look: Look) -> None:
+    """Let installs move; the deadline counts from the first time."""
+    rollout = look.rollout
+    message = "Installs move." if rollout.started_at is None else "It goes on."
+    if rollout.started_at is None:
+        rollout.started_at = look.now
+        rollout.deadline_at = look.now + timedelta(seconds=look.strategy.deadline_seconds)
+    await enter(look, RolloutState.RUNNING, message)
+
+
+async def bake(look: Look) -> None:
+    """Look at what the wave moved for a while."""
+    rollout = look.rollout
+    rollout.bake_until = look.now + timedelta(seconds=look.strategy.bake_seconds)
+    touch(rollout)
+    waiting = f", {look.counts.waiting} wait" if look.counts.waiting else ""
+    message = f"{look.counts.baking} moved{waiting}; looked at for {look.strategy.bake_seconds} s."
+    await add_event(look.session, rollout, "wave.baking", message, wave=rollout.wave)
+
+
+async def pass_wave(look: Look) -> None:
+    """Let what bakes count as good."""
+    await pass_baking(look)
+    look.rollout.bake_until = None
+    touch(look.rollout)
+    await add_event(
+        look.session, look.rollout, "wave.passed", "The wave is good.", wave=look.rollout.wave
+    )
+
+
+async def pass_baking(look: Look) -> None:
+    """Let each target that bakes keep the version."""
+    await look.session.flush()
+    await run_sql(look.session, _KEEP_BAKING, {"rollout": look.rollout.id})
+    await recount(look.session, look.rollout)
+
+
+async def next_wave(look: Look) -> None:
+    """Have the next wave's turn."""
+    look.rollout.wave += 1
+    touch(look.rollout)
+
+
+async def note_wave(look: Look) -> None:
+    """Say in the timeline that a wave begins."""
+    wave = look.rollout.wave
+    canary = " as the canary" if wave == 0 and look.strategy.canary else ""
+    message = f"{installs(look.counts.wave_pending)}{canary}."
+    await add_event(look.session, look.rollout, "wave.started", message, wave=wave)
+
+
+async def late_wave(look: Look) -> None:
+    """Have a wave of those that could not be moved in their own."""
+    rollout = look.rollout
+    rollout.wave = rollout.waves
+    rollout.waves += 1
+    touch(rollout)
+    await look.session.flush()
+    parameters = {"rollout": rollout.id, "wave": rollout.wave}
+    await run_sql(look.session, _JOIN_LATE_WAVE, parameters)
+    message = f"Tried again, because it could not be done before: {installs(look.counts.waiting)}."
+    await add_event(look.session, rollout, "wave.started", message, wave=rollout.wave)
+
+
+async def succeed(look: Look) -> None:
+    """End a rollout of which nothing is left to do."""
+    counts = look.rollout.counts
+    if not counts.get(TargetState.SUCCEEDED):
+        await end(look, RolloutState.FAILED, "No install could be moved.")
+        return
+    left = [
+        f"{counts[state]} {state}"
+        for state in (TargetState.FAILED, TargetState.SKIPPED)
+        if counts.get(state)
+    ]
+    await end(look, RolloutState.SUCCEEDED, f"{', '.join(left)}." if left else None)
+
+
+async def fail(look: Look) -> None:
+    """End a rollout whose wave spent its budget; what was moved stays moved."""
+    await pass_baking(look)
+    await end(look, RolloutState.FAILED, await blame(look))
+
+
+async def cancel(look: Look) -> None:
+    """End a rollout that a person wants no more of; what was moved stays moved."""
+    await pass_baking(look)
+    await end(look, RolloutState.CANCELLED, "What was moved stays moved.")
+
+
+async def give_up_waiting(look: Look) -> None:
+    """Leave out who could not be moved in time."""
+    message = "It could not be moved before the rollout's deadline."
+    await skip(look, [TargetState.WAITING], Reason.DEADLINE_EXCEEDED, message)
+
+
+async def begin_rollback(look: Look) -> None:
+    """Take back every target, or those of the wave that failed by itself."""
+    rollout = look.rollout
+    reason = None
+    if rollout.rollback_requested_at is None:
+        reason = await blame(look)
+    rollout.reason = reason
+    rollout.bake_until = None
+    rollout.deadline_at = look.now + timedelta(seconds=look.strategy.deadline_seconds)
+    what = "Every install that was moved is" if reason is None else f"{reason} The wave is"
+    await enter(look, RolloutState.ROLLING_BACK, f"{what} taken back.")
+    # Turns that were given out are void; whoever takes one now finds that nothing may begin.
+    await skip_rest(look)
+
+
+async def end_rollback(look: Look) -> None:
+    """End a rollout of which nothing is left to take back."""
+    rollout = look.rollout
+    await pass_baking(look)
+    returned = rollout.counts.get(TargetState.ROLLED_BACK, 0)
+    if rollout.rollback_requested_at is not None:
+        await end(look, RolloutState.ROLLED_BACK, f"Taken back: {installs(returned)}.")
+        return
+    back = f"Taken back: {installs(returned)}."
+    if not returned:
+        back = "Nothing was left to take back: operations that fail undo what they did."
+    await end(look, RolloutState.FAILED, f"{rollout.reason or 'The wave failed.'} {back}")
+
+
+async def blame(look: Look) -> str:
+    """Return which targets of the wave failed, as a sentence."""
+    rollout = look.rollout
+    query = (
+        select(RolloutTargetRow.install_id)
+        .where(
+            RolloutTargetRow.rollout_id == rollout.id,
+            RolloutTargetRow.wave == rollout.wave,
+            RolloutTargetRow.state == TargetState.FAILED,
+        )
+        .order_by(col(RolloutTargetRow.position))
+        .limit(_NAMED)
+    )
+    named = list(await look.session.exec(query))
+    more = look.counts.wave_failed - len(named)
+    names = ", ".join(named) + (f" and {more} more" if more else "")
+    return (
+        f"Wave {rollout.wave} spent its error budget: {look.counts.wave_failed} of "
+        f"{look.counts.wave_size} failed ({names})."
+    )
+
+
+async def end(look: Look, state: RolloutState, reason: str | None) -> None:
+    """End a rollout; who had no turn has none any more."""
+    await skip_rest(look)
+    look.rollout.reason = reason
+    look.rollout.completed_at = look.now
+    look.rollout.bake_until = None
+    await enter(look, state, reason or "Every install has the version.")
+
+
+async def skip_rest(look: Look) -> None:
+    """Leave out who had no turn."""
+    await skip(
+        look,
+        [TargetState.PENDING, TargetState.WAITING],
+        Reason.ABORTED,
+        "The rollout ended before its turn.",
+    )
+
+
+async def skip(look: Look, states: list[TargetState], reason: Reason, message: str) -> None:
+    """Leave out the targets in some states."""
+    await look.session.flush()
+    parameters: dict[str, Any] = {
+        "rollout": look.rollout.id,
+        "states": [state.value for state in states],
+        "error": Jsonb(error_of(reason, message)),
+    }
+    await run_sql(look.session, _SKIP, parameters)
+    await recount(look.session, look.rollout)
+
+
+async def enter(look: Look, state: RolloutState, message: str) -> None:
+    """Give a rollout another state, and say so in its timeline."""
+    look.rollout.state = state
+    touch(look.rollout)
+    wave = look.rollout.wave
+    await add_event(look.session, look.rollout, f"rollout.{state}", message, wave=wave)
+
+
+def touch(rollout: RolloutRow) -> None:
+    """Note that a rollout is another one than before."""
+    rollout.version += 1
+    rollout.updated_at = datetime.now(UTC)
