@@ -156,9 +156,9 @@ class RegistrySettings(BaseModel):
 
 
 class OutboundSettings(BaseModel):
-    """Where rotators may go beside the public internet: networks of the operator's own.
+    """Where rotators, and who fetches charts, may go beside the public internet.
 
-    What a workspace names as a target (a database, an HTTPS endpoint) is reached from here, so
+    What a workspace names (a database, an HTTPS endpoint, a registry) is reached from here, so
     that a private address would let it use our place in the network. Link-local addresses and
     those of cloud metadata services stay closed whatever this says.
     """
@@ -199,6 +199,26 @@ class StackSettings(BaseModel):
     node_authority_file: Path | None = None
 
 
+class HelmSettings(BaseModel):
+    """How this worker fetches charts and deploys them; without it, it does neither.
+
+    `program` is Helm, `cache_dir` keeps charts by their digest. `plain_http_registries` (host:port)
+    are asked without TLS, as repositories at this machine's own http addresses are. `ca_file` has
+    further roots that registries' certificates are checked against, such as the platform's own.
+
+    `hook_seconds` is what a chart's hooks may take, `healthy_seconds` what a release may take until
+    it is healthy, and `degraded_seconds` how long it may be degraded on the way.
+    """
+
+    program: Path
+    cache_dir: Path
+    plain_http_registries: list[str] = Field(default_factory=list)
+    ca_file: Path | None = None
+    hook_seconds: int = Field(default=600, ge=1, le=3000)
+    healthy_seconds: int = Field(default=600, ge=1, le=6000)
+    degraded_seconds: int = Field(default=60, ge=1, le=6000)
+
+
 class LogSettings(BaseModel):
     """How much is logged; always JSON lines on standard error."""
 
@@ -226,6 +246,7 @@ class WorkerSettings(_ProcessSettings):
 
     control_planes: ControlPlaneSettings | None = None
     stacks: StackSettings | None = None
+    helm: HelmSettings | None = None
     secret_store: SecretStoreSettings = SecretStoreSettings()
     outbound: OutboundSettings = OutboundSettings()
 
@@ -263,6 +284,7 @@ class EmbeddedSettings(BaseSettings):
     openbao_port: int | None = Field(default=None, ge=1, le=65535)
     openbao_cluster_port: int | None = Field(default=None, ge=1, le=65535)
     registry_port: int | None = Field(default=None, ge=1, le=65535)
+    charts_port: int | None = Field(default=None, ge=1, le=65535)
     gateway_port: int | None = Field(default=None, ge=1, le=65535)
     clouds_hcloud_port: int | None = Field(default=None, ge=1, le=65535)
     clouds_aws_port: int | None = Field(default=None, ge=1, le=65535)

@@ -15,6 +15,7 @@ from infra.settings import (
     ApiSettings,
     ControlPlaneSettings,
     DatabaseSettings,
+    HelmSettings,
     OpenBaoSettings,
     OutboundSettings,
     ProviderSettings,
@@ -46,6 +47,7 @@ SettingsGroup = (
     | ProviderSettings
     | RegistrySettings
     | StackSettings
+    | HelmSettings
 )
 
 # The fields of `infra.settings` that hold each group.
@@ -60,6 +62,7 @@ _PREFIXES: dict[type[SettingsGroup], str] = {
     ProviderSettings: "PROVIDERS",
     RegistrySettings: "REGISTRY",
     StackSettings: "STACKS",
+    HelmSettings: "HELM",
 }
 
 

@@ -8,10 +8,11 @@ import psycopg
 from domain.cluster import NetworkProfile
 from domain.names import API_SERVER_NAME
 from infra.control_planes.layout import LOOPBACK
-from infra.embedded import clouds, for_nodes
+from infra.embedded import charts, clouds, for_nodes
 from infra.embedded import node_address as node_addresses
 from infra.embedded import ports as port_files
 from infra.embedded.applications import HOST, Api, Worker, environment_of
+from infra.embedded.charts import ChartRegistry
 from infra.embedded.clouds import Clouds, CloudsServer
 from infra.embedded.gateway import GatewayServer
 from infra.embedded.home import Home
@@ -30,6 +31,7 @@ from infra.settings import (
     ControlPlaneSettings,
     DatabaseSettings,
     EmbeddedSettings,
+    HelmSettings,
     OpenBaoSettings,
     OutboundSettings,
     ProviderSettings,
@@ -166,8 +168,24 @@ class Composition:
             Part.OPENBAO: OpenBao(self.home, self.ports),
             Part.WORKER: self._worker(temporal),
             Part.API: self.api,
+            Part.CHARTS: self.charts,
             **reached,
         }
+
+    @property
+    def charts(self) -> ChartRegistry:
+        """The registry of charts."""
+        return ChartRegistry(self.home, self.ports)
+
+    @property
+    def helm(self) -> HelmSettings:
+        """How the worker fetches charts and deploys them."""
+        return HelmSettings(
+            program=self.home.programs / "helm",
+            cache_dir=self.home.charts / "cache",
+            plain_http_registries=[self.charts.host_and_port],
+            ca_file=self.home.ca_file,
+        )
 
     @property
     def registry(self) -> RegistryServer | None:
@@ -186,7 +204,8 @@ class Composition:
         """The programs that the next `up` needs, of those that may have to be built."""
         for_nodes = (*NODE, *PLATFORM) if self._will_be_reached else ()
         for_clouds = STACKS if clouds.wanted(self.home, self._settings).are_used else ()
-        return (*CONTROL_PLANE, *CLIENT, *DEPLOYMENT, *for_nodes, *for_clouds)
+        names = (*CONTROL_PLANE, *CLIENT, *DEPLOYMENT, charts.PROGRAM, *for_nodes, *for_clouds)
+        return tuple(dict.fromkeys(names))
 
     @property
     def _will_be_reached(self) -> bool:
@@ -276,6 +295,7 @@ class Composition:
             self.control_planes,
             OutboundSettings(allowed_networks=self._settings.outbound_networks),
             self.providers,
+            self.helm,
             *(() if stacks is None else (stacks,)),
         )
         return Worker(environment, temporal, runs_stacks=stacks is not None)

@@ -89,6 +89,11 @@ class Home:
         return self.directory / "registry"
 
     @property
+    def charts(self) -> Path:
+        """What was pushed to the registry of charts, and the worker's own copies of charts."""
+        return self.directory / "charts"
+
+    @property
     def artifacts(self) -> Path:
         """The programs that servers download when they join."""
         return self.directory / "artifacts"
@@ -169,6 +174,7 @@ class Home:
             self.control_planes,
             self.programs,
             self.artifacts,
+            self.charts,
             self.registry,
             self.gateway,
             self.clouds,

@@ -50,6 +50,7 @@ class Ports(BaseModel):
     clouds_hcloud: int
     clouds_aws: int
     clouds_gcp: int
+    charts: int
     control_planes: int
 
     @model_validator(mode="before")
@@ -72,6 +73,11 @@ class Ports(BaseModel):
     def registry_uid(self) -> int:
         """The user id of the registry, after those of all control planes."""
         return self.first_uid + _OWN_UIDS
+
+    @property
+    def charts_uid(self) -> int:
+        """The user id of the registry of charts."""
+        return self.first_uid + _OWN_UIDS + 2
 
     @property
     def gateway_uid(self) -> int:

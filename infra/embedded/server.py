@@ -33,6 +33,7 @@ class Part(StrEnum):
     CONTROL_PLANES = "control-planes"
     WORKER = "worker"
     API = "api"
+    CHARTS = "charts"
     REGISTRY = "registry"
     GATEWAY = "gateway"
     CLOUDS = "clouds"

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from infra.artifacts import ArtifactStore
 from infra.control_planes.processes import host_supervisor
 from infra.database.bootstrap import bootstrap, ensure_password_files
-from infra.embedded import clouds, for_nodes
+from infra.embedded import charts, clouds, for_nodes
 from infra.embedded import node_address as node_addresses
 from infra.embedded import ports as port_files
 from infra.embedded.applications import HOST, code_changed_at, environment_of, run_host
@@ -27,6 +27,8 @@ ALL_PARTS = frozenset(Part)
 _APPLICATIONS = frozenset({Part.WORKER, Part.API})
 # What only servers that join need, and therefore only a stack that they reach has.
 _FOR_NODES = frozenset({Part.REGISTRY, Part.GATEWAY, Part.CLOUDS})
+# What is brought up behind the servers, because nothing of them needs it.
+_BESIDE = _FOR_NODES | {Part.CHARTS}
 
 _WAITING = "waiting for another `up` or `down`"
 
@@ -70,6 +72,9 @@ class Stack(Composition):
             if parts & {Part.CONTROL_PLANES, Part.WORKER}:
                 with report("Kubernetes programs"):
                     install_into(self.home.programs, (*CONTROL_PLANE, *CLIENT, *DEPLOYMENT))
+            if Part.CHARTS in parts:
+                with report("registry of charts"):
+                    install_into(self.home.programs, (charts.PROGRAM,))
             if Part.REGISTRY in parts and self.registry_address is not None:
                 with report("images"):
                     for_nodes.make_images(self.home)
@@ -81,7 +86,7 @@ class Stack(Composition):
                     install_into(self.home.programs, STACKS)
                     clouds.install_programs(self.home, self.clouds)
             self.up_servers(parts, report)
-            self._up_for_nodes(parts, report)
+            self._up_beside(parts, report)
             return self._up_applications(parts, report)
 
     @contextlib.contextmanager
@@ -182,7 +187,7 @@ class Stack(Composition):
         _all_at_once(bring_up, _APPLICATIONS & parts)
         return owner
 
-    def _up_for_nodes(self, parts: AbstractSet[Part], report: Report) -> None:
+    def _up_beside(self, parts: AbstractSet[Part], report: Report) -> None:
         servers = self.servers()
         for part in _FOR_NODES & parts - servers.keys():
             self.supervisor.remove(part)
@@ -195,7 +200,7 @@ class Stack(Composition):
                 if part is Part.CLOUDS and self.local_clouds is not None:
                     self.local_clouds.ensure_accounts(process)
 
-        _all_at_once(bring_up, _FOR_NODES & parts & servers.keys())
+        _all_at_once(bring_up, _BESIDE & parts & servers.keys())
         if (registry := self.registry) is not None and Part.REGISTRY in parts:
             settings = environment_of(self.openbao("api"), registry.certificate_settings)
             self.supervisor.add(REGISTRY_CERTIFICATE, [registry.keeper(settings)])

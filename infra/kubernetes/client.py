@@ -41,6 +41,7 @@ FIELD_MANAGER: Final = "bulkhead"
 _JSON: Final = "application/json"
 _MERGE_PATCH: Final = "application/merge-patch+json"
 _APPLY_PATCH: Final = "application/apply-patch+yaml"
+_METADATA_LIST: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
 _SENTENCE_CHARACTERS: Final = 300
 
@@ -93,17 +94,27 @@ def administrator_login(openbao: OpenBao, cluster: HostedControlPlane) -> Login:
         BulkheadError: FAILED_PRECONDITION when the cluster has no authorities,
             DEPENDENCY_UNAVAILABLE when OpenBao does not answer.
     """
+    return _login(openbao, cluster, _ADMINISTRATOR)
+
+
+def user_login(openbao: OpenBao, cluster: HostedControlPlane, user: str) -> Login:
+    """Make a login of a user that belongs to no group, valid for `LOGIN_SECONDS`.
+
+    Raises:
+        BulkheadError: as `administrator_login`.
+    """
+    leaf = LeafSpec(authority=Authority.KUBERNETES, common_name=user, usages=("ClientAuth",))
+    return _login(openbao, cluster, leaf)
+
+
+def _login(openbao: OpenBao, cluster: HostedControlPlane, leaf: LeafSpec) -> Login:
     key, certificate = make_leaf(
         lambda request, usages: openbao.sign(
-            cluster,
-            _ADMINISTRATOR.authority,
-            request,
-            usages=usages,
-            lifetime_seconds=LOGIN_SECONDS,
+            cluster, leaf.authority, request, usages=usages, lifetime_seconds=LOGIN_SECONDS
         ),
-        _ADMINISTRATOR,
+        leaf,
     )
-    authority = openbao.certificate_of(cluster, Authority.KUBERNETES)
+    authority = openbao.certificate_of(cluster, leaf.authority)
     return Login(authority, certificate, key)
 
 
@@ -178,10 +189,22 @@ class KubernetesClient:
             path: of the collection.
             parameters: `labelSelector`, `fieldSelector`.
         """
+        return self._list(path, parameters, _JSON)
+
+    def list_metadata(self, path: str, **parameters: str) -> list[Object]:
+        """Return the metadata of all objects of a kind; nothing else of them is read.
+
+        Args:
+            path: of the collection.
+            parameters: as for `list_all`.
+        """
+        return self._list(path, parameters, _METADATA_LIST)
+
+    def _list(self, path: str, parameters: Mapping[str, str], accept: str) -> list[Object]:
         found: list[Object] = []
         page = {"limit": str(_PAGE), **parameters}
         while True:
-            answer = self._ask("GET", path, parameters=page)
+            answer = self._ask("GET", path, parameters=page, accept=accept)
             found += answer.get("items") or []
             following = answer["metadata"].get("continue")
             if not following:
@@ -213,18 +236,29 @@ class KubernetesClient:
         """
         return self._ask("PATCH", path, body, content_type=_MERGE_PATCH)
 
-    def apply(self, path: str, body: Object) -> Object:
-        """Have an object with these fields, whether it exists or not; other fields stay."""
-        return self._ask(
-            "PATCH",
-            path,
-            body,
-            content_type=_APPLY_PATCH,
-            parameters={"fieldManager": FIELD_MANAGER, "force": "true"},
-        )
+    def apply(
+        self, path: str, body: Object, *, manager: str = FIELD_MANAGER, dry_run: bool = False
+    ) -> Object:
+        """Have an object with these fields, whether it exists or not; other fields stay.
+
+        Args:
+            path: of the object.
+            body: its fields.
+            manager: who owns them from now on, also where another one did.
+            dry_run: nothing is stored: the answer is what would be there.
+        """
+        parameters = {"fieldManager": manager, "force": "true"}
+        if dry_run:
+            parameters["dryRun"] = "All"
+        return self._ask("PATCH", path, body, content_type=_APPLY_PATCH, parameters=parameters)
 
     def delete(
-        self, path: str, *, uid: str | None = None, grace_seconds: int | None = None
+        self,
+        path: str,
+        *,
+        uid: str | None = None,
+        grace_seconds: int | None = None,
+        propagation: str | None = None,
     ) -> bool:
         """Ask for the end of an object; return whether there was one.
 
@@ -232,6 +266,7 @@ class KubernetesClient:
             path: of the object.
             uid: remove this one only, and never its successor of the same name.
             grace_seconds: how long a pod may take to end, 0 forgets it; as it wishes by default.
+            propagation: what becomes of its dependents: `Background`, `Foreground` or `Orphan`.
 
         Raises:
             BulkheadError: CONFLICT when the object has another uid.
@@ -239,13 +274,15 @@ class KubernetesClient:
         body: Object = {"apiVersion": "v1", "kind": "DeleteOptions"}
         if grace_seconds is not None:
             body["gracePeriodSeconds"] = grace_seconds
+        if propagation is not None:
+            body["propagationPolicy"] = propagation
         if uid is not None:
             body["preconditions"] = {"uid": uid}
         return none_if_missing(lambda: self._ask("DELETE", path, body)) is not None
 
     def text(self, path: str) -> str:
         """Return what is no object: `/readyz`, metrics, a log."""
-        return self._send("GET", path, None, _JSON, {}).text
+        return self._send("GET", path, None, _JSON, {}, "*/*").text
 
     def _ask(
         self,
@@ -255,8 +292,9 @@ class KubernetesClient:
         *,
         content_type: str = _JSON,
         parameters: Mapping[str, str] | None = None,
+        accept: str = _JSON,
     ) -> Object:
-        response = self._send(method, path, body, content_type, parameters or {})
+        response = self._send(method, path, body, content_type, parameters or {}, accept)
         answer = _json_of(response)
         if answer is None:
             raise _unavailable(method, path, "it answers with something else than JSON")
@@ -269,8 +307,11 @@ class KubernetesClient:
         body: Object | None,
         content_type: str,
         parameters: Mapping[str, str],
+        accept: str,
     ) -> httpx.Response:
-        headers = {} if body is None else {"content-type": content_type}
+        headers = {"accept": accept}
+        if body is not None:
+            headers["content-type"] = content_type
         try:
             with self._connected() as http:
                 response = http.request(method, path, json=body, headers=headers, params=parameters)

@@ -4,20 +4,18 @@ The kubeconfig with its key is in memory only; kubectl inherits the descriptor.
 """
 
 import asyncio
-import base64
 import contextlib
-import json
-import os
 import re
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from domain.errors import BulkheadError, Reason
 from infra.kubernetes.client import KubernetesClient, Login, Object
+from infra.kubernetes.kubeconfig import in_memory, kubeconfig
 
 # Pods that are deleted without eviction still get this long to end in order.
 _GRACE_SECONDS: Final = 30.0
@@ -46,7 +44,10 @@ async def drain(
     kubectl: Path, url: str, login: Login, node: str, *, seconds: float, on_wait: OnWait
 ) -> DrainResult:
     """Evict every pod from a cordoned node, for at most so long; a cancel kills kubectl."""
-    with _kubeconfig(url, login) as descriptor, tempfile.TemporaryDirectory() as cache:
+    with (
+        in_memory("kubeconfig", kubeconfig(url, login)) as descriptor,
+        tempfile.TemporaryDirectory() as cache,
+    ):
         process = await asyncio.create_subprocess_exec(
             str(kubectl),
             f"--kubeconfig=/dev/fd/{descriptor}",
@@ -140,33 +141,6 @@ def _delete(client: KubernetesClient, pod: Object, *, grace_seconds: int | None)
         # Its successor has the name by now.
         if error.reason is not Reason.CONFLICT:
             raise
-
-
-@contextlib.contextmanager
-def _kubeconfig(url: str, login: Login) -> Iterator[int]:
-    def encoded(pem: str | bytes) -> str:
-        return base64.b64encode(pem.encode() if isinstance(pem, str) else pem).decode()
-
-    cluster = {"server": url, "certificate-authority-data": encoded(login.authority)}
-    user = {
-        "client-certificate-data": encoded(login.certificate),
-        "client-key-data": encoded(login.key),
-    }
-    config = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "clusters": [{"name": "cluster", "cluster": cluster}],
-        "users": [{"name": "user", "user": user}],
-        "contexts": [{"name": "context", "context": {"cluster": "cluster", "user": "user"}}],
-        "current-context": "context",
-    }
-    descriptor = os.memfd_create("kubeconfig")
-    try:
-        os.fchmod(descriptor, 0o600)
-        os.write(descriptor, json.dumps(config).encode())
-        yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 async def _lines(process: asyncio.subprocess.Process) -> AsyncIterator[str]:

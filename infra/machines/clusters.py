@@ -8,7 +8,13 @@ from typing import Final, TypeVar
 
 from domain.cluster import HostedControlPlane
 from infra.control_planes.placement import HostPlacement
-from infra.kubernetes.client import KubernetesClient, Login, administrator_login, administrator_of
+from infra.kubernetes.client import (
+    KubernetesClient,
+    Login,
+    administrator_login,
+    administrator_of,
+    user_login,
+)
 from infra.kubernetes.keeping import keep
 from infra.kubernetes.objects import kept_objects
 from infra.openbao.client import OpenBao
@@ -57,6 +63,29 @@ class HostClusters:
         whoever takes that back must come after it.
         """
         return await self._run(lambda: work(self._client_of(cluster)))
+
+    async def login_as(self, cluster: HostedControlPlane, user: str) -> Login:
+        """Make a login of an identity that has only the rights that bindings give it."""
+        return await self._run(lambda: user_login(self._openbao, cluster, user))
+
+    async def ask_as(
+        self,
+        cluster: HostedControlPlane,
+        user: str,
+        work: Callable[[KubernetesClient], Result],
+    ) -> Result:
+        """Do something that blocks under another identity than the administrator's; see `ask`."""
+
+        def run() -> Result:
+            client = KubernetesClient(
+                self.url_of(cluster),
+                lambda: user_login(self._openbao, cluster, user),
+                timeout_seconds=_TIMEOUT_SECONDS,
+            )
+            with client:
+                return work(client)
+
+        return await self._run(run)
 
     async def mend(self, cluster: HostedControlPlane) -> str | None:
         """Bring what the platform keeps in a cluster to what it should be.

@@ -5,6 +5,7 @@ from typing import Final
 
 from domain.cluster import ADMINISTRATORS_GROUP
 from domain.identifiers import Prefix
+from domain.install import INSTALL_READER_PREFIX
 from domain.machine import (
     NODE_CERTIFICATE_SECONDS,
     NODE_TOKEN_ISSUER_USER,
@@ -41,9 +42,13 @@ LEAF_ROLE: Final = "leaf"
 KUBECONFIG_ROLE: Final = "kubeconfig"
 NODE_ROLE: Final = "node"
 NODE_TOKEN_ISSUER_ROLE: Final = "node-token-issuer"  # noqa: S105 - the name of a role
+INSTALL_READER_ROLE: Final = "install-reader"
 
 # Of the certificate with which the API process mints the tokens of nodes.
 NODE_TOKEN_ISSUER_SECONDS: Final = 15 * 60
+
+# Of the certificate with which the API process reads the pods of one install and their logs.
+INSTALL_READER_SECONDS: Final = 15 * 60
 
 _CLIENT: Final[dict[str, object]] = {
     "issuer_ref": str(Authority.KUBERNETES),
@@ -107,5 +112,11 @@ def roles() -> dict[str, dict[str, object]]:
             "allowed_domains": [NODE_TOKEN_ISSUER_USER],
             "allow_bare_domains": True,
             "max_ttl": NODE_TOKEN_ISSUER_SECONDS,
+        },
+        INSTALL_READER_ROLE: {
+            **_CLIENT,
+            "allowed_domains": [f"{INSTALL_READER_PREFIX}*"],
+            "allow_glob_domains": True,
+            "max_ttl": INSTALL_READER_SECONDS,
         },
     }

@@ -25,6 +25,7 @@ from domain.names import (
 from infra.openbao import authorities, policies
 from infra.openbao.answers import certificate_in, listing, read, write
 from infra.openbao.authorities import Authority
+from infra.openbao.install_vault import InstallVault
 from infra.openbao.marker import StoreMarker
 from infra.openbao.session import OpenBaoSession
 from infra.openbao.values import ValueStore
@@ -74,6 +75,7 @@ class OpenBao:
         self._session = OpenBaoSession(settings, policies.WORKER)
         self.values = ValueStore(self._session)
         self.marker = StoreMarker(self._session)
+        self.installs = InstallVault(self._session)
         self._space_locks = [Lock() for _ in range(_SPACE_LOCKS)]
 
     def close(self) -> None:

@@ -90,6 +90,7 @@ API_WORKSPACE_POLICY: Final = """\
 path "pki/+/sign/kubeconfig"     { capabilities = ["create", "update"] }
 path "pki/+/sign/node"           { capabilities = ["create", "update"] }
 path "pki/+/sign/node-token-issuer" { capabilities = ["create", "update"] }
+path "pki/+/sign/install-reader" { capabilities = ["create", "update"] }
 path "pki/+/issuer/kubernetes/json"{ capabilities = ["read"] }
 path "secrets/data/+/+"          { capabilities = ["create", "read"] }
 path "secrets/subkeys/+/+"       { capabilities = ["read"] }

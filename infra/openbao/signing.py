@@ -8,7 +8,12 @@ from hvac import exceptions
 
 from domain.errors import BulkheadError, Reason
 from domain.machine import NODE_CERTIFICATE_SECONDS, NODE_TOKEN_ISSUER_USER, NODE_USER_PREFIX
-from domain.names import authority_mount_of, node_name_of, secret_namespace_of
+from domain.names import (
+    authority_mount_of,
+    install_reader_of,
+    node_name_of,
+    secret_namespace_of,
+)
 from infra.openbao import authorities, policies
 from infra.openbao.answers import certificate_in, read, write
 from infra.openbao.authorities import Authority
@@ -124,6 +129,25 @@ class ApiOpenBao:
                 "csr": csr,
                 "common_name": NODE_TOKEN_ISSUER_USER,
                 "ttl": authorities.NODE_TOKEN_ISSUER_SECONDS,
+            },
+        )
+
+    def sign_install_reader(
+        self, workspace_id: str, cluster_id: str, csr: str, install_id: str
+    ) -> str:
+        """Return the client certificate with which one install's pods and logs are read.
+
+        Raises:
+            BulkheadError: FAILED_PRECONDITION when the cluster has no authority.
+        """
+        return self._sign_client(
+            workspace_id,
+            cluster_id,
+            authorities.INSTALL_READER_ROLE,
+            {
+                "csr": csr,
+                "common_name": install_reader_of(install_id),
+                "ttl": authorities.INSTALL_READER_SECONDS,
             },
         )
 

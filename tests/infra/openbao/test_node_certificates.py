@@ -12,8 +12,17 @@ from domain.cluster import HostedControlPlane
 from domain.errors import BulkheadError
 from domain.identifiers import Prefix, new_id
 from domain.machine import NODE_TOKEN_ISSUER_USER
-from domain.names import authority_mount_of, node_name_of, secret_namespace_of
-from infra.openbao.authorities import NODE_ROLE, NODE_TOKEN_ISSUER_ROLE
+from domain.names import (
+    authority_mount_of,
+    install_reader_of,
+    node_name_of,
+    secret_namespace_of,
+)
+from infra.openbao.authorities import (
+    INSTALL_READER_ROLE,
+    NODE_ROLE,
+    NODE_TOKEN_ISSUER_ROLE,
+)
 from infra.openbao.client import OpenBao
 from infra.openbao.signing import ApiOpenBao
 
@@ -64,8 +73,15 @@ def test_a_node_gets_a_client_certificate_of_its_own_name_and_nothing_else(
     )
     assert subject_of(issuer) == [NODE_TOKEN_ISSUER_USER]
     assert_client_only(issuer)
+    install = new_id(Prefix.INSTALL)
+    reader = x509.load_pem_x509_certificate(
+        api.sign_install_reader(workspace, cluster, greedy_request(), install).encode()
+    )
+    assert subject_of(reader) == [install_reader_of(install)]
+    assert_client_only(reader)
+    assert reader.not_valid_after_utc - datetime.now(UTC) <= timedelta(minutes=15)
     authority = x509.load_pem_x509_certificate(api.authority_of(workspace, cluster).encode())
-    for certificate in (leaf, issuer):
+    for certificate in (leaf, issuer, reader):
         certificate.verify_directly_issued_by(authority)
 
 
@@ -91,6 +107,9 @@ def assert_client_only(certificate: x509.Certificate) -> None:
         (NODE_ROLE, f"system:node:mch-{'0' * 32}", {"ip_sans": "10.0.0.1"}),
         (NODE_TOKEN_ISSUER_ROLE, "bulkhead:somebody-else", {}),
         (NODE_TOKEN_ISSUER_ROLE, f"system:node:mch-{'0' * 32}", {}),
+        (INSTALL_READER_ROLE, f"bulkhead:install:{'0' * 32}", {}),
+        (INSTALL_READER_ROLE, "bulkhead:control-planes", {}),
+        (INSTALL_READER_ROLE, f"bulkhead:install-reader:{'0' * 32}", {"alt_names": "kubernetes"}),
     ],
 )
 def test_the_api_process_cannot_name_anybody_else(

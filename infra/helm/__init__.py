@@ -1,0 +1,1 @@
+"""Helm: charts from registries and repositories, and the program that deploys them."""
