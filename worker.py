@@ -23,19 +23,35 @@ from activities.account_upkeep import AccountUpkeepActivities
 from activities.clouds import CloudActivities
 from activities.control_planes import ControlPlaneActivities
 from activities.drift import DriftActivities
+from activities.holds import HoldActivities
+from activities.install_drift import DueInstallDriftActivities, InstallDriftActivities
+from activities.install_records import InstallRecordActivities
+from activities.install_removal import InstallRemovalActivities
+from activities.install_secrets import InstallSecretActivities, InstallSecretRecordActivities
+from activities.install_sweeps import InstallSweepActivities
+from activities.installs import InstallActivities
 from activities.interceptor import ActivityInterceptor
 from activities.machines import MachineActivities
 from activities.nodes import NodeActivities
 from activities.openbao import OpenBaoActivities
+from activities.packages import PackageActivities
 from activities.parts import PartActivities
 from activities.preflight import PreflightActivities
 from activities.records import RecordActivities
+from activities.rollout_hosts import RolloutHostActivities
+from activities.rollouts import RolloutActivities
 from activities.secret_rotation import SecretRotationActivities
 from activities.secret_upkeep import SecretUpkeepActivities
 from activities.stacks import StackActivities
 from activities.suspensions import SuspensionActivities
 from activities.sweeps import SweepActivities
-from domain.names import CONTROL_TASK_QUEUE, STACKS_TASK_QUEUE, task_queue_of_host
+from domain.names import (
+    CONTROL_TASK_QUEUE,
+    ROLLOUTS_TASK_QUEUE,
+    STACKS_TASK_QUEUE,
+    task_queue_of_host,
+)
+from domain.rollout_work import RolloutPlace
 from infra.clouds.accounts import Accounts
 from infra.clouds.rate_budget import RateBudgets
 from infra.clouds.visits import AccountVisits
@@ -48,21 +64,41 @@ from infra.database.records.cluster import ClusterRecords
 from infra.database.records.compute import ComputeRecords
 from infra.database.records.drift import DriftRecords
 from infra.database.records.endings import OperationRecords
+from infra.database.records.install import InstallRecords
+from infra.database.records.install_drift import InstallDriftRecords
+from infra.database.records.install_secret import InstallSecretRecords
+from infra.database.records.install_sweeps import InstallSweeps
 from infra.database.records.inventory import InventoryRecords
 from infra.database.records.machine import MachineRecords
+from infra.database.records.package import PackageRecords
 from infra.database.records.part import PartRecords
 from infra.database.records.placement import register_host
+from infra.database.records.rollout import RolloutRecords
 from infra.database.records.rotation import RotationRecords
 from infra.database.records.stack import StackRecords
 from infra.database.records.steps import StepRecords
 from infra.database.records.suspension import SuspensionRecords
 from infra.database.records.sweeps import Sweeps
 from infra.database.records.worker_bootstrap import WorkerBootstrapRecords
+from infra.helm.chart_access import ChartAccess
+from infra.helm.charts import Charts
+from infra.helm.program import Helm
+from infra.installs.cluster_installs import ClusterInstalls
+from infra.installs.deployer import Deployer
+from infra.installs.observer import InstallObserver
+from infra.installs.secret_consumers import SecretConsumers
+from infra.installs.secret_objects import SecretObjects
 from infra.machines.clusters import HostClusters
 from infra.machines.keeper import MachineKeeper
 from infra.machines.server_bootstraps import ServerBootstraps
 from infra.openbao.client import OpenBao
 from infra.openbao.policies import WORKER
+from infra.rollouts.checks import RolloutChecks
+from infra.rollouts.cluster_checks import ClusterChecks
+from infra.rollouts.engine import InstallEngine
+from infra.rollouts.planner import InstallPlanner
+from infra.rollouts.targets import TargetMoves
+from infra.rotators.outbound import Outbound
 from infra.rotators.registry import rotators
 from infra.secret_store.cross_check import CrossCheck
 from infra.secret_store.ledger import Ledger
@@ -78,6 +114,7 @@ from infra.stacks.stacks import Stacks
 from infra.telemetry import configure_logging
 from infra.temporal.client import TemporalConnection
 from infra.temporal.outbox import Outbox
+from infra.temporal.rollouts import start_rollout
 from infra.temporal.schedules import apply_schedule
 from infra.waiting import unless_set, when_available
 from workflows.registry import WORKFLOWS, sandbox
@@ -98,6 +135,9 @@ _ANNOUNCE_SECONDS = 30.0
 # Deletes that wait for another operation's end hold a place on the control queue, at most one a
 # cluster; the rest are calls of milliseconds, which must always find one.
 _CONTROL_PLACES = 500
+
+# Waits for operations of targets: each is a coroutine that looks at a row once a second.
+_ROLLOUT_PLACES = 1000
 
 # A cluster has one operation at a time, and so has a machine: those of this many machines find a
 # place at once, most of which are drains that wait.
@@ -132,6 +172,7 @@ class WorkerProcess:
         planes = settings.control_planes
         self._clusters = None if planes is None else HostClusters(planes, self._openbao)
         stacks = settings.stacks
+        self._charts = self._chart_access()
         self._stacks = (
             None
             if stacks is None
@@ -142,6 +183,7 @@ class WorkerProcess:
         """Serve until `stop` is set; waits for what is not up yet."""
         guarding = asyncio.create_task(self._keep_guarding())
         keeping = asyncio.create_task(self.keep_machines())
+        observing = asyncio.create_task(self.observe_installs())
         client = await unless_set(stop, when_available(self._temporal.client))
         if client is not None:
             async with AsyncExitStack() as running:
@@ -154,7 +196,8 @@ class WorkerProcess:
                 await asyncio.gather(*(worker.shutdown() for worker in workers))
         guarding.cancel()
         keeping.cancel()
-        await asyncio.wait({guarding, keeping})
+        observing.cancel()
+        await asyncio.wait({guarding, keeping, observing})
         await self.close()
 
     async def close(self) -> None:
@@ -178,7 +221,11 @@ class WorkerProcess:
         machines = MachineActivities(
             machine_records, WorkerBootstrapRecords(self._database), operations
         )
-        workers = [self._control_worker(client, operations, machines)]
+        rollouts = self._rollouts()
+        workers = [
+            self._control_worker(client, operations, machines, rollouts),
+            self._worker(client, ROLLOUTS_TASK_QUEUE, _ROLLOUT_PLACES, holders=[rollouts]),
+        ]
         planes = self._settings.control_planes
         if planes is not None and self._clusters is not None:
             backend: ControlPlaneBackend = ProcessBackend(planes, self._openbao)
@@ -189,7 +236,16 @@ class WorkerProcess:
                     client,
                     task_queue_of_host(planes.host),
                     planes.slots + _PLACES_BESIDE_THE_SLOTS,
-                    holders=[ControlPlaneActivities(backend, self._openbao), machines, nodes],
+                    holders=[
+                        ControlPlaneActivities(backend, self._openbao),
+                        machines,
+                        nodes,
+                        InstallDriftActivities(
+                            self._clusters, self._openbao, self._install_drift(), self._outbox
+                        ),
+                        self._rollout_hosts(self._clusters),
+                        *self._installs(self._clusters, operations),
+                    ],
                 )
             )
         if self._settings.stacks is not None and self._stacks is not None:
@@ -205,7 +261,11 @@ class WorkerProcess:
         return workers
 
     def _control_worker(
-        self, client: Client, operations: OperationRecords, machines: MachineActivities
+        self,
+        client: Client,
+        operations: OperationRecords,
+        machines: MachineActivities,
+        rollouts: RolloutActivities,
     ) -> Worker:
         return self._worker(
             client,
@@ -215,16 +275,50 @@ class WorkerProcess:
             holders=[
                 OpenBaoActivities(self._openbao),
                 machines,
-                RecordActivities(operations, ClusterRecords(self._database), self._outbox),
+                RecordActivities(
+                    operations,
+                    ClusterRecords(self._database),
+                    ClusterInstalls(InstallRecords(self._database), self._openbao.installs),
+                    self._outbox,
+                ),
+                InstallRecordActivities(InstallRecords(self._database), operations),
+                HoldActivities(operations),
+                InstallSecretRecordActivities(InstallSecretRecords(self._database), self._outbox),
+                InstallSweepActivities(self._outbox, InstallSweeps(self._database, self._sweeper)),
                 self._clouds(),
                 self._suspensions(),
                 PartActivities(PartRecords(self._database), operations, self._outbox),
+                PackageActivities(PackageRecords(self._database), self._charts),
                 self._account_upkeep(),
                 PreflightActivities(self._accounts(), self._account_records()),
                 self._secret_rotation(),
                 self._secret_upkeep(),
                 SweepActivities(self._outbox, Sweeps(self._database, self._sweeper)),
+                DueInstallDriftActivities(self._install_drift()),
+                rollouts,
             ],
+        )
+
+    def _rollouts(self) -> RolloutActivities:
+        engine = InstallEngine(self._database, self._outbox)
+
+        async def start(place: RolloutPlace) -> None:
+            await start_rollout(await self._temporal.client(), place)
+
+        outbound = Outbound(self._settings.outbound)
+        return RolloutActivities(
+            RolloutRecords(self._database, self._sweeper),
+            TargetMoves(self._database, engine),
+            engine,
+            RolloutChecks(self._database, self._sweeper, outbound),
+            start,
+        )
+
+    def _rollout_hosts(self, clusters: HostClusters) -> RolloutHostActivities:
+        return RolloutHostActivities(
+            TargetMoves(self._database, InstallEngine(self._database, self._outbox)),
+            InstallPlanner(self._database, self._deployer(clusters)),
+            ClusterChecks(clusters),
         )
 
     async def keep_machines(self) -> None:
@@ -234,6 +328,44 @@ class WorkerProcess:
             await MachineKeeper(
                 self._database, self._sweeper, self._clusters, self._outbox, planes.host
             ).run()
+
+    async def observe_installs(self) -> None:
+        """Look after the installs on this host's clusters, where there is a host."""
+        planes = self._settings.control_planes
+        if planes is not None and self._clusters is not None:
+            await InstallObserver(self._database, self._sweeper, self._clusters, planes.host).run()
+
+    def _install_drift(self) -> InstallDriftRecords:
+        return InstallDriftRecords(self._database, self._sweeper)
+
+    def _deployer(self, clusters: HostClusters) -> Deployer | None:
+        helm = self._settings.helm
+        if helm is None or self._charts is None:
+            return None
+        return Deployer(clusters, self._openbao.installs, self._charts, Helm(helm.program))
+
+    def _installs(self, clusters: HostClusters, operations: OperationRecords) -> list[object]:
+        helm, deployer = self._settings.helm, self._deployer(clusters)
+        if helm is None or deployer is None:
+            return []
+        secret_records = InstallSecretRecords(self._database)
+        secrets = SecretObjects(secret_records, self._secret_reader(), clusters)
+        records, vault = InstallRecords(self._database), self._openbao.installs
+        return [
+            InstallActivities(deployer, secrets, vault, records, operations, helm),
+            InstallRemovalActivities(deployer, secrets, vault, records, operations, helm),
+            InstallSecretActivities(secrets, SecretConsumers(clusters), secret_records),
+        ]
+
+    def _chart_access(self) -> ChartAccess | None:
+        helm = self._settings.helm
+        if helm is None:
+            return None
+        return ChartAccess(
+            Charts(helm, Outbound(self._settings.outbound)),
+            PackageRecords(self._database),
+            self._secret_reader(),
+        )
 
     def _secret_reader(self) -> SecretReader:
         gate = ServingGate(self._openbao.marker, self._settings.openbao.restored_at_file)

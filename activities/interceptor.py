@@ -18,6 +18,7 @@ from temporalio.common import RetryPolicy
 from temporalio.exceptions import ApplicationError, is_cancelled_exception
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, Interceptor
 
+from activities.holds import HeldError
 from activities.progress import Progress, current_progress
 from domain.cluster import HostedControlPlane
 from domain.errors import BulkheadError, Reason
@@ -32,7 +33,7 @@ from domain.operation import (
     SecretOperation,
     WorkerBootstrapOperation,
 )
-from infra.database.records.steps import StepAttempt, StepRecords
+from infra.database.records.steps import Decision, StepAttempt, StepRecords
 
 _HEARTBEAT_SECONDS = 1.0
 
@@ -75,7 +76,7 @@ class _Inbound(ActivityInboundInterceptor):
         step: StepAttempt | None = None
         try:
             step = _step_of(input)
-            if step is not None and not await self._steps.started(step):
+            if step is not None and not await self._begins(step):
                 return None
             in_thread = not inspect.iscoroutinefunction(input.fn)
             async with self._beating(step, in_thread=in_thread):
@@ -83,12 +84,23 @@ class _Inbound(ActivityInboundInterceptor):
             if step is not None:
                 await self._steps.completed(step)
         except Exception as error:
-            if is_cancelled_exception(error):
+            if isinstance(error, HeldError) or is_cancelled_exception(error):
                 raise
             typed = _typed(error)
             await self._record_failure(step, typed)
             raise _application_error(typed) from None
         return result
+
+    async def _begins(self, step: StepAttempt) -> bool:
+        """Tell whether an attempt is needed.
+
+        Raises:
+            HeldError: not while an emergency stop is in force.
+        """
+        decision = await self._steps.started(step)
+        if decision is Decision.HOLD:
+            raise HeldError(again=False)
+        return decision is Decision.RUN
 
     @contextlib.asynccontextmanager
     async def _beating(self, step: StepAttempt | None, *, in_thread: bool) -> AsyncIterator[None]:

@@ -12,6 +12,7 @@ from domain.operation import ClusterOperation, OperationState, OwnedOperation
 if TYPE_CHECKING:
     from infra.database.records.cluster import ClusterRecords
     from infra.database.records.endings import OperationRecords
+    from infra.installs.cluster_installs import ClusterInstalls
     from infra.temporal.outbox import Outbox
 
 _PREDECESSOR_POLL_SECONDS = 0.2
@@ -57,10 +58,15 @@ class RecordActivities:
     """Transactions on the rows of one operation and its owner."""
 
     def __init__(
-        self, operations: "OperationRecords", clusters: "ClusterRecords", outbox: "Outbox"
+        self,
+        operations: "OperationRecords",
+        clusters: "ClusterRecords",
+        installs: "ClusterInstalls",
+        outbox: "Outbox",
     ) -> None:
         self._operations = operations
         self._clusters = clusters
+        self._installs = installs
         self._outbox = outbox
 
     @activity.defn
@@ -108,7 +114,12 @@ class RecordActivities:
 
     @activity.defn
     async def record_deleted(self, operation: ClusterOperation) -> None:
-        """The cluster is gone."""
+        """The cluster is gone, and with it what was installed there.
+
+        Raises:
+            BulkheadError: CONFLICT, worth another try, while an operation of an install ends.
+        """
+        await self._installs.forget(operation, self._outbox.cancel)
         await self._clusters.reach_deleted(operation)
 
     @activity.defn

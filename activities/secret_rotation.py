@@ -15,7 +15,7 @@ import structlog
 from temporalio import activity
 
 from domain.errors import BulkheadError, Reason
-from domain.operation import SecretOperation
+from domain.operation import WAITING_FOR_NEW_VALUE, SecretOperation
 from domain.rotation import WaitingConsumers
 from domain.secret import Retirement, RotatorKind, SecretValue, VersionPlace
 
@@ -128,6 +128,22 @@ class SecretRotationActivities:
         await self._records.succeed(rotated.operation, rotated.unacknowledged, rotated.kept_because)
 
     @activity.defn
+    async def record_value_awaited(self, operation: SecretOperation) -> str | None:
+        """The rotation waits for a person; return the version that is handed in now."""
+        await self._records.note_waiting(operation)
+        return await self._records.handed_in(operation)
+
+    @activity.defn
+    async def record_handed_in(self, operation: SecretOperation) -> str | None:
+        """Return the version that is handed in now."""
+        return await self._records.handed_in(operation)
+
+    @activity.defn
+    async def record_value_taken(self, operation: SecretOperation) -> None:
+        """The rotation tries again."""
+        await self._records.note_waited(operation)
+
+    @activity.defn
     async def take_value_back(self, operation: SecretOperation) -> None:
         """Have the target refuse the new value, however far the rotation came."""
         await _in_one_piece(self._take_back(operation))
@@ -146,7 +162,14 @@ class SecretRotationActivities:
         if not facts.is_reached:
             await rotator.reach(facts.rotation, current)
             await self._records.note_reached(operation)
-        value = await rotator.create(facts.rotation, current)
+        # Read before the value: what is handed in from here on is another version.
+        handed_in = await self._records.handed_in(operation)
+        try:
+            value = await rotator.create(facts.rotation, current)
+        except BulkheadError as error:
+            if error.metadata.get("waiting_for") == WAITING_FOR_NEW_VALUE:
+                error.metadata["version_id"] = handed_in
+            raise
         await asyncio.to_thread(self._values.write, facts.pending, value)
 
     async def _set(self, operation: SecretOperation) -> None:

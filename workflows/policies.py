@@ -66,6 +66,24 @@ CLOUD_CALL = Policy(timedelta(minutes=10), timedelta(hours=4), _PATIENTLY)
 # looked for. Its wait for a place on a worker counts as well: twenty machines at once take turns.
 STACK_RUN = Policy(timedelta(minutes=45), timedelta(hours=6), _PATIENTLY)
 
+# A registry: a chart is looked up and read, of at most some megabytes. Ten minutes in total let a
+# registry restart; who named a wrong one wants to know.
+REGISTRY_CALL = Policy(timedelta(minutes=2), timedelta(minutes=10), _QUICKLY)
+
+# An API server that installs are applied to: each attempt asks for some hundred objects, or waits
+# until some are gone. An hour in total lets a restart or a node's outage pass before what was begun
+# is taken back.
+CLUSTER_CALL = Policy(timedelta(minutes=5), timedelta(hours=1), _PATIENTLY)
+
+# A chart that is not in this host's cache comes from its registry; rendering takes a second.
+CHART_CALL = Policy(timedelta(minutes=5), timedelta(hours=1), _PATIENTLY)
+
+# Helm with its hooks, which have a limit of their own that is shorter.
+HELM_CALL = Policy(timedelta(hours=1), timedelta(hours=4), _PATIENTLY)
+
+# Looks at a release until it is healthy, with a limit of its own that is shorter.
+RELEASE_WAIT = Policy(timedelta(hours=2), timedelta(hours=4), _QUICKLY)
+
 # From a server with a kept disk that was switched on to a node that is ready: a boot, and for one
 # that slept for longer than an hour a new certificate.
 RETURNED_WITHIN = timedelta(minutes=10)
@@ -113,6 +131,18 @@ def until(deadline: timedelta) -> Policy:
 
 # Waits for another operation to unwind, which may itself wait for a dependency to come back.
 UNTIL_UNWOUND = Policy(timedelta(hours=1), None, _QUICKLY)
+
+# While an emergency stop is in force its operations wait without a bound, and ask for its end: soon
+# at first, then rarely enough that a thousand of them are no load.
+WHILE_HELD = Policy(
+    timedelta(seconds=30),
+    None,
+    RetryPolicy(
+        initial_interval=timedelta(milliseconds=500),
+        backoff_coefficient=1.2,
+        maximum_interval=timedelta(seconds=5),
+    ),
+)
 
 # Rows that must be written for an operation to end: never given up, because a lock depends on it.
 BOOKKEEPING = Policy(timedelta(seconds=30), None, _QUICKLY)

@@ -13,6 +13,13 @@ from workflows.compute.drift import DetectDrift, DetectMachineDrift
 from workflows.compute.leaks import SweepLeaks
 from workflows.compute.preflight import PreflightMachines
 from workflows.compute.reconcile import ReconcileMachines
+from workflows.install.clock import SyncSecretsOfInstalls, UpdateInstalls
+from workflows.install.create import CreateInstall
+from workflows.install.delete import DeleteInstall
+from workflows.install.drift import DetectInstallDrift
+from workflows.install.restore import RestoreInstall
+from workflows.install.sync_secrets import SyncInstallSecrets
+from workflows.install.update import UpdateInstall
 from workflows.machine.bootstrap import BootstrapMachine
 from workflows.machine.cordon import CordonMachine, UncordonMachine
 from workflows.machine.create import CreateMachine
@@ -25,6 +32,12 @@ from workflows.machine.suspend import SuspendMachine
 from workflows.machine_pool.create import CreateMachinePool
 from workflows.operation.abandon import AbandonOperation
 from workflows.operation.reconcile import ReconcileOperations
+from workflows.package.create import CreatePackage
+from workflows.package.resolve import ResolveChart
+from workflows.rollout.move_target import MoveTarget
+from workflows.rollout.plan_target import PlanTarget
+from workflows.rollout.roll_back_target import RollBackTarget
+from workflows.rollout.run import ReconcileRollouts, RunRollout
 from workflows.secret.purge import PurgeSecret, PurgeSecrets
 from workflows.secret.rotate import RotateSecret, RotateSecrets
 from workflows.secret.upkeep import (
@@ -40,14 +53,20 @@ WORKFLOWS: Final = (
     BootstrapMachine,
     CordonMachine,
     CreateCluster,
+    CreateInstall,
     CreateMachine,
     CreateMachinePool,
+    CreatePackage,
     CrossCheckSecretReads,
     DeleteCloudMachine,
     DeleteCluster,
+    DeleteInstall,
     DeleteMachine,
     DetectDrift,
+    DetectInstallDrift,
     DetectMachineDrift,
+    MoveTarget,
+    PlanTarget,
     PreflightMachines,
     PrepareSecretSpace,
     PurgeSecret,
@@ -55,20 +74,29 @@ WORKFLOWS: Final = (
     QuarantineSecretOrphans,
     ReconcileMachines,
     ReconcileOperations,
+    ReconcileRollouts,
     RenewCertificates,
     RenewClusterCertificates,
     RepairMachine,
     ReplaceMachine,
+    ResolveChart,
+    RestoreInstall,
     ResumeCluster,
     ResumeMachine,
     RevokeWorkerBootstrap,
+    RollBackTarget,
     RotateSecret,
     RotateSecrets,
+    RunRollout,
     SettleSecretVersions,
     SuspendCluster,
     SuspendMachine,
     SweepLeaks,
+    SyncInstallSecrets,
+    SyncSecretsOfInstalls,
     UncordonMachine,
+    UpdateInstall,
+    UpdateInstalls,
 )
 
 

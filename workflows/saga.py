@@ -4,6 +4,9 @@
 undos run in reverse, shielded from further cancels, and the operation's rows are closed. Once
 `saga.forward_only()` has been called there is no way back: steps are then tried until they
 succeed, and a cancel that still arrives is not heeded.
+
+A step or undo that an emergency stop holds has not begun: it is run when the stop is lifted, with
+all of its time and attempts. A cancel ends that wait; the undos then wait for the same.
 """
 
 import asyncio
@@ -25,6 +28,7 @@ from temporalio.exceptions import (
     TimeoutError as TemporalTimeoutError,
 )
 
+from activities.holds import HELD, HoldActivities
 from activities.records import EndOperation, RecordActivities
 from domain.errors import Reason
 from domain.names import task_queue_of_host
@@ -45,6 +49,7 @@ from workflows.policies import (
     HEARTBEAT_TIMEOUT,
     LONGEST_PAUSE,
     PAUSE_AFTER_PERMANENT_ERROR,
+    WHILE_HELD,
     Policy,
 )
 
@@ -60,8 +65,8 @@ class Saga:
     Args:
         operation: which.
         forward_only: it is past its point of no return.
-        parking: where steps of a machine in a cloud, and their undos, wait for another credential
-            when the provider refuses theirs; None: that fails them.
+        parking: where steps, and their undos, wait for another value of a secret when that may
+            help them; None: they fail.
     """
 
     def __init__(
@@ -183,7 +188,7 @@ class Saga:
             ActivityError: the step failed for good, without an effect.
         """
         try:
-            await _in_spite_of_cancels(_execute(step, activity, argument, policy, None))
+            await _in_spite_of_cancels(self._unless_held(step, activity, argument, policy, None))
         except ActivityError:
             if not await self.record(step, took_effect, argument):
                 raise
@@ -309,20 +314,48 @@ class Saga:
         *,
         cancelled: Callable[[], bool] = lambda: False,
     ) -> Any:  # noqa: ANN401 - the overloads of `step` say which
-        """Run an activity; again with another credential each time that the provider refuses."""
+        """Run an activity; again with another value of a secret each time that it waits for one."""
+        while True:
+            try:
+                return await self._unless_held(
+                    activity_id, activity, argument, policy, queue, cancelled=cancelled
+                )
+            except ActivityError as error:
+                metadata = _facts_of(error)
+                if self._parking is None or not self._parking.helps(
+                    self._operation, reason_of(error), metadata
+                ):
+                    raise
+                refused = metadata.get("version_id")
+            await self._parking.wait(self._operation, refused, self.record, cancelled)
+
+    async def _unless_held(
+        self,
+        activity_id: str,
+        activity: Activity[Argument],
+        argument: Argument,
+        policy: Policy,
+        queue: str | None,
+        *,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> Any:  # noqa: ANN401 - the overloads of `step` say which
+        """Run an activity; again after each emergency stop that did not let it begin."""
         while True:
             try:
                 return await _execute(activity_id, activity, argument, policy, queue)
             except ActivityError as error:
-                operation = self._operation
-                if (
-                    self._parking is None
-                    or not isinstance(operation, MachineOperation)
-                    or reason_of(error) is not Reason.CREDENTIAL_REJECTED
-                ):
+                failure = _failure_in(error)
+                if failure is None or failure.type != HELD:
                     raise
-                refused = _facts_of(error).get("version_id")
-            await self._parking.wait(operation, refused, self.record, cancelled)
+            await _execute(
+                BOOKKEEPING_PREFIX + "lifted",
+                HoldActivities.record_lifted,
+                self._operation,
+                WHILE_HELD,
+                None,
+            )
+            if cancelled():
+                raise asyncio.CancelledError
 
 
 async def _execute(

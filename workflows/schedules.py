@@ -8,7 +8,10 @@ from workflows.cluster.renew_certificates import RenewClusterCertificates
 from workflows.compute.drift import DetectDrift
 from workflows.compute.leaks import SweepLeaks
 from workflows.compute.reconcile import ReconcileMachines
+from workflows.install.clock import SyncSecretsOfInstalls, UpdateInstalls
+from workflows.install.drift import DetectInstallDrift
 from workflows.operation.reconcile import ReconcileOperations
+from workflows.rollout.run import ReconcileRollouts
 from workflows.secret.purge import PurgeSecrets
 from workflows.secret.rotate import RotateSecrets
 from workflows.secret.upkeep import (
@@ -105,5 +108,33 @@ SCHEDULES = (
         DetectDrift,
         every=timedelta(minutes=15),
         jitter=timedelta(minutes=2),
+    ),
+    # Each install every ten minutes, a few at a time.
+    ScheduledWorkflow(
+        "detect-install-drift",
+        DetectInstallDrift,
+        every=timedelta(minutes=1),
+        jitter=timedelta(seconds=10),
+    ),
+    # A rotation waits for the installs that use its secret; nobody else tells them.
+    ScheduledWorkflow(
+        "sync-install-secrets",
+        SyncSecretsOfInstalls,
+        every=timedelta(seconds=10),
+        jitter=timedelta(seconds=1),
+    ),
+    # Update windows are of minutes at the least.
+    ScheduledWorkflow(
+        "update-installs",
+        UpdateInstalls,
+        every=timedelta(minutes=1),
+        jitter=timedelta(seconds=10),
+    ),
+    # A rollout whose workflow Temporal lost goes on within this time.
+    ScheduledWorkflow(
+        "reconcile-rollouts",
+        ReconcileRollouts,
+        every=timedelta(minutes=1),
+        jitter=timedelta(seconds=10),
     ),
 )

@@ -33,6 +33,8 @@ _CALLS: Final = 20
 # At once: a visit waits for a provider most of the time, and holds little.
 _ACCOUNTS_AT_ONCE: Final = 4
 
+_STOPPED: Final = "An emergency stop is in force: nothing is removed before it is lifted."
+
 Visit = Callable[[VisitedAccount, Cloud], Awaitable[int]]
 
 log = structlog.get_logger(__name__)
@@ -150,7 +152,11 @@ class AccountVisits:
         ]
         things = [thing for thing, _ in old]
         await self._inventories.record_leaks(visited.account, things, {})
-        await self._remove(visited, cloud, [thing for thing, what in old if what is Standing.OURS])
+        if await self._records.is_stopped(visited):
+            await self._records.blame(visited, _STOPPED)
+        else:
+            ours = [thing for thing, what in old if what is Standing.OURS]
+            await self._remove(visited, cloud, ours)
         still = {(thing.kind, thing.id) for thing, _ in unwanted}
         gone = [leak.id for leak in before if (leak.kind, leak.cloud_id) not in still]
         await self._records.resolve_leaks(workspace_id, gone)

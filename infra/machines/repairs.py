@@ -15,11 +15,14 @@ from domain.machine import MachineKind, MachineState
 from domain.operation import OperationState, OperationType, OwnerType, TypedOperation
 from domain.repair_budget import PAUSE_OF_MACHINE, RepairLoad, Standing, needs_repair, plan_repairs
 from infra.database.engine import Database
+from infra.database.queries.emergency_stop import stop_of_cluster
 from infra.database.records.audit import add_audit_event
 from infra.database.records.operation import machine_operation_of, plan_operation
 from infra.database.tables import ClusterRow, MachineRow, OperationRow
 
 REPAIRS: Final = "repair-machines"
+
+_STOPPED: Final = "It waits for its repair: an emergency stop is in force."
 
 # Counting and planning are one step for all keepers of the platform: none of them may count before
 # another one's plan is committed.
@@ -55,7 +58,8 @@ class Repairs:
         Raises:
             BulkheadError: DEPENDENCY_UNAVAILABLE when the database does not answer.
         """
-        if not any(map(needs_repair, machines)):
+        waiting = [machine.machine_id for machine in machines if needs_repair(machine)]
+        if not waiting:
             return PlannedRepairs(operations=(), withheld={})
         async with self._database.workspace(cluster.workspace_id) as session:
             await session.execute(_ALONE)
@@ -64,6 +68,9 @@ class Repairs:
             ).one_or_none()
             if row is None or row.state is not ClusterState.ACTIVE:
                 return PlannedRepairs(operations=(), withheld={})
+            stop = await stop_of_cluster(session, cluster.workspace_id, cluster.cluster_id)
+            if stop is not None:
+                return PlannedRepairs(operations=(), withheld=dict.fromkeys(waiting, _STOPPED))
             decided = plan_repairs(machines, await self._load(session, cluster), now)
             planned = [
                 operation

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from domain.cloud import Provider
 from domain.errors import BulkheadError, Reason
+from domain.operation import WAITING_FOR_NEW_VALUE
 from domain.secret import SecretValue
 from infra.clouds.registry import open_cloud
 from infra.rotators.fields import (
@@ -65,7 +66,8 @@ class HetznerCloudToken:
         """Return the token that was handed in.
 
         Raises:
-            BulkheadError: FAILED_PRECONDITION, which is tried again, until there is one.
+            BulkheadError: FAILED_PRECONDITION, with what the rotation waits for in its metadata,
+                until there is one.
         """
         secret_id = str(rotation.settings["new_token_secret_id"])
         try:
@@ -130,5 +132,7 @@ def _waiting(secret_id: str) -> BulkheadError:
         "Hetzner has no API for tokens. Make a token that may read and write in the project's"
         f" console, and add it as the current version of the secret {secret_id}: the rotation"
         " waits for it.",
-        retryable=True,
+        metadata={"waiting_for": WAITING_FOR_NEW_VALUE, "secret_id": secret_id},
+        # The rotation waits, and not the step that found nothing.
+        retryable=False,
     )

@@ -21,6 +21,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from domain.names import CONTROL_TASK_QUEUE, workflow_id_of
 from domain.operation import (
+    APPROVAL_GIVEN,
     CREDENTIAL_CHANGED,
     OPERATIONS,
     ROTATION_ACKNOWLEDGED,
@@ -126,6 +127,20 @@ async def tell_credential_changed(
     """
     handle = _handle(client, operation_type, owner_id, operation_id)
     await _if_there(handle.signal(CREDENTIAL_CHANGED, rpc_timeout=_RPC_TIMEOUT))
+
+
+async def tell_approval_given(
+    client: Client, operation_type: OperationType, owner_id: str, operation_id: str
+) -> None:
+    """Tell an operation that waits for an approval that there may be one.
+
+    Nothing happens when it has ended. Without this it notices with its next look at the rows.
+
+    Raises:
+        BulkheadError: DEPENDENCY_UNAVAILABLE when Temporal does not answer.
+    """
+    handle = _handle(client, operation_type, owner_id, operation_id)
+    await _if_there(handle.signal(APPROVAL_GIVEN, rpc_timeout=_RPC_TIMEOUT))
 
 
 async def cancel_operation(

@@ -20,9 +20,12 @@ from domain.names import (
     CONTROL_TASK_QUEUE,
     MACHINE_DRIFT_WORKFLOW,
     PREFLIGHT_WORKFLOW,
+    RESOLVE_CHART_WORKFLOW,
     machine_drift_workflow_id_of,
     preflight_workflow_id_of,
+    resolve_chart_workflow_id_of,
 )
+from domain.package import ResolvedChart, ResolveRequest
 from infra.temporal.client import unavailable
 from infra.temporal.start import MACHINE_ID, WORKSPACE_ID
 
@@ -31,6 +34,9 @@ _PREFLIGHT_SECONDS: Final = 20
 
 # A preview of one machine's stack waits for a slot of the engine, and takes about ten seconds.
 _DRIFT_SECONDS: Final = 55
+
+# A registry's token, a manifest and a chart, each twice: for a second try.
+_RESOLVE_SECONDS: Final = 25
 
 # What nobody waits for any more ends by itself.
 _ABANDONED_AFTER: Final = timedelta(minutes=5)
@@ -77,15 +83,36 @@ async def detect_drift(client: Client, request: DriftRequest) -> None:
     )
 
 
+async def resolve_chart(client: Client, request_id: str, request: ResolveRequest) -> ResolvedChart:
+    """Look a chart up in its registry.
+
+    Raises:
+        BulkheadError: what the registry answered (NOT_FOUND, CREDENTIAL_REJECTED, ...), or what is
+            wrong with the chart (INVALID_ARGUMENT); else as `preflight`.
+    """
+    found: ResolvedChart = await _result_of(
+        client,
+        RESOLVE_CHART_WORKFLOW,
+        request,
+        ResolvedChart,
+        workflow_id=resolve_chart_workflow_id_of(request.workspace_id, request_id),
+        seconds=_RESOLVE_SECONDS,
+        asked="registry",
+        advice="Nothing was written; try again.",
+    )
+    return found
+
+
 async def _result_of(
     client: Client,
     workflow: str,
-    request: DriftRequest | PreflightRequest,
+    request: DriftRequest | PreflightRequest | ResolveRequest,
     result: type[_Result] | None,
     *,
     workflow_id: str,
     seconds: float,
     advice: str,
+    asked: str = "provider",
     machine_id: str | None = None,
 ) -> Any:  # noqa: ANN401 - the callers say which
     attributes = [SearchAttributePair(WORKSPACE_ID, request.workspace_id)]
@@ -110,17 +137,16 @@ async def _result_of(
     except TimeoutError:
         raise BulkheadError(
             Reason.DEADLINE_EXCEEDED,
-            f"The provider, or the worker that asks it, has not answered in {seconds:g} s. "
-            f"{advice}",
+            f"The {asked}, or the worker that asks it, has not answered in {seconds:g} s. {advice}",
             metadata={"seconds": f"{seconds:g}"},
         ) from None
     except RPCError as error:
         raise unavailable() from error
     except WorkflowFailureError as error:
-        raise _failure_of(error) from None
+        raise _failure_of(error, asked) from None
 
 
-def _failure_of(error: WorkflowFailureError) -> BulkheadError:
+def _failure_of(error: WorkflowFailureError, asked: str) -> BulkheadError:
     """Return the typed failure with which a workflow ended."""
     link: BaseException | None = error.cause
     while isinstance(link, FailureError):
@@ -132,5 +158,5 @@ def _failure_of(error: WorkflowFailureError) -> BulkheadError:
         link = link.cause
     return BulkheadError(
         Reason.DEPENDENCY_UNAVAILABLE,
-        "The provider could not be asked, and it is not known why. Try again in a minute.",
+        f"The {asked} could not be asked, and it is not known why. Try again in a minute.",
     )

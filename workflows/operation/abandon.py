@@ -11,16 +11,21 @@ from domain.machine import MachineKind
 from domain.names import ABANDON_WORKFLOW
 from domain.operation import (
     ClusterOperation,
+    InstallOperation,
     MachineOperation,
     MachinePoolOperation,
     OperationState,
     OperationType,
+    PackageOperation,
     SecretOperation,
     Step,
     TypedOperation,
     WorkerBootstrapOperation,
 )
 from workflows.cluster.delete import remove_cluster
+from workflows.install.create import abandon_creation as abandon_install
+from workflows.install.delete import remove_install
+from workflows.install.deploy import abandon_deployment
 from workflows.machine.bootstrap import within
 from workflows.machine.create import abandon_creation
 from workflows.machine.delete import remove_machine
@@ -55,8 +60,13 @@ class AbandonOperation:
                 has_ended = await abandon_rotation(saga, operation)
             case MachineOperation():
                 has_ended = await _abandon_on_machine(saga, lost.type, operation)
+            case InstallOperation():
+                has_ended = await _abandon_on_install(saga, lost.type, operation)
             case MachinePoolOperation():
                 await remove_machines(saga, operation, (operation.pool_id,))
+                has_ended = False
+            case PackageOperation():
+                # Its rows are all that there is, and go with its end.
                 has_ended = False
             case WorkerBootstrapOperation():
                 await revoke_bootstrap(saga, operation)
@@ -104,6 +114,21 @@ async def _abandon_on_cluster(
                 HOST_CALL,
                 on_host=True,
             )
+    return False
+
+
+async def _abandon_on_install(
+    saga: Saga, operation_type: OperationType, operation: InstallOperation
+) -> bool:
+    """Return True when the operation was finished, and has ended."""
+    match operation_type:
+        case OperationType.INSTALL_CREATE:
+            return await abandon_install(saga, operation)
+        case OperationType.INSTALL_RENDER | OperationType.INSTALL_RESTORE:
+            return await abandon_deployment(saga, operation)
+        case OperationType.INSTALL_DELETE:
+            await remove_install(saga, operation)
+            return True
     return False
 
 

@@ -8,7 +8,8 @@ from temporalio import workflow
 
 from activities.secret_rotation import Rotated, SecretRotationActivities
 from activities.sweeps import SweepActivities, Swept
-from domain.operation import ROTATION_ACKNOWLEDGED, SecretOperation, Step
+from domain.operation import CREDENTIAL_CHANGED, ROTATION_ACKNOWLEDGED, SecretOperation, Step
+from workflows.parking import NEW_VALUE, Parking
 from workflows.policies import HEARTBEAT_TIMEOUT, ROTATOR_CALL, SERVICE_CALL
 from workflows.saga import Saga
 
@@ -24,6 +25,12 @@ class RotateSecret:
 
     def __init__(self) -> None:
         self._acknowledged = False
+        self._parking = Parking(NEW_VALUE)
+
+    @workflow.signal(name=CREDENTIAL_CHANGED)
+    def credential_changed(self) -> None:
+        """The secret in which a person hands the new value in has another version."""
+        self._parking.credential_changed()
 
     @workflow.signal(name=ROTATION_ACKNOWLEDGED)
     def acknowledged(self) -> None:
@@ -33,7 +40,7 @@ class RotateSecret:
     @workflow.run
     async def run(self, operation: SecretOperation) -> None:
         """Make, set and test the new value; once it is current there is only forward."""
-        async with Saga(operation) as saga:
+        async with Saga(operation, parking=self._parking) as saga:
             await saga.step(
                 Step.BEGIN_ROTATION,
                 SecretRotationActivities.begin_rotation,

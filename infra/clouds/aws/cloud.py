@@ -284,10 +284,16 @@ def _no_such_place(name: str) -> BulkheadError:
     )
 
 
+def _architecture(supported: Sequence[str]) -> str:
+    """Return the newest of an instance type's architectures, by the name that others have too."""
+    newest = str(supported[-1])
+    return "amd64" if newest == "x86_64" else newest
+
+
 def _instance_type(item: Found, *, available: bool, price: float | None) -> InstanceType:
     return InstanceType(
         name=str(item["InstanceType"]),
-        architecture=str(item["ProcessorInfo"]["SupportedArchitectures"][-1]),
+        architecture=_architecture(item["ProcessorInfo"]["SupportedArchitectures"]),
         cpu=float(item["VCpuInfo"]["DefaultVCpus"]),
         memory_mib=int(item["MemoryInfo"]["SizeInMiB"]),
         # Most have none of their own: their disks are volumes of any size.

@@ -1,0 +1,47 @@
+"""What keeps an operation from its next step: an emergency stop.
+
+A step that is held has not begun. Its workflow waits by an activity that Temporal tries again and
+again: no place on a worker is taken meanwhile, and no history grows. Both ends of an attempt are no
+failures, so the interceptor records nothing of them.
+"""
+
+from typing import TYPE_CHECKING, Final
+
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+
+from domain.operation import OwnedOperation
+
+if TYPE_CHECKING:
+    from infra.database.records.endings import OperationRecords
+
+# The type by which a workflow knows a step that was held from one that failed.
+HELD: Final = "HELD"
+
+
+class HeldError(ApplicationError):
+    """An emergency stop is in force; `again`: Temporal shall ask once more."""
+
+    def __init__(self, *, again: bool) -> None:
+        super().__init__(
+            "An emergency stop covers this operation. It goes on when the stop is lifted.",
+            type=HELD,
+            non_retryable=not again,
+        )
+
+
+class HoldActivities:
+    """Asks whether an operation may go on."""
+
+    def __init__(self, operations: "OperationRecords") -> None:
+        self._operations = operations
+
+    @activity.defn
+    async def record_lifted(self, operation: OwnedOperation) -> None:
+        """Return when nothing holds the operation any more.
+
+        Raises:
+            HeldError: something does; to be tried again.
+        """
+        if await self._operations.is_held(operation):
+            raise HeldError(again=True)

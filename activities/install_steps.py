@@ -1,0 +1,129 @@
+"""What the steps of installs have in common."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from temporalio import activity
+
+from activities.progress import note_progress
+from activities.records import worker_is_stopping
+from domain.cluster import ClusterState
+from domain.errors import BulkheadError, Reason
+from domain.names import install_namespace_of
+from infra.installs.identities import forget_pods, remove_namespace
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from domain.operation import InstallOperation
+    from infra.database.records.endings import OperationRecords
+    from infra.database.records.install import InstallRecords
+    from infra.database.tables import RenderRow
+    from infra.installs.deployer import Deployed, Deployer
+    from infra.installs.secret_objects import SecretObjects
+    from infra.openbao.install_vault import InstallVault
+    from infra.settings import HelmSettings
+
+POLL_SECONDS = 0.5
+
+# Of one attempt to remove a namespace, of which there are as many as it takes. Pods get 30 s to
+# end; after twice that a kubelet is gone, and its pods are forgotten.
+_NAMESPACE_SECONDS = 60.0
+
+
+class InstallSteps:
+    """The installs on one host's clusters. What waits ends within a second of a cancel.
+
+    Args:
+        deployer: of the host's clusters.
+        secrets: writes the Kubernetes Secrets of secrets to which values refer.
+        vault: what OpenBao keeps of installs.
+        records: rows of installs.
+        operations: rows of operations.
+        settings: how long hooks and the way to health may take.
+    """
+
+    def __init__(
+        self,
+        deployer: Deployer,
+        secrets: SecretObjects,
+        vault: InstallVault,
+        records: InstallRecords,
+        operations: OperationRecords,
+        settings: HelmSettings,
+    ) -> None:
+        self._deployer = deployer
+        self._secrets = secrets
+        self._vault = vault
+        self._records = records
+        self._operations = operations
+        self._settings = settings
+
+    async def _settle_cluster_objects(
+        self, operation: InstallOperation, good: RenderRow | None
+    ) -> None:
+        deployed: Deployed | None = None if good is None else await self._deployer.load(good)
+        references = await self._records.cluster_objects_of(operation)
+        stays = await self._deployer.restore_cluster_objects(
+            operation.control_plane, operation.install_id, deployed, references
+        )
+        if stays:
+            note_progress("; ".join(stays))
+
+    async def _remove_namespace(self, operation: InstallOperation) -> None:
+        plane, install_id = operation.control_plane, operation.install_id
+        deadline = datetime.now(UTC) + timedelta(seconds=_NAMESPACE_SECONDS)
+        await self._deployer.cluster_objects.withdraw_rights(plane, install_id)
+        while True:
+            if activity.is_worker_shutdown():
+                raise worker_is_stopping()
+            waits_for = await self._deployer.clusters.ask(
+                plane, lambda client: remove_namespace(client, install_id)
+            )
+            if waits_for is None:
+                return
+            note_progress(f"The namespace waits for: {waits_for}")
+            if datetime.now(UTC) > deadline:
+                await self._deployer.clusters.ask(
+                    plane, lambda client: forget_pods(client, install_id)
+                )
+                raise BulkheadError(
+                    Reason.CONFLICT,
+                    f"The namespace {install_namespace_of(install_id)} is not gone yet: "
+                    f"{waits_for}. Look at the finalizers of what is in it.",
+                    retryable=True,
+                )
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def _forget(self, operation: InstallOperation) -> None:
+        await asyncio.to_thread(
+            self._vault.forget_install, operation.workspace_id, operation.install_id
+        )
+        await self._records.remove_references(operation)
+
+    async def _cluster_goes(self, operation: InstallOperation) -> bool:
+        """Tell whether all that is on the cluster goes with it, and need not be taken back."""
+        state = await self._records.cluster_state_of(operation)
+        return state in {None, ClusterState.DELETING}
+
+    @contextlib.asynccontextmanager
+    async def _reaching(self, operation: InstallOperation) -> AsyncIterator[None]:
+        """Say on the operation while the cluster's API server does not answer."""
+        try:
+            yield
+        except BulkheadError as error:
+            if error.reason is Reason.DEPENDENCY_UNAVAILABLE and error.metadata.get(
+                "dependency"
+            ) in {"kubernetes", "helm"}:
+                state = await self._records.cluster_state_of(operation)
+                why = "" if state is ClusterState.ACTIVE else f"; it is {state}, resume it"
+                await self._operations.note_waiting(
+                    operation, f"the API server of the cluster to answer{why}"
+                )
+            raise
+        if activity.info().attempt > 1:
+            await self._operations.note_waiting(operation, None)

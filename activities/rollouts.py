@@ -1,0 +1,163 @@
+"""What drives rollouts: looks at their rows, moves of their targets, and checks of what moved.
+
+Each may be repeated: what one attempt wrote, the next one finds. None is a step of an operation;
+the operations are those of the installs.
+"""
+
+import asyncio
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+from temporalio import activity
+
+from activities.records import worker_is_stopping
+from domain.rollout_work import Begun, RolloutPlace, Step, TargetPlace
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from infra.database.records.rollout import RolloutRecords
+    from infra.rollouts.checks import RolloutChecks
+    from infra.rollouts.engine import MoveEnd, TargetEngine
+    from infra.rollouts.targets import TargetMoves
+
+# While targets move, rows are looked at so often: a pause or a rollback that somebody asks for, and
+# a place that became free, are seen within this time.
+_POLL_SECONDS: Final = 0.1
+
+# Turns that nobody took run out without a row being changed.
+_LOOK_ANYWAY_SECONDS: Final = 2.0
+
+# A worker that stops hands its waits to the next one within this time.
+_STOPS_WITHIN_SECONDS: Final = 0.5
+
+# One call waits no longer, so that a workflow of days shows signs of life.
+_LONGEST_SECONDS: Final = 30.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RolloutLook:
+    """A look at a rollout.
+
+    Attributes:
+        place: the rollout.
+        turns: how many turns of targets the workflow knows of.
+        checked_at: when what bakes was last looked at.
+    """
+
+    place: RolloutPlace
+    turns: int = 0
+    checked_at: datetime | None = None
+
+
+class RolloutActivities:
+    """On the control queue.
+
+    Args:
+        records: of rollouts.
+        moves: of targets.
+        engine: moves an install.
+        checks: of what bakes.
+        start: the workflow of a rollout, or finds it running.
+    """
+
+    def __init__(
+        self,
+        records: "RolloutRecords",
+        moves: "TargetMoves",
+        engine: "TargetEngine",
+        checks: "RolloutChecks",
+        start: "Callable[[RolloutPlace], Awaitable[None]]",
+    ) -> None:
+        self._records = records
+        self._moves = moves
+        self._engine = engine
+        self._checks = checks
+        self._start = start
+
+    @activity.defn
+    async def advance_rollout(self, look: RolloutLook) -> Step:
+        """Do what can be done in rows, and return what the workflow does next.
+
+        While something that was begun goes on it waits here, without an event in the history.
+        """
+        known: int | None = look.turns
+        ends = time.monotonic() + _LONGEST_SECONDS
+        while time.monotonic() < ends:
+            stamp = await self._records.stamp_of(look.place)
+            step = await self._records.look(look.place, known, look.checked_at)
+            if step is not None:
+                return step
+            known = None
+            anyway = time.monotonic() + _LOOK_ANYWAY_SECONDS
+            while time.monotonic() < anyway:
+                if activity.is_worker_shutdown():
+                    raise worker_is_stopping()
+                await asyncio.sleep(_POLL_SECONDS)
+                if await self._records.stamp_of(look.place) != stamp:
+                    break
+        return Step(turns=look.turns)
+
+    @activity.defn
+    async def check_targets(self, place: RolloutPlace) -> int:
+        """Look at every target that bakes, and return how many are not well."""
+        ailing = await self._checks.look(place, datetime.now(UTC))
+        for each in ailing:
+            target = TargetPlace(rollout=place, install_id=each.install_id)
+            await self._moves.fail_check(target, each.message)
+        return len(ailing)
+
+    @activity.defn
+    async def begin_target(self, place: TargetPlace) -> Begun | None:
+        """Plan the operation that moves a target, if nothing is in the way."""
+        return await self._moves.begin_move(place)
+
+    @activity.defn
+    async def await_target(self, begun: Begun) -> bool:
+        """Wait for the operation that moves a target.
+
+        Returns:
+            Whether the target has the version, and is to be looked at from its cluster's host.
+        """
+        end = await self._end_of(begun)
+        if end.succeeded and begun.checks_in_cluster:
+            return True
+        await self._moves.end_move(begun, end, None)
+        return False
+
+    @activity.defn
+    async def begin_target_rollback(self, place: TargetPlace) -> Begun | None:
+        """Plan the operation that takes a target back, if nothing is in the way."""
+        return await self._moves.begin_return(place)
+
+    @activity.defn
+    async def await_target_rollback(self, begun: Begun) -> None:
+        """Wait for the operation that takes a target back."""
+        await self._moves.end_return(begun, await self._end_of(begun))
+
+    @activity.defn
+    async def start_rollouts(self) -> int:
+        """Start the workflow of each rollout that has not ended, and return how many there are.
+
+        It runs already, or it was lost.
+        """
+        places = await self._records.live_rollouts()
+        for place in places:
+            await self._start(place)
+        return len(places)
+
+    async def _end_of(self, begun: Begun) -> "MoveEnd":
+        await self._engine.start(begun.customer_workspace_id, begun.operation_id)
+        waiting = asyncio.ensure_future(
+            self._engine.end_of(begun.customer_workspace_id, begun.operation_id)
+        )
+        try:
+            while not waiting.done():
+                if activity.is_worker_shutdown():
+                    raise worker_is_stopping()
+                await asyncio.wait({waiting}, timeout=_STOPS_WITHIN_SECONDS)
+            return await waiting
+        finally:
+            waiting.cancel()

@@ -1,0 +1,172 @@
+"""An install's namespace and the users that may act for it there.
+
+All of it is made and removed by the platform's administrator; each user is a client certificate
+that is made for one use (`HostClusters.login_as`), and has what the bindings here give it.
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+from domain.errors import BulkheadError, Reason
+from domain.identifiers import opaque_part
+from domain.names import (
+    cluster_objects_user_of,
+    install_namespace_of,
+    install_reader_of,
+    install_user_of,
+)
+from domain.secret_use import is_object_name
+from infra.kubernetes.client import KubernetesClient, Object
+from infra.kubernetes.manifest import RBAC, KeptObject, binding, role, user
+
+# On the namespace, and on what of cluster scope is an install's.
+INSTALL_LABEL: Final = "bulkhead.io/install"
+MANAGED_BY: Final = "app.kubernetes.io/managed-by"
+PLATFORM: Final = "bulkhead"
+
+_DEPLOYER: Final = "bulkhead-deployer"
+_READER: Final = "bulkhead-reader"
+
+_UNPROCESSABLE: Final = "422"
+
+Rules = list[dict[str, list[str]]]
+
+
+def labels_of(install_id: str) -> dict[str, str]:
+    """Return the labels of what is an install's outside of its namespace."""
+    return {MANAGED_BY: PLATFORM, INSTALL_LABEL: opaque_part(install_id)}
+
+
+def prepare_namespace(client: KubernetesClient, install_id: str) -> None:
+    """Make the namespace, and give the install's users their rights in it; repeatable.
+
+    Raises:
+        BulkheadError: CONFLICT, worth another try, while an earlier namespace of the name ends.
+    """
+    space = install_namespace_of(install_id)
+    path = f"/api/v1/namespaces/{space}"
+    found = client.find(path)
+    if found is not None and "deletionTimestamp" in found["metadata"]:
+        raise BulkheadError(
+            Reason.CONFLICT,
+            f"The namespace {space} is being removed; it is made again after that.",
+            retryable=True,
+        )
+    metadata = {"name": space, "labels": labels_of(install_id)}
+    client.apply(path, {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+    for kept in _rights(install_id):
+        _keep(client, kept)
+
+
+def refuse_reserved(manifests: Iterable[Object]) -> None:
+    """Refuse objects that would take the place of what the platform keeps in a namespace.
+
+    Raises:
+        BulkheadError: INVALID_ARGUMENT, with the first of them.
+    """
+    for found in manifests:
+        kind, name = found["kind"], found["metadata"]["name"]
+        is_of_rights = found["apiVersion"].startswith(f"{RBAC}/") and name in {_DEPLOYER, _READER}
+        if is_of_rights or (kind == "Secret" and is_object_name(name)):
+            raise BulkheadError(
+                Reason.INVALID_ARGUMENT,
+                f"The chart's {kind} {name} has the name of what the platform keeps in an "
+                "install's namespace. Give it another one.",
+            )
+
+
+def is_prepared(client: KubernetesClient, install_id: str) -> bool:
+    """Tell whether the namespace is there, and not about to go."""
+    found = client.find(f"/api/v1/namespaces/{install_namespace_of(install_id)}")
+    return found is not None and "deletionTimestamp" not in found["metadata"]
+
+
+def remove_namespace(client: KubernetesClient, install_id: str) -> str | None:
+    """Have the namespace go; return what it waits for in words, None when it is gone."""
+    path = f"/api/v1/namespaces/{install_namespace_of(install_id)}"
+    found = client.find(path)
+    if found is None:
+        return None
+    if "deletionTimestamp" not in found["metadata"]:
+        client.delete(path, uid=found["metadata"]["uid"])
+        found = client.find(path)
+        if found is None:
+            return None
+    return _obstacles_of(found) or "the namespace's objects to end"
+
+
+def forget_pods(client: KubernetesClient, install_id: str) -> None:
+    """Forget the pods of a namespace that goes, whose kubelets do not say that they ended."""
+    pods = f"/api/v1/namespaces/{install_namespace_of(install_id)}/pods"
+    for pod in client.list_all(pods):
+        metadata = pod["metadata"]
+        if "deletionTimestamp" in metadata:
+            client.delete(f"{pods}/{metadata['name']}", grace_seconds=0)
+
+
+def grant_cluster_rights(client: KubernetesClient, install_id: str, rules: Rules) -> None:
+    """Give the second user the rights that an approved plan needs, until they are withdrawn."""
+    for kept in _cluster_rights(install_id, rules):
+        client.apply(kept.path, kept.manifest)
+
+
+def withdraw_cluster_rights(client: KubernetesClient, install_id: str) -> None:
+    """Take the second user's rights; what is not there is fine."""
+    for kept in reversed(_cluster_rights(install_id, [])):
+        client.delete(kept.path)
+
+
+def remains_of(client: KubernetesClient, install_id: str) -> dict[str, list[str]]:
+    """Return what is left of an install's identities and namespace, by kind."""
+    space = install_namespace_of(install_id)
+    rights = [kept for kept in _cluster_rights(install_id, []) if client.find(kept.path)]
+    return {
+        "namespace": [space] if client.find(f"/api/v1/namespaces/{space}") else [],
+        "cluster_rights": [f"{kept.kind}/{kept.name}" for kept in rights],
+    }
+
+
+def _keep(client: KubernetesClient, kept: KeptObject) -> None:
+    try:
+        client.apply(kept.path, kept.manifest)
+    except BulkheadError as error:
+        if error.metadata.get("status") != _UNPROCESSABLE:
+            raise
+        # Whatever runs in the namespace may have bound another role here, which never changes.
+        client.delete(kept.path)
+        client.apply(kept.path, kept.manifest)
+
+
+def _rights(install_id: str) -> list[KeptObject]:
+    space = install_namespace_of(install_id)
+    everything = [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]
+    reads = [
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]},
+        {"apiGroups": [""], "resources": ["pods/log"], "verbs": ["get"]},
+    ]
+    return [
+        role(_DEPLOYER, everything, namespace=space),
+        binding(
+            _DEPLOYER, role=_DEPLOYER, subject=user(install_user_of(install_id)), namespace=space
+        ),
+        role(_READER, reads, namespace=space),
+        binding(
+            _READER, role=_READER, subject=user(install_reader_of(install_id)), namespace=space
+        ),
+    ]
+
+
+def _cluster_rights(install_id: str, rules: Rules) -> list[KeptObject]:
+    name = f"bulkhead:{install_namespace_of(install_id)}"
+    subject = user(cluster_objects_user_of(install_id))
+    return [role(name, rules), binding(name, cluster_role=name, subject=subject)]
+
+
+def _obstacles_of(namespace: Object) -> str | None:
+    conditions = (namespace.get("status") or {}).get("conditions") or []
+    said = [
+        str(condition.get("message", ""))
+        for condition in conditions
+        if condition.get("status") == "True"
+    ]
+    return "; ".join(filter(None, said)) or None

@@ -1,0 +1,244 @@
+"""Looks at targets that bake from here: their health as it was seen, HTTP, and metrics.
+
+A vendor names the addresses; they are reached through the same guard as the targets of rotations.
+Nothing of an answer is stored but whether it was as it should be.
+"""
+
+import asyncio
+import json
+import operator
+import ssl
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+from urllib.parse import urlencode, urlsplit
+
+import certifi
+import httpx
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from domain.errors import BulkheadError
+from domain.install import Health
+from domain.install_health import UNHEALTHY
+from domain.rollout import CheckKind
+from domain.rollout_strategy import Check, Strategy, Target
+from domain.rollout_work import RolloutPlace
+from infra.database.engine import Database
+from infra.database.statements import run_sql
+from infra.database.tables import RolloutRow
+from infra.rotators.outbound import Outbound
+
+_TIMEOUT_SECONDS: Final = 5.0
+_MAXIMUM_ANSWER_BYTES: Final = 256 * 1024
+_AT_ONCE: Final = 20
+
+# A check has failed when it fails so often, one after the other: one packet is lost now and then.
+_TRIES: Final = 3
+_BETWEEN_TRIES_SECONDS: Final = 1.0
+
+_COMPARISONS: Final[Mapping[str, Callable[[float, float], bool]]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+    "==": operator.eq,
+}
+
+_BAKING: Final = """
+SELECT install_id, customer_workspace_id, cluster_id, region_id, started_at FROM rollout_targets
+WHERE rollout_id = %(rollout)s AND state = 'baking'
+"""
+
+_HEALTH: Final = """
+SELECT i.id, i.health, i.health_since FROM unnest(%(customers)s::text[], %(installs)s::text[])
+    AS t (customer, install_id)
+JOIN installs i ON i.workspace_id = t.customer AND i.id = t.install_id
+"""
+
+_NOTE_HEALTH: Final = """
+UPDATE rollout_targets SET health = h.health
+FROM unnest(%(installs)s::text[], %(health)s::text[]) AS h (install_id, health)
+WHERE rollout_id = %(rollout)s AND rollout_targets.install_id = h.install_id
+    AND rollout_targets.health IS DISTINCT FROM h.health
+"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ailment:
+    """A target that is not well. `message` is for the vendor."""
+
+    install_id: str
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Baking:
+    target: Target
+    customer_workspace_id: str
+    started_at: datetime | None
+
+
+class RolloutChecks:
+    """Looks at all targets of a rollout that bake."""
+
+    def __init__(self, database: Database, sweeper: Database, outbound: Outbound) -> None:
+        self._database = database
+        self._sweeper = sweeper
+        self._outbound = outbound
+
+    async def look(self, place: RolloutPlace, now: datetime) -> list[Ailment]:
+        """Return those that are not well."""
+        async with self._database.workspace(place.workspace_id) as session:
+            rollout = await session.get_one(RolloutRow, (place.workspace_id, place.rollout_id))
+            baking = await _baking(session, rollout.id)
+        checks = Strategy.from_json(rollout.strategy).checks
+        is_last = rollout.bake_until is not None and now >= rollout.bake_until
+        ailing: list[Ailment] = []
+        if any(check.kind is CheckKind.WORKLOAD for check in checks):
+            ailing += await self._unhealthy(place, baking)
+        asked = [each for each in checks if each.url is not None]
+        if asked:
+            ailing += await self._ask_all(asked, baking, is_last=is_last)
+        return list({each.install_id: each for each in ailing}.values())
+
+    async def _unhealthy(self, place: RolloutPlace, baking: Sequence[_Baking]) -> list[Ailment]:
+        parameters = {
+            "customers": [each.customer_workspace_id for each in baking],
+            "installs": [each.target.install_id for each in baking],
+        }
+        async with self._sweeper.transaction() as session:
+            rows = list(await run_sql(session, _HEALTH, parameters))
+        async with self._database.workspace(place.workspace_id) as session:
+            noted = {
+                "rollout": place.rollout_id,
+                "installs": [row.id for row in rows],
+                "health": [row.health for row in rows],
+            }
+            await run_sql(session, _NOTE_HEALTH, noted)
+        begun = {each.target.install_id: each.started_at for each in baking}
+        return [
+            Ailment(install_id=row.id, message=f"It is {row.health} with the version.")
+            for row in rows
+            if Health(row.health) in UNHEALTHY and _is_since(row.health_since, begun[row.id])
+        ]
+
+    async def _ask_all(
+        self, checks: Sequence[Check], baking: Sequence[_Baking], *, is_last: bool
+    ) -> list[Ailment]:
+        places = asyncio.Semaphore(_AT_ONCE)
+
+        async def ask(target: Target, check: Check) -> Ailment | None:
+            async with places:
+                found = await self._ask_patiently(target, check, is_last=is_last)
+            return None if found is None else Ailment(install_id=target.install_id, message=found)
+
+        found = await asyncio.gather(
+            *(ask(each.target, check) for each in baking for check in checks)
+        )
+        return [each for each in found if each is not None]
+
+    async def _ask_patiently(self, target: Target, check: Check, *, is_last: bool) -> str | None:
+        found: str | None = None
+        for attempt in range(_TRIES):
+            if attempt:
+                await asyncio.sleep(_BETWEEN_TRIES_SECONDS)
+            found = await self._ask(target, check, is_last=is_last)
+            if found is None:
+                break
+        return found
+
+    async def _ask(self, target: Target, check: Check, *, is_last: bool) -> str | None:
+        """Return what is wrong, as a sentence; None: nothing is."""
+        url = target.fill(check.url or "")
+        if check.kind is CheckKind.METRIC:
+            question = urlencode({"query": target.fill(check.query)})
+            url = f"{url.rstrip('/')}/api/v1/query?{question}"
+        try:
+            status, answer = await get(self._outbound, url)
+        except (BulkheadError, httpx.HTTPError, OSError, TimeoutError, ValueError):
+            return f"Its {check.kind} check got no answer."
+        if check.kind is CheckKind.HTTP:
+            wrong = f"Its HTTP check answered {status} instead of {check.status}."
+            return None if status == check.status else wrong
+        return judge_metric(check, answer if status == httpx.codes.OK else b"", is_last=is_last)
+
+
+def judge_metric(check: Check, answer: bytes, *, is_last: bool) -> str | None:
+    """Return what is wrong with the answer of a Prometheus; None: nothing is.
+
+    That there is no sample counts at the end of the bake only: it takes a while to be scraped.
+    """
+    value = _first_sample(answer)
+    if value is None:
+        return "Its metric check has no sample." if is_last else None
+    if _COMPARISONS[check.comparison](value, check.threshold):
+        return None
+    return f"Its metric is {value:g}, and not {check.comparison} {check.threshold:g}."
+
+
+async def get(outbound: Outbound, url: str) -> tuple[int, bytes]:
+    """Ask for a URL at an address that was checked, and return status and body.
+
+    Raises:
+        BulkheadError: the address is closed, or its name cannot be resolved.
+        httpx.HTTPError: it does not answer.
+        ValueError: this is no URL of HTTP, or the answer is too long.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or "@" in parts.netloc:
+        message = "give an address such as https://app.example.com/health"
+        raise ValueError(message)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    address, *_ = await outbound.addresses_of(parts.hostname, port)
+    context = await asyncio.to_thread(ssl.create_default_context, cafile=certifi.where())
+    async with (
+        asyncio.timeout(2 * _TIMEOUT_SECONDS),
+        httpx.AsyncClient(
+            verify=context, trust_env=False, follow_redirects=False, timeout=_TIMEOUT_SECONDS
+        ) as client,
+        client.stream(
+            "GET",
+            httpx.URL(url).copy_with(host=address),
+            headers={"host": parts.netloc, "user-agent": "bulkhead-rollout"},
+            # What is verified, and asked for, is the name and not the address.
+            extensions={"sni_hostname": parts.hostname},
+        ) as response,
+    ):
+        answer = bytearray()
+        async for piece in response.aiter_bytes():
+            answer += piece
+            if len(answer) > _MAXIMUM_ANSWER_BYTES:
+                message = "the answer is too long"
+                raise ValueError(message)
+        return response.status_code, bytes(answer)
+
+
+def _first_sample(answer: bytes) -> float | None:
+    """Return the value of an instant query: a scalar, or the first sample of a vector."""
+    try:
+        data = json.loads(answer)["data"]
+        result = data["result"]
+        sample = result if data["resultType"] == "scalar" else result[0]["value"]
+        return float(sample[1])
+    except (ValueError, KeyError, IndexError, TypeError):
+        return None
+
+
+def _is_since(unhealthy_since: datetime | None, moved_at: datetime | None) -> bool:
+    """Return whether it became unhealthy after it began to move, and not before."""
+    return unhealthy_since is None or moved_at is None or unhealthy_since >= moved_at
+
+
+async def _baking(session: AsyncSession, rollout_id: str) -> list[_Baking]:
+    rows = await run_sql(session, _BAKING, {"rollout": rollout_id})
+    return [
+        _Baking(
+            target=Target(
+                install_id=row.install_id, cluster_id=row.cluster_id, region_id=row.region_id
+            ),
+            customer_workspace_id=row.customer_workspace_id,
+            started_at=row.started_at,
+        )
+        for row in rows
+    ]

@@ -1,0 +1,145 @@
+"""Looks at a target from the host of its control plane: through its Services, and by a Job."""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final, TypeVar
+from urllib.parse import quote, urlencode
+
+from domain.cluster import HostedControlPlane
+from domain.errors import BulkheadError, Reason
+from domain.names import install_namespace_of, install_user_of
+from domain.rollout import CheckKind
+from domain.rollout_strategy import Check, Target
+from infra.kubernetes.client import KubernetesClient, Object
+from infra.machines.clusters import HostClusters
+from infra.rollouts.checks import judge_metric
+
+_ERROR: Final = 400
+_POLL_SECONDS: Final = 2.0
+
+# A Service that was just changed takes a moment until its new endpoints are known.
+_ANSWERS_WITHIN_SECONDS: Final = 60.0
+
+# One that nobody deleted, because the worker died, goes by itself.
+_JOB_IS_KEPT_SECONDS: Final = 600
+
+Result = TypeVar("Result")
+
+
+class ClusterChecks:
+    """Asks as the install's own identity, which reaches its namespace and nothing else."""
+
+    def __init__(self, clusters: HostClusters) -> None:
+        self._clusters = clusters
+
+    async def look(
+        self, plane: HostedControlPlane, target: Target, rollout_id: str, check: Check
+    ) -> str | None:
+        """Return what is wrong with a target, as a sentence; None: nothing is.
+
+        Raises:
+            BulkheadError: the cluster's API does not answer; worth another try.
+        """
+        if check.kind is not CheckKind.JOB:
+            ends = time.monotonic() + _ANSWERS_WITHIN_SECONDS
+            while True:
+                wrong = await self._ask(plane, target, partial(_ask_service, target, check))
+                if wrong is None or time.monotonic() > ends:
+                    return wrong
+                await asyncio.sleep(_POLL_SECONDS)
+        job = _Job(target, rollout_id, check)
+        await self._ask(plane, target, job.create)
+        ends = time.monotonic() + check.timeout_seconds
+        while (succeeded := await self._ask(plane, target, job.succeeded)) is None:
+            if time.monotonic() > ends:
+                break
+            await asyncio.sleep(_POLL_SECONDS)
+        await self._ask(plane, target, job.delete)
+        if succeeded is None:
+            return "Its Job did not end in time."
+        return None if succeeded else "Its Job failed."
+
+    async def _ask(
+        self,
+        plane: HostedControlPlane,
+        target: Target,
+        work: Callable[[KubernetesClient], Result],
+    ) -> Result:
+        return await self._clusters.ask_as(plane, install_user_of(target.install_id), work)
+
+
+def _ask_service(target: Target, check: Check, client: KubernetesClient) -> str | None:
+    namespace = install_namespace_of(target.install_id)
+    service = f"{quote(check.service or '')}:{quote(str(check.port))}"
+    base = f"/api/v1/namespaces/{namespace}/services/{service}/proxy"
+    path = check.path
+    if check.kind is CheckKind.METRIC:
+        question = urlencode({"query": target.fill(check.query)})
+        path = f"{check.path.rstrip('/')}/api/v1/query?{question}"
+    try:
+        text = client.text(base + path)
+    except BulkheadError as error:
+        status = error.metadata.get("status")
+        if status is None:
+            raise
+        if check.kind is CheckKind.HTTP and status == str(check.status):
+            return None
+        return f"Its {check.kind} check answered {status}."
+    if check.kind is CheckKind.METRIC:
+        return judge_metric(check, text.encode(), is_last=True)
+    wrong = f"Its HTTP check succeeded, where {check.status} was expected."
+    return None if check.status < _ERROR else wrong
+
+
+class _Job:
+    """A Job in the install's namespace; its name tells the rollout and the check."""
+
+    def __init__(self, target: Target, rollout_id: str, check: Check) -> None:
+        self._manifest = _job(rollout_id, check)
+        namespace = install_namespace_of(target.install_id)
+        self._collection = f"/apis/batch/v1/namespaces/{namespace}/jobs"
+        self._path = f"{self._collection}/{self._manifest['metadata']['name']}"
+
+    def create(self, client: KubernetesClient) -> None:
+        """Have the Job; an earlier attempt may have made it."""
+        try:
+            client.create(self._collection, self._manifest)
+        except BulkheadError as error:
+            if error.reason is not Reason.CONFLICT:
+                raise
+
+    def succeeded(self, client: KubernetesClient) -> bool | None:
+        """Return how it ended; None: it has not."""
+        conditions = (client.get(self._path).get("status") or {}).get("conditions") or []
+        true = {each["type"] for each in conditions if each.get("status") == "True"}
+        return "Complete" in true if true & {"Complete", "Failed"} else None
+
+    def delete(self, client: KubernetesClient) -> None:
+        """Have the Job and its pod go."""
+        client.delete(self._path, propagation="Background")
+
+
+def _job(rollout_id: str, check: Check) -> Object:
+    said = f"{rollout_id}/{check.image}/{check.command}"
+    container: dict[str, Any] = {"name": "check", "image": check.image}
+    if check.command:
+        container["command"] = list(check.command)
+    pod = {
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": False,
+        "containers": [container],
+    }
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": f"rollout-check-{hashlib.sha256(said.encode()).hexdigest()[:20]}"},
+        "spec": {
+            "backoffLimit": 0,
+            "activeDeadlineSeconds": check.timeout_seconds,
+            "ttlSecondsAfterFinished": _JOB_IS_KEPT_SECONDS,
+            "template": {"spec": pod},
+        },
+    }

@@ -1,0 +1,198 @@
+"""Moves one install for a rollout: plans the operation, starts it and waits for its end."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from sqlmodel import select
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from domain.caller import Caller, system_caller
+from domain.cluster import HostedControlPlane
+from domain.errors import BulkheadError, Reason
+from domain.install import RenderState
+from domain.operation import OperationState, OperationType, TypedOperation
+from domain.rollout_strategy import Strategy
+from infra.database.engine import Database
+from infra.database.records.audit import add_audit_event
+from infra.database.records.install_plan import Deployment, plan_deployment
+from infra.database.records.operation import owned_operation_of
+from infra.database.tables import (
+    ClusterRow,
+    InstallRow,
+    OperationRow,
+    PackageVersionRow,
+    RenderRow,
+)
+from infra.temporal.outbox import Outbox
+
+# An operation takes seconds at the least, and most of that is Kubernetes' time.
+_FIRST_LOOK_SECONDS: Final = 0.25
+_LOOKS_SECONDS: Final = 1.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MoveOrder:
+    """What an operation does for a rollout.
+
+    Attributes:
+        rollout_id: the rollout.
+        version_id: what the install becomes.
+        restored_from: the render to which it returns; None: the version is rendered.
+        approved_plan_digest: of the plan that was approved; another one fails the operation.
+    """
+
+    rollout_id: str
+    version_id: str
+    restored_from: str | None = None
+    approved_plan_digest: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MoveEnd:
+    """How an operation ended. `reason` is why it did not succeed."""
+
+    succeeded: bool
+    reason: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TargetSubject:
+    """What the host of a target's control plane needs to know of it.
+
+    Attributes:
+        rollout_id: the rollout.
+        install_id: the install.
+        region_id: where it is.
+        plane: its control plane.
+        version: what it shall become, or has become.
+        strategy: of the rollout.
+    """
+
+    rollout_id: str
+    install_id: str
+    region_id: str
+    plane: HostedControlPlane
+    version: PackageVersionRow
+    strategy: Strategy
+
+
+class TargetPlanner(Protocol):
+    """Makes the plan of a target, and changes nothing."""
+
+    async def digest_of(self, subject: TargetSubject) -> str:
+        """Return the digest of what the version would do to the install.
+
+        Raises:
+            BulkheadError: the plan cannot be made.
+        """
+
+
+class TargetEngine(Protocol):
+    """Moves installs. Each method may be repeated."""
+
+    async def plan(
+        self, session: AsyncSession, install: InstallRow, cluster: ClusterRow, order: MoveOrder
+    ) -> str:
+        """Add the rows of an operation and return its id; nothing is started.
+
+        Args:
+            session: a transaction in the customer's workspace that holds the install.
+            install: on which no operation works.
+            cluster: of the install.
+            order: what to do.
+
+        Raises:
+            BulkheadError: FAILED_PRECONDITION when there is nothing to return to.
+        """
+
+    async def start(self, workspace_id: str, operation_id: str) -> None:
+        """Start a planned operation, or find it started."""
+
+    async def end_of(self, workspace_id: str, operation_id: str) -> MoveEnd:
+        """Wait until an operation has ended."""
+
+
+class InstallEngine:
+    """The real one: an install's own operations, started as the outbox does."""
+
+    def __init__(self, database: Database, outbox: Outbox) -> None:
+        self._database = database
+        self._outbox = outbox
+
+    async def plan(
+        self, session: AsyncSession, install: InstallRow, cluster: ClusterRow, order: MoveOrder
+    ) -> str:
+        """Plan a render, or a restore, of the install."""
+        caller = system_caller(install.workspace_id, order.rollout_id)
+        request: dict[str, Any] = {"rollout_id": order.rollout_id}
+        if order.restored_from is None:
+            kind, values = OperationType.INSTALL_RENDER, install.values
+            message = f"Rollout {order.rollout_id}"
+        else:
+            render = await _render_to_restore(session, order.restored_from)
+            kind, values = OperationType.INSTALL_RESTORE, render.values
+            message = f"Rollout {order.rollout_id} is taken back"
+        if order.approved_plan_digest is not None:
+            request["approved_plan_digest"] = order.approved_plan_digest
+        operation, _ = plan_deployment(
+            session,
+            install,
+            cluster,
+            caller,
+            kind,
+            Deployment(
+                version_id=order.version_id,
+                values=values,
+                restored_from=order.restored_from,
+                message=message,
+            ),
+            request=request,
+        )
+        _audit(session, caller, install, operation)
+        return operation.id
+
+    async def start(self, workspace_id: str, operation_id: str) -> None:
+        """Start the operation's workflow, unless it has ended."""
+        row = await self._read(workspace_id, operation_id)
+        if row.state is OperationState.RUNNING and row.workflow_started_at is None:
+            await self._outbox.start(
+                TypedOperation(type=row.type, operation=owned_operation_of(row))
+            )
+
+    async def end_of(self, workspace_id: str, operation_id: str) -> MoveEnd:
+        """Look at the operation's row until it has ended."""
+        pause = _FIRST_LOOK_SECONDS
+        while (row := await self._read(workspace_id, operation_id)).state is OperationState.RUNNING:
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LOOKS_SECONDS)
+        if row.state is OperationState.SUCCEEDED:
+            return MoveEnd(succeeded=True)
+        error = row.error or {}
+        return MoveEnd(succeeded=False, reason=str(error.get("reason", Reason.ABORTED)))
+
+    async def _read(self, workspace_id: str, operation_id: str) -> OperationRow:
+        async with self._database.workspace(workspace_id) as session:
+            return await session.get_one(OperationRow, (workspace_id, operation_id))
+
+
+async def _render_to_restore(session: AsyncSession, render_id: str) -> RenderRow:
+    query = select(RenderRow).where(RenderRow.id == render_id)
+    render = (await session.exec(query)).one_or_none()
+    if render is None or render.state is not RenderState.DEPLOYED:
+        message = "The render that the install had before is not there any more."
+        raise BulkheadError(Reason.FAILED_PRECONDITION, message)
+    return render
+
+
+def _audit(
+    session: AsyncSession, caller: Caller, install: InstallRow, operation: OperationRow
+) -> None:
+    add_audit_event(
+        session,
+        caller,
+        operation.type,
+        "install",
+        install.id,
+        details={"operation_id": operation.id, "cluster_id": install.cluster_id},
+    )

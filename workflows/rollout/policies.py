@@ -1,0 +1,26 @@
+"""How long each activity of a rollout may take and how it is tried again, with the reasons."""
+
+from datetime import timedelta
+from typing import Final
+
+from workflows.policies import BOOKKEEPING, Policy
+
+# It waits for up to half a minute while targets move. What it does is in rows, so that it is never
+# given up: everything of a rollout depends on it.
+ADVANCE: Final = Policy(timedelta(minutes=2), None, BOOKKEEPING.retry)
+
+# Rows of a target. Not given up either: its operation runs, whoever looks.
+DECIDE: Final = BOOKKEEPING
+
+# Some thousand addresses, twenty at a time, each for seconds; a worker that dies begins anew.
+CHECK: Final = Policy(timedelta(minutes=30), None, BOOKKEEPING.retry)
+
+# An operation of an install ends by itself: its steps have bounds. One that waits for a person may
+# take days, and is waited for.
+AWAIT: Final = Policy(timedelta(days=30), None, BOOKKEEPING.retry)
+
+# A rendering takes seconds; a host that is not there may come back.
+PLAN: Final = Policy(timedelta(minutes=5), timedelta(hours=1), BOOKKEEPING.retry)
+
+# Checks have times of their own, of an hour at most each.
+CHECK_IN_CLUSTER: Final = Policy(timedelta(hours=12), timedelta(hours=24), BOOKKEEPING.retry)

@@ -1,0 +1,126 @@
+"""RunRollout: drives a rollout by its rows, wave after wave."""
+
+import asyncio
+from dataclasses import replace
+from datetime import timedelta
+from typing import Final
+
+from temporalio import workflow
+from temporalio.common import WorkflowIDReusePolicy
+from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.workflow import ParentClosePolicy
+
+from activities.rollouts import RolloutActivities, RolloutLook
+from domain.names import target_workflow_id_of
+from domain.rollout import ROLLOUT_CHANGED
+from domain.rollout_work import Claim, RolloutPlace, RolloutRun, Step, TargetPlace, Verb
+from workflows.policies import HEARTBEAT_TIMEOUT, SERVICE_CALL
+from workflows.rollout.move_target import MoveTarget
+from workflows.rollout.plan_target import PlanTarget
+from workflows.rollout.policies import ADVANCE, CHECK
+from workflows.rollout.roll_back_target import RollBackTarget
+
+# Each target is a handful of events here; a history of this length replays in a tenth of a second.
+_MOST_EVENTS: Final = 1000
+
+_WORKFLOWS: Final = {
+    Verb.PLAN: PlanTarget.__name__,
+    Verb.MOVE: MoveTarget.__name__,
+    Verb.ROLL_BACK: RollBackTarget.__name__,
+}
+
+
+@workflow.defn
+class RunRollout:
+    """Ask the rows what is next, and have it done; lost, it is started again as if nothing were.
+
+    The workflows of the targets outlive it: it starts them and looks at rows for their end.
+    """
+
+    def __init__(self) -> None:
+        self._changed = False
+
+    @workflow.signal(name=ROLLOUT_CHANGED)
+    def changed(self) -> None:
+        """Somebody asked for something, or approved it."""
+        self._changed = True
+
+    @workflow.run
+    async def run(self, run: RolloutRun) -> int:
+        """Return how many turns were given to targets, over all runs."""
+        place = run.place
+        look = RolloutLook(place=place, turns=run.turns)
+        while True:
+            self._changed = False
+            step = await self._advance(look)
+            if step.ended:
+                return step.turns
+            await asyncio.gather(*(_begin(place, step, claim) for claim in step.claims))
+            look = replace(look, turns=step.turns)
+            if step.check:
+                await _check(place)
+                look = replace(look, checked_at=workflow.now())
+            await self._rest(step.look_again_seconds)
+            if workflow.info().get_current_history_length() > _MOST_EVENTS:
+                workflow.continue_as_new(RolloutRun(place=place, turns=step.turns))
+
+    async def _advance(self, look: RolloutLook) -> Step:
+        return await workflow.execute_activity_method(
+            RolloutActivities.advance_rollout,
+            look,
+            activity_id="advance",
+            start_to_close_timeout=ADVANCE.attempt,
+            heartbeat_timeout=HEARTBEAT_TIMEOUT,
+            retry_policy=ADVANCE.retry,
+        )
+
+    async def _rest(self, seconds: float) -> None:
+        if seconds <= 0 or self._changed:
+            return
+        try:
+            await workflow.wait_condition(lambda: self._changed, timeout=timedelta(seconds=seconds))
+        except TimeoutError:
+            return
+
+
+async def _begin(place: RolloutPlace, step: Step, claim: Claim) -> None:
+    """Start the workflow of a target; one that runs already has the turn."""
+    try:
+        await workflow.start_child_workflow(
+            _WORKFLOWS[step.verb],
+            args=[TargetPlace(rollout=place, install_id=claim.install_id), claim.host],
+            id=target_workflow_id_of(place.rollout_id, claim.install_id, step.verb),
+            id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+            parent_close_policy=ParentClosePolicy.ABANDON,
+            static_summary=f"{step.verb} {claim.install_id}",
+        )
+    except WorkflowAlreadyStartedError:
+        return
+
+
+async def _check(place: RolloutPlace) -> None:
+    await workflow.execute_activity_method(
+        RolloutActivities.check_targets,
+        place,
+        activity_id="check_targets",
+        start_to_close_timeout=CHECK.attempt,
+        heartbeat_timeout=HEARTBEAT_TIMEOUT,
+        retry_policy=CHECK.retry,
+    )
+
+
+@workflow.defn
+class ReconcileRollouts:
+    """On a schedule: a rollout whose workflow was lost, or never started, goes on."""
+
+    @workflow.run
+    async def run(self) -> int:
+        """Return how many rollouts have not ended."""
+        return await workflow.execute_activity_method(
+            RolloutActivities.start_rollouts,
+            activity_id="start_rollouts",
+            start_to_close_timeout=SERVICE_CALL.attempt,
+            schedule_to_close_timeout=SERVICE_CALL.total,
+            heartbeat_timeout=HEARTBEAT_TIMEOUT,
+            retry_policy=SERVICE_CALL.retry,
+        )
