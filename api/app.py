@@ -9,6 +9,7 @@ from api import documentation
 from api.clients import Clients
 from api.errors import install_error_handlers
 from api.links import Links
+from api.log_events import LogStreams
 from api.middleware import RequestMiddleware
 from api.node_endpoint import NodeEndpoint
 from api.node_scope import Denials
@@ -26,14 +27,24 @@ from api.routes import (
     compute_policy,
     compute_setting,
     drift_report,
+    emergency_stop,
+    grant,
     health,
+    install,
+    install_logs,
+    install_render,
+    install_status,
     kubeconfig,
     leak,
     machine,
     node,
     operation,
+    package,
+    product,
     quota,
     region,
+    registry_connection,
+    rollout,
     secret,
     secret_policy,
     secret_reference,
@@ -75,6 +86,16 @@ _ROUTES: Final = (
     suspension_event,
     leak,
     artifact,
+    package,
+    product,
+    registry_connection,
+    install,
+    install_render,
+    install_status,
+    install_logs,
+    grant,
+    rollout,
+    emergency_stop,
 )
 
 
@@ -100,6 +121,7 @@ def create_app(clients: Clients, settings: ApiSettings, *, temporal_namespace: s
     app.state.nodes = NodeEndpoint(settings, clients.openbao)
     app.state.node_denials = Denials()
     app.state.access_limits = AccessLimits()
+    app.state.log_streams = LogStreams()
     app.state.codec_origin = codec.origin_of(settings.temporal_ui_url)
     for noun in _ROUTES:
         app.include_router(

@@ -41,6 +41,8 @@ _UNPRINTABLE: Final = (
     "This holds a character that is not shown: a control character, a line separator, or one that "
     "turns the direction of the text."
 )
+# The routes whose requests hold what no answer may quote.
+_WITH_SECRETS: Final = {"secrets", "registry_connections"}
 _UNREADABLE: Final = (Reason.INVALID_ARGUMENT, "The body is not readable JSON.")
 
 
@@ -107,7 +109,8 @@ async def _on_validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this class alone
     failures = error.errors()
     # The contract answers 400 for whatever is wrong with a request about secrets.
-    is_about_secrets = "secrets" in request.scope["route"].tags
+    tags = set(request.scope["route"].tags)
+    is_about_secrets = "secrets" in tags
     about_fields = all(_is_about_a_field(failure) for failure in failures)
     status = 422 if about_fields and not is_about_secrets else 400
     items = [
@@ -115,7 +118,7 @@ async def _on_validation_error(request: Request, error: Exception) -> Response:
             BulkheadError(
                 Reason.INVALID_ARGUMENT,
                 _message(failure),
-                path=_path(failure, hide_names=is_about_secrets),
+                path=_path(failure, hide_names=bool(tags & _WITH_SECRETS)),
             )
         )
         for failure in failures[:_MAXIMUM_ITEMS]

@@ -1,7 +1,10 @@
 """Shapes that several requests share, and what every text of a request must keep to."""
 
+import math
+import re
 import unicodedata
-from typing import Annotated, Final
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Final
 
 from fastapi import Header, Path, Query
 from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
@@ -16,6 +19,12 @@ PRINTABLE: Final = r"^[^\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-
 
 # Letters and a symbol by their category, and yet nothing is drawn for them.
 _FILLERS: Final = frozenset("\u115f\u1160\u2800\u3164\uffa0")
+
+
+_UNSTORABLE: Final = re.compile("[\0\ud800-\udfff]")
+
+# Documents of people's own, such as values and schemas, have some ten levels.
+_DEEPEST_DOCUMENT: Final = 100
 
 
 class Body(BaseModel):
@@ -34,6 +43,35 @@ def check_visible(value: str) -> str:
         raise ValueError(message)
     return value
 
+
+def check_document(document: dict[str, Any]) -> dict[str, Any]:
+    """Refuse a JSON document that PostgreSQL's jsonb, or JSON itself, cannot hold."""
+    level: list[object] = [document]
+    for _ in range(_DEEPEST_DOCUMENT):
+        if not level:
+            return document
+        level = [part for each in level for part in _parts_of(each)]
+    message = f"This is nested deeper than {_DEEPEST_DOCUMENT} levels."
+    raise ValueError(message)
+
+
+def _parts_of(node: object) -> Sequence[object]:
+    match node:
+        case str() if _UNSTORABLE.search(node):
+            message = "This holds a NUL or half of a surrogate pair, which cannot be stored."
+            raise ValueError(message)
+        case float() if not math.isfinite(node):
+            message = "This holds a number that is not finite, which is no JSON."
+            raise ValueError(message)
+        case Mapping():
+            return [*node.keys(), *node.values()]
+        case list():
+            return node
+        case _:
+            return ()
+
+
+JsonObject = Annotated[dict[str, Any], AfterValidator(check_document)]
 
 Name = Annotated[
     str,
@@ -55,6 +93,15 @@ IfMatch = Annotated[
         min_length=1,
         max_length=256,
         description="The `etag` that the change is based on; another one there is refused (409).",
+    ),
+]
+OptionalIfMatch = Annotated[
+    str | None,
+    Header(
+        alias="if-match",
+        min_length=1,
+        max_length=256,
+        description="The `etag` that was looked at; another one there is refused (409).",
     ),
 ]
 IdempotencyKey = Annotated[
@@ -98,13 +145,13 @@ def not_found(prefix: Prefix) -> BulkheadError:
     )
 
 
-def check_etag(if_match: str, version: int | str) -> None:
-    """Compare what a change is based on with what is there.
+def check_etag(if_match: str | None, version: int | str) -> None:
+    """Compare what a change is based on, where that is said, with what is there.
 
     Raises:
         BulkheadError: ABORTED, with the current etag.
     """
-    if if_match.removeprefix('"').removesuffix('"') != str(version):
+    if if_match is not None and if_match.removeprefix('"').removesuffix('"') != str(version):
         raise BulkheadError(
             Reason.ABORTED,
             "This was changed since you read it. Read it again and repeat with the new etag.",

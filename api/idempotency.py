@@ -11,9 +11,11 @@ from starlette.responses import JSONResponse, Response
 from api.scope import RequestScope
 from domain.errors import BulkheadError, Reason
 from infra.database.queries.access import act_in
-from infra.database.queries.idempotency import answer_key, reserve_key
+from infra.database.queries.idempotency import answer_key, find_answer, reserve_key
 
 REPLAYED = {"idempotency-replayed": "true"}
+
+_NO_CONTENT = 204
 
 
 async def answer_once(
@@ -41,7 +43,7 @@ async def answer_once(
         BulkheadError: CONFLICT when the key stands for another request.
     """
     if key is None:
-        return JSONResponse(await effect(), status)
+        return _rendered(await effect(), status)
     workspace_id = scope.caller.workspace_id
     if not workspace_id:
         raise BulkheadError(
@@ -55,12 +57,39 @@ async def answer_once(
     if stored is not None:
         if stored.fingerprint != fingerprint:
             raise used_for_another_request()
-        return JSONResponse(stored.answer, stored.status, REPLAYED)
+        return _rendered(stored.answer, stored.status, REPLAYED)
     body = await effect()
     await act_in(scope.session, workspace_id)
     lasting = {name: value for name, value in body.items() if name not in one_time}
     await answer_key(scope.session, key, status, lasting)
-    return JSONResponse(body, status)
+    return _rendered(body, status)
+
+
+async def stored_answer(
+    request: Request, scope: RequestScope, key: str | None, intent: Mapping[str, Any]
+) -> Response | None:
+    """Return the answer that a key had before; None: the request is to be done.
+
+    For requests that ask something outside, without an effect there, before they call
+    `answer_once`.
+
+    Raises:
+        BulkheadError: CONFLICT when the key stands for another request.
+    """
+    stored = None if key is None else await find_answer(scope.session, key)
+    if stored is None:
+        return None
+    if stored.fingerprint != fingerprint_of(request, scope.caller.principal_id, intent):
+        raise used_for_another_request()
+    return _rendered(stored.answer, stored.status, REPLAYED)
+
+
+def _rendered(
+    body: Mapping[str, Any], status: int, headers: Mapping[str, str] | None = None
+) -> Response:
+    if status == _NO_CONTENT:
+        return Response(status_code=status, headers=headers)
+    return JSONResponse(body, status, headers)
 
 
 def canonical_intent(request: Request, principal_id: str, intent: Mapping[str, Any]) -> bytes:

@@ -32,3 +32,19 @@ class Links:
     def secret(self, secret_id: str) -> str:
         """Return where a secret can be looked at."""
         return f"{self.public_url}/v1/secrets/{secret_id}"
+
+    def rollout(self, rollout_id: str) -> str:
+        """Return where a rollout can be looked at."""
+        return f"{self.public_url}/v1/rollouts/{rollout_id}"
+
+    def install(self, install_id: str) -> str:
+        """Return where an install can be looked at."""
+        return f"{self.public_url}/v1/installs/{install_id}"
+
+    def package(self, package_id: str) -> str:
+        """Return where a package can be looked at."""
+        return f"{self.public_url}/v1/packages/{package_id}"
+
+    def product(self, product_id: str) -> str:
+        """Return where a product can be looked at."""
+        return f"{self.public_url}/v1/products/{product_id}"

@@ -8,6 +8,8 @@ from fastapi.openapi.utils import get_openapi
 # What needs no token.
 _OPEN = ("/healthz", "/readyz")
 
+_EVENTS = "text/event-stream"
+
 
 def openapi_of(app: FastAPI) -> dict[str, Any]:
     """Return the OpenAPI document of an application, made once."""
@@ -26,6 +28,10 @@ def openapi_of(app: FastAPI) -> dict[str, Any]:
             for described in operations.values():
                 if path in _OPEN:
                     described["security"] = []
+                for answer in described["responses"].values():
+                    # FastAPI adds JSON to what a route says of its answer.
+                    if _EVENTS in answer.get("content", {}):
+                        answer["content"] = {_EVENTS: answer["content"][_EVENTS]}
                 unprocessable = described["responses"].get("422", {})
                 if "HTTPValidationError" in str(unprocessable):
                     del described["responses"]["422"]

@@ -20,7 +20,6 @@ from domain.caller import Role
 from domain.cluster import ClusterState
 from domain.errors import BulkheadError, Reason
 from domain.identifiers import Prefix
-from domain.names import api_server_port_of
 from infra.database.queries.cluster import find_cluster, find_endpoint
 from infra.openbao.signing import ApiOpenBao
 
@@ -69,13 +68,11 @@ async def _audited(scope: RequestScope, cluster_id: str) -> _Disclosure:
             metadata={"state": cluster.state},
         )
     scope.audit("cluster.kubeconfig", "cluster", cluster.id)
-    port = api_server_port_of(endpoint.first_port, endpoint.slot)
-    host = f"[{endpoint.address}]" if ":" in endpoint.address else endpoint.address
     return _Disclosure(
         workspace_id=cluster.workspace_id,
         cluster_id=cluster.id,
         principal_id=scope.caller.principal_id,
-        server=f"https://{host}:{port}",
+        server=endpoint.url,
     )
 
 

@@ -310,11 +310,7 @@ async def _address_of(scope: NodeScope) -> ClusterAddress:
         raise BulkheadError(
             Reason.FAILED_PRECONDITION, "The cluster has no control plane; it is being deleted."
         )
-    host = f"[{endpoint.address}]" if ":" in endpoint.address else endpoint.address
-    port = api_server_port_of(endpoint.first_port, endpoint.slot)
-    return ClusterAddress(
-        scope.machine.workspace_id, scope.machine.cluster_id, f"https://{host}:{port}"
-    )
+    return ClusterAddress(scope.machine.workspace_id, scope.machine.cluster_id, endpoint.url)
 
 
 def _registration(nodes: NodeEndpoint, admission: Admission) -> Registration:

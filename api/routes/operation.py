@@ -27,6 +27,7 @@ from api.fields import (
 from api.idempotency import answer_once
 from api.inventory_bodies import InventoryBody, inventory_body
 from api.links import Links
+from api.operation_facts import metadata_of, response_of
 from api.pages import DEFAULT_LIMIT, page_body, position_of
 from api.scope import Context, RequestScope, Scope, open_scope
 from domain.caller import Role
@@ -58,14 +59,11 @@ router = APIRouter(prefix="/operations", tags=["operations"])
 # connection may be the one that is down.
 _REREAD_SECONDS: Final = 5.0
 
-# Their clusters own them, though each is about something else that the request names.
-_OF_PARTS_OF_CLUSTERS: Final = frozenset(
-    {OperationType.CLUSTER_WORKER_BOOTSTRAP_REVOKE, OperationType.MACHINE_POOL_CREATE}
-)
-
 _OWNER_PREFIXES: Final = {
     "cluster": Prefix.CLUSTER,
+    "install": Prefix.INSTALL,
     "machine": Prefix.MACHINE,
+    "package": Prefix.PACKAGE,
     "secret": Prefix.SECRET,
     "workspace": Prefix.WORKSPACE,
 }
@@ -258,8 +256,8 @@ def operation_body(
         state=row.state,
         done=row.state is not OperationState.RUNNING,
         html_url=links.operation(row.id, workflow_id_of(row.type, row.owner_id, row.id)),
-        metadata={"type": row.type, **_metadata(row)},
-        response=row.response if row.state is OperationState.SUCCEEDED else None,
+        metadata=metadata_of(row),
+        response=response_of(row) if row.state is OperationState.SUCCEEDED else None,
         error=_failure(row.error),
         last_error=_failure(row.last_error),
         started_at=unix(row.started_at),
@@ -273,29 +271,6 @@ def operation_body(
             _step_body(step) for step in steps if not step.name.startswith(BOOKKEEPING_PREFIX)
         ]
     return body
-
-
-def _metadata(row: OperationRow) -> dict[str, Any]:
-    if row.type is OperationType.CLUSTER_CREATE:
-        return {
-            "workspace_id": row.workspace_id,
-            "region_id": row.request["region_id"],
-            "name": row.request["name"],
-        }
-    if row.type is OperationType.MACHINE_CREATE:
-        return {"workspace_id": row.workspace_id, "machine_id": row.owner_id, **row.request}
-    if row.owner_type is OwnerType.MACHINE:
-        return {
-            "workspace_id": row.workspace_id,
-            "machine_id": row.owner_id,
-            "cluster_id": row.placement["cluster_id"],
-            **row.request,
-        }
-    if row.type in _OF_PARTS_OF_CLUSTERS:
-        return {"cluster_id": row.owner_id, **row.request}
-    if row.owner_type is OwnerType.SECRET:
-        return {"workspace_id": row.workspace_id, "secret_id": row.owner_id}
-    return {"cluster_id": row.owner_id}
 
 
 def _failure(stored: dict[str, Any] | None) -> OperationFailure | None:

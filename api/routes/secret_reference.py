@@ -7,7 +7,7 @@ routes are for consumers outside.
 # ruff: noqa: FAST003 - the parameter is there, under its alias
 
 from functools import partial
-from typing import Annotated, NotRequired
+from typing import Annotated, Final, NotRequired
 
 from fastapi import APIRouter, Path
 from pydantic import Field
@@ -21,7 +21,9 @@ from api.scope import RequestScope, Scope
 from domain.caller import Scope as SecretScope
 from domain.compute import COMPUTE_CONFIG_CONSUMER
 from domain.errors import BulkheadError, Reason
-from domain.identifiers import Prefix
+from domain.identifiers import Prefix, is_id
+from domain.install import INSTALL_CONSUMER
+from domain.package import REGISTRY_CONNECTION_CONSUMER
 from domain.secret import SecretState
 from infra.database.queries.secret import find_secret, references_of
 from infra.database.records.reference import (
@@ -41,6 +43,13 @@ _ADDRESS = "/{id}/references/{consumer_type}/{consumer_id}"
 ConsumerType = Annotated[str, Path(max_length=63, pattern=r"^[a-z][a-z0-9_]*$")]
 ConsumerId = Annotated[str, Path(max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Number = Annotated[int, Field(ge=1, le=2**31 - 1)]
+
+# What the platform registers by itself.
+_OWN: Final = {
+    COMPUTE_CONFIG_CONSUMER: "Compute configs",
+    INSTALL_CONSUMER: "Installs",
+    REGISTRY_CONNECTION_CONSUMER: "Registry connections",
+}
 
 
 class PutReferenceRequest(Body):
@@ -108,7 +117,7 @@ async def put_secret_reference(
 ) -> Response:
     """Say that something uses the secret, and how."""
     _require(scope, SecretScope.SECRETS_WRITE, "secret_reference.put", secret_id)
-    _refuse_own(consumer_type)
+    _refuse_own(consumer_type, consumer_id)
     secret = await secret_changes.hold(scope, secret_id)
     row = await register_reference(
         scope.session,
@@ -134,7 +143,7 @@ async def delete_secret_reference(
 ) -> Response:
     """Say that something does not use the secret any more."""
     _require(scope, SecretScope.SECRETS_WRITE, "secret_reference.delete", secret_id)
-    _refuse_own(consumer_type)
+    _refuse_own(consumer_type, consumer_id)
     secret = await secret_changes.hold(scope, secret_id)
     if not await remove_reference(scope.session, secret.id, consumer_type, consumer_id):
         raise _no_such_reference()
@@ -205,11 +214,13 @@ def _require(scope: RequestScope, needed: SecretScope, action: str, secret_id: s
     scope.require_scope(needed, action, resource_type="secret", resource_id=secret_id)
 
 
-def _refuse_own(consumer_type: str) -> None:
-    if consumer_type == COMPUTE_CONFIG_CONSUMER:
+def _refuse_own(consumer_type: str, consumer_id: str) -> None:
+    # Other tools may call what they install by any other name.
+    own = consumer_type != INSTALL_CONSUMER or is_id(Prefix.INSTALL, consumer_id)
+    if consumer_type in _OWN and own:
         raise BulkheadError(
             Reason.FAILED_PRECONDITION,
-            "Compute configs say themselves which secret they use; change the config instead.",
+            f"{_OWN[consumer_type]} say themselves which secret they use; change those instead.",
             path=("path", "consumer_type"),
         )
 

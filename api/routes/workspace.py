@@ -6,7 +6,7 @@ import dataclasses
 import re
 import secrets
 import string
-from typing import Annotated, Any
+from typing import Annotated, Any, NotRequired
 
 from fastapi import APIRouter, Request
 from pydantic import StringConstraints
@@ -49,6 +49,11 @@ Slug = Annotated[
 # A slug made from a name leaves room for a dash and random characters when it is taken.
 _DERIVED_LENGTH = 32
 _SUFFIX_LENGTH = 6
+
+_LOGS_WARNING = (
+    "Admins of this workspace read the logs of its installs through the platform. Applications may "
+    "write secrets into their logs; the platform passes them on as they are, and stores none of it."
+)
 _SUFFIX_ALPHABET = string.ascii_lowercase + string.digits
 
 
@@ -60,10 +65,11 @@ class CreateWorkspaceRequest(Body):
 
 
 class ChangeWorkspaceRequest(Body):
-    """What shall be different; what is absent stays."""
+    """What shall be different; what is absent stays. `install_logs_enabled` is ours."""
 
     name: Name = ""
     slug: Slug = ""
+    install_logs_enabled: bool = False
 
 
 class PlanBody(TypedDict):
@@ -74,7 +80,7 @@ class PlanBody(TypedDict):
 
 
 class WorkspaceBody(TypedDict):
-    """The contract's Workspace."""
+    """The contract's Workspace; the two about logs are ours."""
 
     id: str
     name: str
@@ -84,6 +90,8 @@ class WorkspaceBody(TypedDict):
     created_at: int
     updated_at: int
     etag: str
+    install_logs_enabled: bool
+    install_logs_warning: NotRequired[str]
 
 
 class WorkspaceList(TypedDict):
@@ -139,9 +147,11 @@ async def change(
     if_match: IfMatch,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
-    """Rename a workspace."""
+    """Rename a workspace, or have the logs of its installs shown, which may carry secrets."""
     _check_acts_in(scope, workspace_id)
     scope.require(Role.ADMIN, "workspace.update", resource_type="workspace")
+    if "install_logs_enabled" in body.model_fields_set:
+        scope.require(Role.OWNER, "workspace.install_logs", resource_type="workspace")
     changes = body.model_dump(include=body.model_fields_set)
 
     async def effect() -> WorkspaceBody:
@@ -152,16 +162,20 @@ async def change(
 
 def workspace_body(row: WorkspaceRow) -> WorkspaceBody:
     """Render a workspace."""
-    return WorkspaceBody(
+    body = WorkspaceBody(
         id=row.id,
         name=row.name,
         slug=row.slug,
         plan=PlanBody(tier="standard", billed_by="platform"),
-        workspace_class="standard",
+        workspace_class=row.workspace_class,
         created_at=unix(row.created_at),
         updated_at=unix(row.updated_at),
         etag=str(row.version),
+        install_logs_enabled=row.install_logs_enabled,
     )
+    if row.install_logs_enabled:
+        body["install_logs_warning"] = _LOGS_WARNING
+    return body
 
 
 async def _create(scope: RequestScope, name: str, slug: str) -> WorkspaceRow:
@@ -197,6 +211,9 @@ async def _change(
     if not changed:
         return row
     scope.audit("workspace.update", "workspace", workspace_id, fields=",".join(sorted(changed)))
+    if "install_logs_enabled" in changed:
+        verb = "enable" if changed["install_logs_enabled"] else "disable"
+        scope.audit(f"workspace.install_logs.{verb}", "workspace", workspace_id)
     try:
         return await change_workspace(scope.session, workspace_id, changed)
     except IntegrityError as error:
