@@ -5,6 +5,7 @@ import ssl
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from itertools import islice
@@ -28,6 +29,9 @@ READ_TIMEOUT_SECONDS = 30.0
 # limits of proxies.
 LONG_POLL_SECONDS = 30
 _LONG_POLL_GRACE_SECONDS = 10.0
+
+# A stream says every 15 s that it is still there; after two of them that did not come it is not.
+_SILENCE_SECONDS = 40.0
 
 PAGE_SIZE = 100
 
@@ -193,6 +197,29 @@ class ApiClient:
             timeout=limits,
         )
         return self._json(request, retry=NO_RETRY)
+
+    @contextmanager
+    def stream(
+        self, path: str, *, headers: Mapping[str, str], **params: object
+    ) -> Iterator[Iterator[str]]:
+        """Open a stream of lines, which come as the server sends them, for as long as it does.
+
+        Raises:
+            CliError: the API refuses, or the connection is lost, also in the middle.
+        """
+        limits = httpx.Timeout(_SILENCE_SECONDS, connect=CONNECT_TIMEOUT_SECONDS)
+        request = _Request(method="GET", path=path, params=params, headers=headers, timeout=limits)
+        try:
+            response = self._http.send(self._build(request), stream=True)
+            try:
+                if not response.is_success:
+                    response.read()
+                    raise self._refused(request, response)
+                yield response.iter_lines()
+            finally:
+                response.close()
+        except httpx.TransportError as error:
+            raise self._unreachable(request, error) from error
 
     def _json(self, request: _Request, retry: RetryPolicy | None = None) -> JsonObject:
         response = self._send(request, retry or self._retry)

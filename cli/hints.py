@@ -13,10 +13,17 @@ _LISTS = {
     "api_tokens": "bulkhead tokens list",
     "clusters": "bulkhead clusters list",
     "compute_configs": "bulkhead compute-configs list",
+    "emergency_stops": "bulkhead stops list",
+    "grants": "bulkhead grants list",
+    "installs": "bulkhead installs list",
     "machines": "bulkhead machines list",
     "operations": "bulkhead operations list",
+    "packages": "bulkhead packages list",
+    "products": "bulkhead products list",
     "quotas": "bulkhead quotas list",
     "regions": "bulkhead regions list",
+    "registry_connections": "bulkhead registries list",
+    "rollouts": "bulkhead rollouts list",
     "secrets": "bulkhead secrets list",
     "workspaces": "bulkhead workspaces list",
 }
@@ -26,6 +33,9 @@ _LISTS_BY_FIELD = {
     "region_id": "bulkhead regions list",
     "cluster_id": "bulkhead clusters list",
     "compute_config_id": "bulkhead compute-configs list",
+    "install_id": "bulkhead installs list",
+    "package_id": "bulkhead packages list",
+    "product_id": "bulkhead products list",
     "secret_id": "bulkhead secrets list",
 }
 
@@ -44,6 +54,7 @@ _BY_REASON: dict[str, tuple[str, ...]] = {
 _UNWRAP = "/secrets/unwrap"
 
 _BOOTSTRAP_PATH = re.compile(r"/clusters/([^/]+)/worker_bootstraps/.")
+_PLANNED_PATH = re.compile(r"/(?P<noun>installs|rollouts)/(?P<id>[^/:]+):approve")
 _CLUSTER_PATH = re.compile(r"/clusters/([^/:]+)")
 
 _CHOOSE_WORKSPACE = ("bulkhead workspaces list", "bulkhead workspaces use WORKSPACE")
@@ -64,8 +75,10 @@ def next_commands_for(
         return (f"bulkhead operations watch {running}", f"bulkhead operations cancel {running}")
     if "akua-context" in fault_path:
         return _CHOOSE_WORKSPACE
-    about = _about_machines(request_path, metadata) or _about_secret(
-        request_path, fault_path, metadata
+    about = (
+        _about_machines(request_path, metadata)
+        or _about_secret(request_path, fault_path, metadata)
+        or _about_installs(request_path, reason, metadata)
     )
     if about is not None:
         return (about,)
@@ -96,6 +109,17 @@ def _about_machines(request_path: str, metadata: Mapping[str, str]) -> str | Non
     cluster = _CLUSTER_PATH.match(request_path)
     if cluster and "machine_ids" in metadata:
         return f"bulkhead machines list --cluster {cluster[1]}"
+    return None
+
+
+def _about_installs(request_path: str, reason: str, metadata: Mapping[str, str]) -> str | None:
+    """Return what helps where a plan has changed, or where logs are not to be read yet."""
+    place = _PLANNED_PATH.match(request_path)
+    if place and "plan_digest" in metadata:
+        verb = "plan" if place["noun"] == "installs" else "get"
+        return f"bulkhead {place['noun']} {verb} {place['id']}"
+    if reason == "FAILED_PRECONDITION" and request_path.endswith("/logs"):
+        return "bulkhead workspaces logs enable WORKSPACE   (as an owner)"
     return None
 
 

@@ -28,7 +28,24 @@ STATE_STYLES = {
     "active": "green",
     "completed": "green",
     "SUCCEEDED": "green",
+    "healthy": "green",
+    "Healthy": "green",
+    "Synced": "green",
+    "deployed": "green",
     "pending": "dim",
+    "planning": "yellow",
+    "planned": "yellow",
+    "paused": "blue",
+    "waiting": "yellow",
+    "rolling_back": "magenta",
+    "rolled_back": "magenta",
+    "rendering": "yellow",
+    "syncing": "yellow",
+    "Progressing": "yellow",
+    "OutOfSync": "yellow",
+    "degraded": "red",
+    "Degraded": "red",
+    "Missing": "red",
     "provisioning": "yellow",
     "running": "yellow",
     "RUNNING": "yellow",
@@ -107,6 +124,11 @@ class Output:
     def data(self, value: object) -> None:
         """Print a value as JSON, in ASCII: no text of the outside world reaches a terminal raw."""
         self._out.write(json.dumps(value, indent=2) + "\n")
+
+    def line(self, value: object) -> None:
+        """Print one of many values as a line of JSON, at once, for a program that reads along."""
+        self._out.write(json.dumps(value) + "\n")
+        self._out.flush()
 
     def raw(self, text: str) -> None:
         """Print a text exactly as it is, for a pipe."""

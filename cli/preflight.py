@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from cli.client import ApiClient, JsonObject, RetryPolicy, segment
 from cli.errors import CliError, ExitCode
 from cli.output import Column, plain_table
-from cli.session import Session
+from cli.session import COMPUTE_CONFIG, Session
 from cli.text import clean, plural
 
 _HOURS_A_MONTH = 730
@@ -97,6 +97,23 @@ def check_before_create(session: Session, config: JsonObject, wanted: JsonObject
     if choices and not any(choice.get("available") for choice in choices):
         raise _none_offered(config, choices)
     return answer
+
+
+def first_machines(session: Session, text: str) -> JsonObject:
+    """Return what the API takes for machines of one shape, once the provider was asked about them.
+
+    Raises:
+        CliError: the text says no shape, or the provider has none of it: nothing was created.
+    """
+    config, _, rest = text.partition(":")
+    instance_type, _, count = rest.partition(":")
+    if not config or not instance_type or not (count or "1").isdecimal():
+        message = f"--machines takes CONFIG:TYPE or CONFIG:TYPE:COUNT, and {text!r} is neither."
+        raise CliError(message, ExitCode.USAGE)
+    found = session.resource(COMPUTE_CONFIG, config)
+    wanted: JsonObject = {"instance_type": instance_type, "count": int(count or "1")}
+    check_before_create(session, found, wanted)
+    return {**wanted, "compute_config_id": found["id"]}
 
 
 def check_limit_of_cluster(session: Session, cluster: JsonObject, count: int) -> None:

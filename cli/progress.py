@@ -7,10 +7,24 @@ from dataclasses import dataclass
 from cli.client import JsonObject
 from cli.text import clean
 
-ENDED_STEPS = frozenset({"completed", "failed", "skipped"})
+_CANCELLED = "cancelled"
+ENDED_STEPS = frozenset({"completed", "failed", "skipped", _CANCELLED})
 
-# What an operation waits for whose credential was refused.
-_CREDENTIAL = "credential"
+# What helps an operation that waits, by what it waits for.
+_WAITS = {
+    "credential": (
+        "waits for a credential that the provider accepts: give the secret of the compute config "
+        "a new version (bulkhead secrets add-version)"
+    ),
+    "new_value": (
+        "waits for a person's new token: make one in the provider's console and add it to the "
+        "secret that the rotation's settings name (bulkhead secrets add-version)"
+    ),
+    "approval": (
+        "waits for an approval of its plan: bulkhead installs plan {owner}, then bulkhead installs "
+        "approve {owner}"
+    ),
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,7 +33,7 @@ class StepView:
 
     Attributes:
         name: the step's name.
-        status: the contract's step status.
+        status: the contract's step status, or `cancelled` for one that a cancel ended.
         seconds: how long it took or has been running; None before it starts.
         detail: attempt, and the last error or how far it is; may be empty.
     """
@@ -103,13 +117,9 @@ class OperationProgress:
         if self.done:
             return ""
         waiting_for = clean(self.operation.get("waiting_for"))
-        if waiting_for == _CREDENTIAL:
-            return (
-                "waits for a credential that the provider accepts: give the secret of the compute "
-                "config a new version (bulkhead secrets add-version)"
-            )
         if waiting_for:
-            return f"waits for: {waiting_for}"
+            owner = clean(self.operation.get("owner_id"))
+            return _WAITS.get(waiting_for, f"waits for: {waiting_for}").format(owner=owner)
         if self.operation.get("cancel_requested_at"):
             return "a cancel was asked for: what was done is being undone"
         return ""
@@ -131,9 +141,11 @@ class OperationProgress:
             details.append(clean(error))
         elif step.get("progress") and step["status"] == "running":
             details.append(clean(step["progress"]))
+        # The contract has no such state of a step: it ended without an error of its own.
+        was_cut = self.operation["state"] == "CANCELLED" and step["status"] == "failed"
         return StepView(
             name=clean(step["name"]),
-            status=step["status"],
+            status=_CANCELLED if was_cut and not error else step["status"],
             seconds=self._seconds(step),
             detail=": ".join(details),
         )

@@ -47,6 +47,14 @@ COMPUTE_CONFIG = Noun("compute config", "cmp", "/compute_configs", "bulkhead com
 TOKEN = Noun("token", "tok", "/api_tokens", "bulkhead tokens list")
 SECRET = Noun("secret", "sec", "/secrets", "bulkhead secrets list")
 SECRET_VERSION = Noun("version", "secv", "", "bulkhead secrets versions SECRET")
+REGISTRY = Noun("registry", "rcon", "/registry_connections", "bulkhead registries list")
+PACKAGE = Noun("package", "pkg", "/packages", "bulkhead packages list")
+PACKAGE_VERSION = Noun("version", "pkgv", "", "bulkhead packages get PACKAGE")
+PRODUCT = Noun("product", "prod", "/products", "bulkhead products list")
+INSTALL = Noun("install", "inst", "/installs", "bulkhead installs list")
+GRANT = Noun("grant", "grnt", "/grants", "bulkhead grants list")
+ROLLOUT = Noun("rollout", "roll", "/rollouts", "bulkhead rollouts list")
+EMERGENCY_STOP = Noun("stop", "stop", "/emergency_stops", "bulkhead stops list")
 
 
 class Session:

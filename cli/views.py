@@ -15,6 +15,7 @@ _MARKS = {
     "completed": ("✓", "green"),
     "failed": ("✗", "red"),
     "skipped": ("-", "dim"),
+    "cancelled": ("-", "yellow"),
     "pending": ("·", "dim"),
 }
 _ASCII_MARKS = {"✓": "+", "✗": "x", "·": "."}

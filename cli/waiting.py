@@ -24,6 +24,12 @@ _TITLES = {
     "machine.replace": "Replacing machine",
     "machine_pool.create": "Creating machines in cluster",
     "secret.rotate": "Rotating secret",
+    "package.create": "Resolving package",
+    "install.create": "Installing",
+    "install.render": "Updating install",
+    "install.restore": "Restoring install",
+    "install.delete": "Removing install",
+    "install.secrets.sync": "Writing the secrets of install",
 }
 
 

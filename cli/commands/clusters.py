@@ -13,8 +13,9 @@ from cli.confirmation import confirm_by_name
 from cli.errors import ApiError, CliError, ExitCode
 from cli.options import NoWaitOption, command
 from cli.output import Column
+from cli.preflight import first_machines
 from cli.private_files import write_private
-from cli.session import CLUSTER, COMPUTE_CONFIG, REGION, Session
+from cli.session import CLUSTER, REGION, Session
 from cli.text import age, clean, duration, moment, plural, remaining
 from cli.waiting import see_through
 
@@ -76,12 +77,15 @@ def create_cluster(
     ] = False,
     no_wait: NoWaitOption = False,  # noqa: FBT002 - the same
 ) -> None:
-    """Create a cluster, and show each step until its API server answers."""
+    """Create a cluster, and show each step until its API server answers.
+
+    Of --machines the provider is asked first what they cost, and whether it has them.
+    """
     if not allow_same_name:
         _refuse_same_name(session, name)
     body: JsonObject = {"name": name, "region_id": _region_id(session, region)}
     if machines:
-        body["machines"] = [_first_machines(session, text) for text in machines]
+        body["machines"] = [first_machines(session, text) for text in machines]
     if network_profile is not None:
         body["network_profile"] = network_profile
     operation = session.client.create("/clusters", body)
@@ -283,19 +287,6 @@ def _ask(session: Session, cluster: JsonObject, method: str, verb: str) -> JsonO
         if newer["name"] != cluster["name"]:
             raise
         return session.client.change(method, path, etag=newer["etag"])
-
-
-def _first_machines(session: Session, text: str) -> JsonObject:
-    config, _, rest = text.partition(":")
-    instance_type, _, count = rest.partition(":")
-    if not config or not instance_type or not (count or "1").isdecimal():
-        message = f"--machines takes CONFIG:TYPE or CONFIG:TYPE:COUNT, and {text!r} is neither."
-        raise CliError(message, ExitCode.USAGE)
-    return {
-        "compute_config_id": session.id_of(COMPUTE_CONFIG, config),
-        "instance_type": instance_type,
-        "count": int(count or "1"),
-    }
 
 
 def _region_id(session: Session, region: str | None) -> str:

@@ -271,7 +271,10 @@ def delete_config(
     if session.output.as_json:
         session.output.data(deleted)
     else:
-        session.output.say(("✓ ", "green"), f"Compute config {name} is deleted.")
+        session.output.say(("✓ ", "green"), f"Compute config {name} is deleted; its secret stays.")
+        held = found["credential_scope"].get("secret_id")
+        if held:
+            session.output.next_commands(f"bulkhead secrets delete {held}   (if nothing needs it)")
 
 
 @command(

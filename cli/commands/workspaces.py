@@ -80,7 +80,7 @@ def create_workspace(
 @command(app, "get", examples=("bulkhead workspaces get acme",))
 def get_workspace(session: Session, workspace: WorkspaceArgument) -> None:
     """Show a workspace."""
-    _show(session, _read(session, workspace))
+    _show(session, read_workspace(session, workspace))
 
 
 @command(
@@ -99,7 +99,7 @@ def update_workspace(
     if not body:
         message = "Nothing to change: give --name or --slug."
         raise CliError(message, ExitCode.USAGE)
-    current = _read(session, workspace)
+    current = read_workspace(session, workspace)
     path = f"/workspaces/{segment(current['id'])}"
     _show(session, session.account.change("PATCH", path, etag=current["etag"], body=body))
 
@@ -120,7 +120,7 @@ def use_workspace(
     if none == (workspace is not None):
         message = "Give a workspace, or --none."
         raise CliError(message, ExitCode.USAGE)
-    chosen = None if workspace is None else _read(session, workspace)
+    chosen = None if workspace is None else read_workspace(session, workspace)
     url = session.connection.url
     session.configuration.remember_workspace(url, None if chosen is None else chosen["id"])
     if session.output.as_json:
@@ -145,7 +145,12 @@ def create_in(account: ApiClient, body: JsonObject) -> JsonObject:
         return account.create("/workspaces", body, once=False)
 
 
-def _read(session: Session, workspace: str) -> JsonObject:
+def read_workspace(session: Session, workspace: str) -> JsonObject:
+    """Read a workspace by its id, name or slug.
+
+    Raises:
+        CliError: the token reaches none that is called so, or several.
+    """
     if is_id(WORKSPACE, workspace):
         return session.account.get(f"/workspaces/{segment(workspace)}")
     return find_by_name(session.account, WORKSPACE, workspace)
@@ -159,6 +164,7 @@ def _show(session: Session, workspace: JsonObject) -> None:
             ("Slug", workspace["slug"]),
             ("Id", workspace["id"]),
             ("Class", workspace.get("workspace_class")),
+            ("Logs", "read by admins" if workspace.get("install_logs_enabled") else "off"),
             ("Plan", (workspace.get("plan") or {}).get("tier")),
             ("Created", moment(workspace["created_at"])),
             ("Updated", moment(workspace["updated_at"])),

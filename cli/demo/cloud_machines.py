@@ -199,7 +199,7 @@ class CloudMachines:
             for each in instance_types(self._client, config)
             if each["available"]
             and each["memory_mib"] >= _LEAST_MEMORY_MIB
-            and each["architecture"] in {"amd64", "x86", "x86_64"}
+            and each["architecture"] == "amd64"
         ]
         if not fitting:
             message = f"{cloud.title} offers no machine of {_LEAST_MEMORY_MIB} MiB."

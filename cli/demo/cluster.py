@@ -19,9 +19,12 @@ _PAUSE_SECONDS: Final = 0.5
 
 
 class DemoCluster:
-    """The cluster of this name in the demo's workspace."""
+    """The cluster of a name in the demo's workspace."""
 
-    def __init__(self, story: Story, client: ApiClient, cloud: LocalCloud) -> None:
+    def __init__(
+        self, story: Story, client: ApiClient, cloud: LocalCloud, name: str = NAME
+    ) -> None:
+        self._name = name
         self._story = story
         self._client = client
         self._cloud = cloud
@@ -39,10 +42,12 @@ class DemoCluster:
             if running is not None:
                 told = "The demo's cluster is being changed; waiting for that first."
                 self._story.output.note(told)
-                self._story.see_through(self._client, running, NAME, must_succeed=False)
+                self._story.see_through(self._client, running, self._name, must_succeed=False)
             elif cluster is None:
-                body = {"name": NAME, "region_id": region["id"]}
-                self._story.see_through(self._client, self._client.create("/clusters", body), NAME)
+                body = {"name": self._name, "region_id": region["id"]}
+                self._story.see_through(
+                    self._client, self._client.create("/clusters", body), self._name
+                )
                 acted, fresh = True, False
             elif cluster["state"] == "suspended":
                 # Also one that shall go: its machines could not leave it.
@@ -69,7 +74,7 @@ class DemoCluster:
         self._change(newer, "DELETE", "")
 
     def _find(self) -> JsonObject | None:
-        found = [entry for entry in self._client.pages("/clusters") if entry["name"] == NAME]
+        found = [entry for entry in self._client.pages("/clusters") if entry["name"] == self._name]
         # Lists are newest first; the oldest is the one that earlier runs used.
         return found[-1] if found else None
 
@@ -83,4 +88,4 @@ class DemoCluster:
     def _change(self, cluster: JsonObject, method: str, verb: str) -> None:
         path = f"/clusters/{segment(cluster['id'])}{verb}"
         operation = self._client.change(method, path, etag=cluster["etag"])
-        self._story.see_through(self._client, operation, NAME)
+        self._story.see_through(self._client, operation, self._name)

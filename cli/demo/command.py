@@ -30,6 +30,10 @@ def demo(
             "without this as with servers.",
         ),
     ] = None,
+    rollout: Annotated[  # noqa: FBT002 - the same
+        bool,
+        typer.Option(help="Whether a product is rolled out over three clusters at the end."),
+    ] = True,
     simulated_nodes: Annotated[
         int,
         typer.Option(
@@ -40,13 +44,14 @@ def demo(
         ),
     ] = 0,
 ) -> None:
-    """Show the main job: a cluster, made through the public API, and used; servers that join it."""
+    """Show the main jobs: a cluster, made and used; servers that join it; a product rolled out."""
     # Progress and results are one story here: they go to the same place, in order.
     output = Output(err=sys.stdout)
     choices = Choices(
         fresh=fresh,
         servers=servers,
         clouds=servers if clouds is None else clouds,
+        rollout=rollout,
         simulated_nodes=simulated_nodes,
     )
     try:

@@ -34,16 +34,27 @@ class SimulatedNodes:
         story: what is told.
         kubectl: with the rights of an administrator.
         directory: of the demo, with its kubeconfig.
+        programs: where kwok is put; by default below the directory.
     """
 
-    def __init__(self, story: Story, kubectl: Kubectl, directory: Path) -> None:
+    def __init__(
+        self,
+        story: Story,
+        kubectl: Kubectl,
+        directory: Path,
+        *,
+        programs: Path | None = None,
+    ) -> None:
+        self._programs = programs or directory / "programs"
         self._story = story
         self._kubectl = kubectl
         self._directory = directory
 
     @contextmanager
-    def running(self, count: int) -> Iterator[None]:
+    def running(self, count: int, *, quietly: bool = False) -> Iterator[None]:
         """Have so many of them in the cluster for as long as the block runs.
+
+        `quietly`: without the commands, which are told already.
 
         Raises:
             CliError: kwok cannot be had, or the nodes do not get ready.
@@ -51,7 +62,7 @@ class SimulatedNodes:
         program = self._kwok()
         try:
             with self._heartbeats(program):
-                self._register(count)
+                self._register(count, quietly=quietly)
                 yield
         finally:
             self._remove()
@@ -60,21 +71,23 @@ class SimulatedNodes:
         """Remove every simulated node, also those that an ended run left."""
         self._kubectl.run(["delete", "nodes", "--selector", f"{LABEL}=true", "--ignore-not-found"])
 
-    def _register(self, count: int) -> None:
+    def _register(self, count: int, *, quietly: bool) -> None:
         nodes = [_node(number) for number in range(1, count + 1)]
         manifests = {"apiVersion": "v1", "kind": "List", "items": nodes}
-        self._kubectl.show(["apply", "--server-side", "-f", "-"], json.dumps(manifests))
+        apply = self._kubectl.run if quietly else self._kubectl.show
+        apply(["apply", "--server-side", "-f", "-"], json.dumps(manifests))
         with self._story.working(f"{count} simulated nodes are ready"):
             limit = f"--timeout={_READY_SECONDS}s"
             selected = ["node", "--selector", f"{LABEL}=true"]
             wait = ["wait", "--for=condition=Ready", *selected, limit]
             self._kubectl.run(wait, seconds=_READY_SECONDS * 2)
+        if quietly:
+            return
         self._story.output.note()
         self._kubectl.show(["get", "nodes", "--label-columns", LABEL])
 
     def _kwok(self) -> Path:
-        programs = self._directory / "programs"
-        command = [sys.executable, "-m", "infra.tools", "kwok", "--into", str(programs)]
+        command = [sys.executable, "-m", "infra.tools", "kwok", "--into", str(self._programs)]
         sys.stdout.flush()
         with self._story.timed("kwok is there"):
             made = subprocess.run(
@@ -89,7 +102,7 @@ class SimulatedNodes:
         if made.returncode != 0:
             message = "kwok, which simulates nodes, cannot be had."
             raise CliError(message, next_commands=("python -m infra.tools kwok",))
-        return programs / "kwok"
+        return self._programs / "kwok"
 
     @contextmanager
     def _heartbeats(self, program: Path) -> Iterator[None]:

@@ -16,6 +16,7 @@ from cli.demo.cloud_machines import CloudMachines
 from cli.demo.cluster import DemoCluster
 from cli.demo.kubernetes import Kubectl, find_kubectl
 from cli.demo.local_cloud import LocalCloud
+from cli.demo.rollout import ProductRollout
 from cli.demo.selection import remember_workspace
 from cli.demo.servers import LEAVES, STAYS, OwnServers
 from cli.demo.simulated import LABELS, SimulatedNodes
@@ -49,12 +50,14 @@ class Choices:
         fresh: the demo's cluster is deleted first.
         servers: servers shall join, where this machine can boot them.
         clouds: local clouds shall make machines, where this machine can boot servers.
+        rollout: a product shall be rolled out over three clusters.
         simulated_nodes: how many simulated nodes there shall be instead.
     """
 
     fresh: bool
     servers: bool
     clouds: bool
+    rollout: bool
     simulated_nodes: int
 
 
@@ -67,6 +70,7 @@ class Walkthrough:
         self._story = Story(output)
         self._cloud = LocalCloud(home_directory() / "demo" / "servers")
         self._servers_joined = False
+        self._rolled_out = False
 
     def run(self) -> None:
         """Go all the way.
@@ -104,6 +108,8 @@ class Walkthrough:
                 self._servers_joined = True
             if self._choices.clouds and stack.has_local_clouds:
                 self._use_clouds(client, stack, cluster, kubectl)
+        if self._choices.rollout:
+            self._roll_out(client, stack, region, cluster)
         story.chapter("How long it took")
         story.show_times()
         if is_chosen:
@@ -204,6 +210,16 @@ class Walkthrough:
             workload.remove()
         self._story.done("The simulated nodes and pods are removed; they live as long as kwok runs")
 
+    def _roll_out(
+        self, client: ApiClient, stack: Stack, region: JsonObject, cluster: JsonObject
+    ) -> None:
+        if stack.is_embedded:
+            ProductRollout(self._story, client, stack).run(region, cluster)
+            self._rolled_out = True
+        else:
+            told = "No product is rolled out: its chart would go to the embedded stack's registry."
+            self._story.careful(told)
+
     def _aim_hints(self, stack: Stack, workspace: JsonObject) -> None:
         """Let proposed commands act in the demo's workspace, whatever else is chosen."""
         try:
@@ -236,6 +252,8 @@ class Walkthrough:
         if self._servers_joined:
             look = self._cloud.typed("run", STAYS, "'bulkhead-node status'")
             suggestions.append(("look into a server of the demo", look))
+        if self._rolled_out:
+            suggestions.append(("see the rollouts", typed("bulkhead rollouts list")))
         suggestions += [
             ("see what was done", typed("bulkhead operations list")),
             ("run this again, with a new cluster", f"{python} -m cli.demo --fresh"),

@@ -33,6 +33,11 @@ def shown_name(machine: JsonObject) -> str:
     return name_in(machine) or clean(machine["id"])
 
 
+def names_of_clusters(session: Session) -> dict[str, str]:
+    """Return the names of the workspace's clusters by their ids."""
+    return {entry["id"]: clean(entry["name"]) for entry in session.client.pages("/clusters")}
+
+
 def is_in_cloud(machine: JsonObject) -> bool:
     """Whether the platform made its server, and removes it."""
     return machine.get("kind") == "cloud"

@@ -12,6 +12,7 @@ from cli.commands.machines.group import (
     app,
     ask,
     is_in_cloud,
+    names_of_clusters,
     path_of,
     shown_name,
 )
@@ -26,6 +27,7 @@ from cli.waiting import see_through
 
 _COLUMNS = (
     Column("NAME", "shown_name"),
+    Column("CLUSTER", "cluster"),
     Column("STATE", "state"),
     Column("HEALTH", "shown_health"),
     Column("SIZE", "instance_type"),
@@ -61,10 +63,12 @@ def list_machines(
         filters["cluster_id"] = session.id_of(CLUSTER, cluster)
     entries = session.client.read_list("/machines", **filters)
     if not session.output.as_json:
+        clusters = names_of_clusters(session) if entries else {}
         entries = [
             {
                 **entry,
                 "shown_name": shown_name(entry),
+                "cluster": clusters.get(entry["cluster_id"], entry["cluster_id"]),
                 "shown_health": _health_of(entry),
                 "certificates_end": remaining(_first_end(entry)),
                 "busy": "yes" if entry.get("reconciling") else "",

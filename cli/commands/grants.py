@@ -1,0 +1,164 @@
+"""Grants: what a customer lets a vendor do with an install, and takes back at any time."""
+
+import shlex
+from typing import Annotated, Literal
+
+import typer
+
+from cli.client import JsonObject, segment
+from cli.commands.installs.group import InstallArgument, install_called, title_of, typed_name
+from cli.commands.packages import version_of
+from cli.confirmation import confirm_by_name
+from cli.errors import ApiError, CliError, ExitCode
+from cli.options import command
+from cli.output import Column
+from cli.session import GRANT, PACKAGE_VERSION, Session, is_id
+from cli.text import age, clean
+
+app = typer.Typer(
+    help="Grants: which vendor may move which install by rollouts.", no_args_is_help=True
+)
+
+_COLUMNS = (
+    Column("INSTALL", "install_id"),
+    Column("ROLE", "role"),
+    Column("CONSENT", "consent"),
+    Column("HEALTH", "health"),
+    Column("VERSION", "current_version_id", minor=True),
+    Column("STATE", "state"),
+    Column("WITH", "other", wraps=True, minor=True),
+    Column("AGE", "age"),
+    Column("ID", "id", minor=True),
+)
+
+_GrantArgument = Annotated[
+    str, typer.Argument(metavar="GRANT", help="Its id, or the install that it is about.")
+]
+
+
+@command(
+    app,
+    "give",
+    examples=(
+        "bulkhead grants give shop-eu",
+        "bulkhead grants give shop-eu --consent ask",
+    ),
+)
+def give_grant(
+    session: Session,
+    install: InstallArgument,
+    consent: Annotated[
+        Literal["automatic", "ask"],
+        typer.Option(help="ask: each version waits until you agreed to it."),
+    ] = "automatic",
+) -> None:
+    """Let the vendor of an install's product move it by rollouts.
+
+    The vendor sees its version, its health and the digest of a plan: never values, logs or
+    secrets. Your window, your holds and your pin stay above every rollout.
+    """
+    found = install_called(session, install)
+    body = {"install_id": found["id"], "consent": consent}
+    made = session.client.create("/grants", body)
+    if session.output.as_json:
+        session.output.data(made)
+        return
+    vendor = clean(made["vendor_workspace_id"])
+    asked = "" if consent == "automatic" else ", version by version, as you agree"
+    session.output.say(("✓ ", "green"), f"{vendor} may move {title_of(session, found)}{asked}.")
+    session.output.next_commands(f"bulkhead grants revoke {shlex.quote(typed_name(found))}")
+
+
+@command(app, "list", examples=("bulkhead grants list", "bulkhead grants list --json"))
+def list_grants(session: Session) -> None:
+    """List the grants that the workspace gave, and those that it got."""
+    entries = session.client.read_list(GRANT.path)
+    if not session.output.as_json:
+        entries = [
+            {
+                **entry,
+                "state": "in force" if entry.get("revoked_at") is None else "revoked",
+                "other": (
+                    entry["vendor_workspace_id"]
+                    if entry["role"] == "given"
+                    else entry["customer_workspace"]["name"]
+                ),
+                "age": age(entry["created_at"]),
+            }
+            for entry in entries
+        ]
+    session.show_list("grants", entries, _COLUMNS, "bulkhead grants give INSTALL")
+
+
+@command(app, "revoke", examples=("bulkhead grants revoke shop-eu --yes",))
+def revoke_grant(
+    session: Session,
+    grant: _GrantArgument,
+    yes: Annotated[  # noqa: FBT002 - Typer's flags are boolean parameters
+        bool, typer.Option("--yes", "-y", help="Do not ask; needed where there is no terminal.")
+    ] = False,
+) -> None:
+    """Take a grant back: from this moment nothing of the vendor's begins on the install."""
+    found = _grant_called(session, grant)
+    name = clean(grant)
+    if not yes:
+        effect = f"The vendor {clean(found['vendor_workspace_id'])} can then no longer move it."
+        confirm_by_name(session, name, doing="revoking", effect=effect, done="revoked")
+    path = f"{GRANT.path}/{segment(found['id'])}"
+    answer = session.client.change("DELETE", path, etag=found.get("etag"))
+    if session.output.as_json:
+        session.output.data(answer or {"id": found["id"], "revoked": True})
+    else:
+        session.output.say(("✓ ", "green"), f"The grant of {name} is revoked.")
+
+
+@command(
+    app,
+    "consent",
+    examples=("bulkhead grants consent shop-eu pkgv_0199...",),
+)
+def consent_to_version(
+    session: Session,
+    grant: _GrantArgument,
+    version: Annotated[
+        str, typer.Argument(metavar="VERSION", help="Its id, or its semantic version.")
+    ],
+) -> None:
+    """Agree to a version: a rollout that waits for this goes on with the install."""
+    found = _grant_called(session, grant)
+    body = {"package_version_id": _version_id(session, found, version)}
+    path = f"{GRANT.path}/{segment(found['id'])}:consent"
+    answer = session.client.change("POST", path, body=body)
+    if session.output.as_json:
+        session.output.data(answer)
+    else:
+        session.output.say(("✓ ", "green"), f"{clean(grant)} may get {clean(version)}.")
+
+
+def _grant_called(session: Session, text: str) -> JsonObject:
+    """Read a grant by its id, or the one in force that an install has."""
+    if is_id(GRANT, text):
+        return session.client.get(f"{GRANT.path}/{segment(text)}")
+    install = install_called(session, text)
+    for entry in session.client.pages(GRANT.path):
+        if entry["install_id"] == install["id"] and entry.get("revoked_at") is None:
+            return entry
+    message = f"No grant of {clean(text)} is in force."
+    raise CliError(
+        message,
+        ExitCode.NOT_FOUND,
+        next_commands=(f"bulkhead grants give {shlex.quote(clean(text))}",),
+    )
+
+
+def _version_id(session: Session, grant: JsonObject, version: str) -> str:
+    if is_id(PACKAGE_VERSION, version):
+        return version
+    install = session.client.get(f"/installs/{segment(grant['install_id'])}")
+    try:
+        return str(version_of(session, install["package_id"], version)["id"])
+    except ApiError as error:
+        if error.exit_code is not ExitCode.NOT_FOUND:
+            raise
+        message = "The package is its vendor's, who tells the version's id: pkgv_..."
+        raise CliError(message, ExitCode.USAGE) from error

@@ -1,0 +1,208 @@
+"""Rollouts looked at: listed, shown, watched, their installs and their timelines."""
+
+from typing import Annotated
+
+import typer
+
+from cli.client import JsonObject
+from cli.commands.rollouts.group import (
+    RolloutArgument,
+    app,
+    follow_rollout,
+    path_of,
+    rollout_called,
+    tell_end,
+    title_of,
+)
+from cli.completion import names_of
+from cli.options import command
+from cli.output import Column
+from cli.rollout_progress import RolloutProgress, timeline
+from cli.rollout_views import counts_text
+from cli.session import PRODUCT, Session
+from cli.text import age, clean, duration, moment, name_in
+
+_COLUMNS = (
+    Column("PRODUCT", "product"),
+    Column("STATE", "state"),
+    Column("WAVE", "wave_of", right=True),
+    Column("INSTALLS", "installs", wraps=True),
+    Column("WHY", "reason", wraps=True),
+    Column("AGE", "age"),
+    Column("ID", "id"),
+)
+_WAVE_COLUMNS = (
+    Column("WAVE", "name"),
+    Column("INSTALLS", "targets", right=True),
+    Column("DONE", "done", right=True),
+    Column("NOW", "now", wraps=True),
+)
+_TARGET_COLUMNS = (
+    Column("INSTALL", "name"),
+    Column("WAVE", "shown_wave"),
+    Column("STATE", "state"),
+    Column("HEALTH", "health"),
+    Column("WHY", "why", wraps=True),
+    Column("HELPS", "command", minor=True),
+)
+
+
+@command(
+    app,
+    "list",
+    examples=("bulkhead rollouts list", "bulkhead rollouts list --product shop --limit 5"),
+)
+def list_rollouts(
+    session: Session,
+    product: Annotated[
+        str | None,
+        typer.Option(metavar="PRODUCT", help="Of this one only.", autocompletion=names_of(PRODUCT)),
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 20,
+) -> None:
+    """List rollouts, newest first."""
+    filters: JsonObject = {}
+    if product is not None:
+        filters["product_id"] = session.id_of(PRODUCT, product)
+    entries = session.client.read_list("/rollouts", limit=limit, **filters)
+    if not session.output.as_json and entries:
+        names = {one["id"]: name_in(one) for one in session.client.pages(PRODUCT.path)}
+        entries = [
+            {
+                **entry,
+                "product": names.get(entry["product_id"], entry["product_id"]),
+                "wave_of": entry["wave"],
+                "installs": _counts(entry["counts"]),
+                "age": age(entry["created_at"]),
+            }
+            for entry in entries
+        ]
+    session.show_list("rollouts", entries, _COLUMNS, "bulkhead rollouts create PRODUCT VERSION")
+
+
+@command(app, "get", examples=("bulkhead rollouts get", "bulkhead rollouts get roll_0199..."))
+def get_rollout(session: Session, rollout: RolloutArgument = None) -> None:
+    """Show a rollout with its waves, what waits, and how it was meant to spread."""
+    found = rollout_called(session, rollout, live_only=False)
+    output = session.output
+    if output.as_json:
+        output.data(found)
+        return
+    progress = RolloutProgress(session.client, found)
+    strategy = found["strategy"]
+    waiting = ", ".join(f"{number} {what}" for what, number in sorted(found["waiting"].items()))
+    output.fields(
+        found,
+        (
+            ("Brings", title_of(session, found)),
+            ("State", found["state"]),
+            ("Why", found.get("reason")),
+            ("Took" if found["done"] else "So far", duration(progress.elapsed_seconds)),
+            ("Waiting", waiting.replace("_", " ") or None),
+            ("Plan", found.get("plan_digest")),
+            ("Approved", _approvals(found)),
+            ("Gate", strategy["gate"]),
+            ("Bakes", duration(strategy["bake_seconds"])),
+            ("At a time", strategy["concurrency"]),
+            ("May fail", _share(strategy["error_budget"])),
+            ("Until", moment(found.get("deadline_at"))),
+            ("Id", found["id"]),
+            ("Created", f"{moment(found['created_at'])} by {found['created_by']}"),
+        ),
+    )
+    output.say()
+    rows = [
+        {
+            "name": wave.name,
+            "targets": wave.targets,
+            "done": wave.done,
+            "now": counts_text(wave.counts),
+        }
+        for wave in progress.waves()
+    ]
+    output.listing(rows, _WAVE_COLUMNS, ("Its waves are not decided yet.",))
+    output.next_commands(
+        f"bulkhead rollouts targets {found['id']}",
+        f"bulkhead rollouts {'events' if found['done'] else 'watch'} {found['id']}",
+    )
+
+
+@command(app, "watch", examples=("bulkhead rollouts watch", "bulkhead rollouts watch roll_0199..."))
+def watch_rollout(session: Session, rollout: RolloutArgument = None) -> None:
+    """Show waves and installs live until the rollout ends; the exit code tells how it ended."""
+    tell_end(session, follow_rollout(session, rollout_called(session, rollout)))
+
+
+@command(
+    app,
+    "targets",
+    examples=(
+        "bulkhead rollouts targets",
+        "bulkhead rollouts targets roll_0199... --state waiting",
+    ),
+)
+def list_targets(
+    session: Session,
+    rollout: RolloutArgument = None,
+    state: Annotated[
+        str | None, typer.Option(metavar="STATE", help="Such as waiting, moving or failed.")
+    ] = None,
+    wave: Annotated[int | None, typer.Option(min=0, help="Of this one only.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many, in the order they move.")] = 50,
+) -> None:
+    """List a rollout's installs: why each is not further, when it is tried again, what helps."""
+    found = rollout_called(session, rollout, live_only=False)
+    entries = session.client.read_list(
+        f"{path_of(found)}/targets", limit=limit, state=state, wave=wave
+    )
+    if not session.output.as_json:
+        progress = RolloutProgress(session.client, found)
+        rows = []
+        for entry in entries:
+            view = progress.view_of(entry)
+            rows.append(
+                {
+                    **entry,
+                    "name": view.name,
+                    "shown_wave": view.wave,
+                    "why": view.detail,
+                    "command": view.command or None,
+                }
+            )
+        entries = rows
+    session.output.listing(entries, _TARGET_COLUMNS, ("No install of it is so.",))
+    if not session.output.as_json and len(entries) == limit:
+        session.output.note(f"Only the first {limit} are shown; --limit shows more.")
+
+
+@command(app, "events", examples=("bulkhead rollouts events roll_0199...",))
+def list_events(session: Session, rollout: RolloutArgument = None) -> None:
+    """Print the timeline of a rollout."""
+    found = rollout_called(session, rollout, live_only=False)
+    events = session.client.read_list(f"{path_of(found)}/events")
+    if session.output.as_json:
+        session.output.data(events)
+        return
+    progress = RolloutProgress(session.client, found)
+    for line in timeline(progress, events):
+        session.output.say(line, copied=True)
+
+
+def _counts(counts: JsonObject) -> str:
+    pending = counts.get("pending")
+    told = [counts_text(counts), f"{pending} to come" if pending else ""]
+    return ", ".join(part for part in told if part)
+
+
+def _approvals(rollout: JsonObject) -> str | None:
+    told = [
+        f"wave {one['wave']} by {clean(one['principal_id'])}"
+        for one in rollout.get("approvals") or ()
+    ]
+    return ", ".join(told) or None
+
+
+def _share(share: JsonObject) -> str:
+    if share.get("percent") is not None:
+        return f"{share['percent']} % of a wave"
+    return f"{share.get('count', 0)} of a wave"

@@ -1,0 +1,301 @@
+"""What has been seen of a rollout: its waves, the installs worth a look, and its timeline."""
+
+import shlex
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from cli.client import NO_RETRY, ApiClient, JsonObject, segment
+from cli.errors import ApiError
+from cli.text import clean, duration, plural, remaining
+
+ENDED = frozenset({"succeeded", "failed", "cancelled", "rolled_back"})
+
+# Looked at in this order: what somebody can do something about comes first.
+_WORTH_A_LOOK = ("failed", "waiting", "rolling_back", "moving", "baking")
+# As many targets as fit on a screen under the waves.
+MOST_TARGETS = 12
+_EVENTS_A_PAGE = 100
+_MOST_NAMES = 200
+
+
+@dataclass(frozen=True, slots=True)
+class _Obstacle:
+    """What is in a target's way: why, and the command that helps.
+
+    `is_customers`: only the customer can type it, where the install is not the vendor's own.
+    """
+
+    why: str
+    command: str
+    is_customers: bool = False
+
+
+_OBSTACLES = {
+    "offline": _Obstacle(
+        "its cluster was not seen lately", "bulkhead clusters get {cluster}", True
+    ),
+    "window": _Obstacle(
+        "its update window is closed", "bulkhead installs auto-update {install}", True
+    ),
+    "hold": _Obstacle("it is held", "bulkhead installs release {install}", True),
+    "consent": _Obstacle(
+        "nobody has agreed to this version for it",
+        "bulkhead grants consent {install} {version}",
+        True,
+    ),
+    "busy": _Obstacle("another operation is under way on it", "bulkhead installs get {install}"),
+    "emergency_stop": _Obstacle("an emergency stop covers it", "bulkhead stops list"),
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TargetView:
+    """One install as it is shown.
+
+    Attributes:
+        name: how a person calls it.
+        wave: its wave's name.
+        state: the target's state.
+        detail: why it is not further, and when it is tried again; may be empty.
+        command: what to type about it; may be empty.
+    """
+
+    name: str
+    wave: str
+    state: str
+    detail: str
+    command: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WaveView:
+    """One wave as it is shown; `status` is that of a step of an operation."""
+
+    name: str
+    status: str
+    targets: int
+    done: int
+    counts: JsonObject
+
+
+class RolloutProgress:
+    """What has been seen of one rollout.
+
+    Args:
+        client: the API, in the workspace of the vendor.
+        rollout: as the API gave it.
+        wall_clock: Unix seconds.
+    """
+
+    def __init__(
+        self,
+        client: ApiClient,
+        rollout: JsonObject,
+        *,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._client = client
+        self._wall_clock = wall_clock
+        self._names: dict[str, str] = {}
+        self._cursor: str | None = None
+        self.rollout = rollout
+        self.targets: list[JsonObject] = []
+        self.events: list[JsonObject] = []
+        self.trouble = ""
+
+    @property
+    def path(self) -> str:
+        """The place of the rollout in the API."""
+        return f"/rollouts/{segment(self.rollout['id'])}"
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing more happens by itself and nobody is waited for."""
+        return bool(self.rollout.get("done"))
+
+    @property
+    def elapsed_seconds(self) -> float:
+        """How long it has been under way, or took."""
+        end = self.rollout.get("completed_at")
+        begin = self.rollout.get("created_at") or 0
+        return (self._wall_clock() if end is None else end) - begin
+
+    def refresh(self) -> list[JsonObject]:
+        """Ask for the newest state; return the lines of the timeline that are new."""
+        self.rollout = self._client.get(self.path, retry=NO_RETRY)
+        counts = self.rollout.get("counts") or {}
+        targets: list[JsonObject] = []
+        for state in _WORTH_A_LOOK:
+            room = MOST_TARGETS - len(targets)
+            if room and counts.get(state):
+                answer = self._client.get(
+                    f"{self.path}/targets", retry=NO_RETRY, state=state, limit=room
+                )
+                targets += answer["data"]
+        self.targets = targets
+        return self._read_events()
+
+    @property
+    def more_targets(self) -> int:
+        """How many targets worth a look are not among those that are shown."""
+        counts = self.rollout.get("counts") or {}
+        whole: int = sum(counts.get(state, 0) for state in _WORTH_A_LOOK)
+        return whole - len(self.targets)
+
+    @property
+    def notice(self) -> str:
+        """What a person should know beside the waves; may be empty."""
+        rollout = self.rollout
+        if self.trouble:
+            return self.trouble
+        if rollout["state"] == "planned" and not self.done:
+            whom = "somebody else than its creator" if self._is_gated else "you"
+            return (
+                f"waits for an approval of its plan by {whom}: bulkhead rollouts approve "
+                f"{clean(rollout['id'])} --digest {clean(rollout.get('plan_digest'))}"
+            )
+        if rollout["state"] == "paused":
+            return f"paused: bulkhead rollouts resume {clean(rollout['id'])}"
+        return clean(rollout.get("reason"))
+
+    @property
+    def baking(self) -> str:
+        """How long the wave is still looked at; may be empty."""
+        bake_until = self.rollout.get("bake_until")
+        if self.rollout["state"] != "running" or not isinstance(bake_until, int):
+            return ""
+        left = bake_until - self._wall_clock()
+        name = self.wave_name(self.rollout["wave"])
+        return f"looks at wave {name} for another {duration(round(left))}" if left > 0 else ""
+
+    def waves(self) -> list[WaveView]:
+        """Return the waves as they stand."""
+        # What could not be reached in its own wave has left it for one behind all others.
+        return [self._wave(wave) for wave in self.rollout.get("waves") or () if wave["targets"]]
+
+    def wave_name(self, number: object) -> str:
+        """Return how a wave is called: the first one is the canary, if there is one."""
+        strategy = self.rollout.get("strategy") or {}
+        if number == 0 and strategy.get("canary"):
+            return "canary"
+        return f"{number}"
+
+    def target_views(self) -> list[TargetView]:
+        """Return the targets that are worth a look."""
+        return [self.view_of(target) for target in self.targets]
+
+    def view_of(self, target: JsonObject) -> TargetView:
+        """Return a target with what is in its way and what helps."""
+        detail, command = self._explained(target)
+        return TargetView(
+            name=self.name_of(target["install_id"]),
+            wave=self.wave_name(target["wave"]),
+            state=clean(target["state"]),
+            detail=detail,
+            command=command,
+        )
+
+    @property
+    def _is_gated(self) -> bool:
+        gate: str = (self.rollout.get("strategy") or {}).get("gate", "none")
+        return gate != "none"
+
+    def _explained(self, target: JsonObject) -> tuple[str, str]:
+        if target["state"] == "waiting" and target.get("waiting_for"):
+            waiting_for = clean(target["waiting_for"])
+            obstacle = _OBSTACLES.get(waiting_for, _Obstacle(f"it waits for: {waiting_for}", ""))
+            is_own = target.get("workspace_id") == self.rollout.get("workspace_id")
+            install = clean(target["install_id"])
+            command = obstacle.command.format(
+                install=shlex.quote(self.name_of(install)) if is_own else install,
+                cluster=clean(target["cluster_id"]),
+                version=clean(self.rollout["package_version_id"]),
+            )
+            if obstacle.is_customers and not is_own:
+                command += "   (by its customer)"
+            return f"{obstacle.why}{self._next_try(target)}", command
+        error = target.get("last_error") or {}
+        if error.get("message"):
+            return clean(error["message"]), ""
+        if target["state"] in {"moving", "rolling_back"} and target.get("operation_id"):
+            begun = target.get("started_at")
+            return "" if begun is None else f"for {duration(self._wall_clock() - begun)}", ""
+        return "", ""
+
+    def _next_try(self, target: JsonObject) -> str:
+        next_try = target.get("next_try_at")
+        tries = target.get("attempts") or 0
+        tried = f", tried {plural(tries, 'time')}" if tries else ""
+        if not isinstance(next_try, int):
+            return tried
+        left = remaining(next_try, self._wall_clock())
+        return f"{tried}, tried again {'now' if left == 'over' else f'in {left}'}"
+
+    def _wave(self, wave: JsonObject) -> WaveView:
+        counts = wave["counts"]
+        done = sum(counts.get(state, 0) for state in ("succeeded", "skipped", "rolled_back"))
+        begun = wave["targets"] - counts.get("pending", 0)
+        current = wave["wave"] == self.rollout["wave"] and self.rollout["state"] not in ENDED
+        if counts.get("failed") or counts.get("rolled_back"):
+            status = "failed"
+        elif done == wave["targets"] and not current:
+            status = "completed"
+        elif begun or current:
+            status = "running" if self.rollout["state"] not in ENDED else "skipped"
+        else:
+            status = "pending" if self.rollout["state"] not in ENDED else "skipped"
+        return WaveView(
+            name=self.wave_name(wave["wave"]),
+            status=status,
+            targets=wave["targets"],
+            done=done,
+            counts=counts,
+        )
+
+    def name_of(self, install: str) -> str:
+        """Return the label `name` of an install, or its id.
+
+        Asked once for each that is shown, and of a very long list for the first ones only.
+        """
+        install_id = clean(install)
+        if install_id not in self._names and len(self._names) < _MOST_NAMES:
+            name = ""
+            try:
+                found = self._client.get(f"/installs/{segment(install_id)}", retry=NO_RETRY)
+                name = clean((found.get("labels") or {}).get("name"))
+            except ApiError:
+                # Only for show: an install may be gone, or no longer granted.
+                pass
+            self._names[install_id] = name or install_id
+        return self._names.get(install_id, install_id)
+
+    def _read_events(self) -> list[JsonObject]:
+        """Read the timeline on from the last whole page."""
+        new: list[JsonObject] = []
+        while True:
+            answer = self._client.get(
+                f"{self.path}/events", retry=NO_RETRY, limit=_EVENTS_A_PAGE, cursor=self._cursor
+            )
+            last = self.events[-1]["sequence"] if self.events else -1
+            found = [event for event in answer["data"] if event["sequence"] > last]
+            self.events += found
+            new += found
+            if not answer.get("has_more"):
+                return new
+            self._cursor = answer["next_cursor"]
+
+
+def timeline(progress: RolloutProgress, events: Sequence[JsonObject]) -> list[str]:
+    """Return the lines of a timeline, with the seconds since its beginning."""
+    begin = progress.rollout.get("created_at") or 0
+    return [_event_line(progress, event, begin) for event in events]
+
+
+def _event_line(progress: RolloutProgress, event: JsonObject, begin: int) -> str:
+    wave = event.get("wave")
+    place = "" if wave is None else progress.wave_name(wave)
+    place = f"wave {place}: " if place.isdecimal() else place and f"{place}: "
+    install = event.get("install_id")
+    about = "" if install is None else f"{progress.name_of(install)}: "
+    return f"+{event['at'] - begin:>5} s  {place}{about}{clean(event['message'])}"
