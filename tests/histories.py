@@ -1,12 +1,15 @@
 """Histories as Temporal keeps them, and with their payloads opened."""
 
 import base64
+import json
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from google.protobuf import json_format
 from temporalio.api.common.v1 import Payload
-from temporalio.client import WorkflowHistory
+from temporalio.client import WorkflowHandle, WorkflowHistory
 
 from infra.temporal.codec import SealingCodec, workflow_of
 
@@ -20,6 +23,21 @@ async def opened(history: WorkflowHistory, codec: SealingCodec) -> dict[str, Any
             value.clear()
             value.update(json_format.MessageToDict(await codec.open(payload)))
     return found
+
+
+async def keep_history(handle: WorkflowHandle[Any, Any], codec: SealingCodec, path: Path) -> bool:
+    """Write the history of a workflow that has ended, unless there is one; tell whether it did."""
+    # The key that opens it is gone with the servers of this run.
+    found = await opened(await handle.fetch_history(), codec)
+    return _write_new(path, json.dumps(found, indent=2))
+
+
+def _write_new(path: Path, history: str) -> bool:
+    if path.exists():
+        return False
+    # Which machine recorded it is nobody's business.
+    path.write_text(re.sub(r'"identity": *"\d+@[^"]*"', '"identity": "worker"', history))
+    return True
 
 
 def texts_of(history: dict[str, Any]) -> Iterator[bytes]:

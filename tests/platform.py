@@ -23,10 +23,12 @@ from domain.cluster import (
 from domain.identifiers import Prefix, new_id
 from domain.operation import (
     ClusterOperation,
+    InstallOperation,
     MachineOperation,
     MachinePoolOperation,
     OperationState,
     OperationType,
+    PackageOperation,
     SecretOperation,
     WorkerBootstrapOperation,
 )
@@ -48,6 +50,7 @@ from infra.database.tables import (
 from infra.openbao.client import OpenBao
 from infra.openbao.policies import WORKER
 from infra.settings import (
+    HelmSettings,
     OutboundSettings,
     ProviderSettings,
     StackSettings,
@@ -75,7 +78,13 @@ class Requested:
 
 # An operation that was asked for, whoever owns it.
 Asked = (
-    Requested | MachineOperation | MachinePoolOperation | SecretOperation | WorkerBootstrapOperation
+    Requested
+    | InstallOperation
+    | MachineOperation
+    | MachinePoolOperation
+    | PackageOperation
+    | SecretOperation
+    | WorkerBootstrapOperation
 )
 
 
@@ -306,6 +315,7 @@ async def running_platform(
     *interceptors: Interceptor,
     providers: ProviderSettings | None = None,
     stacks: StackSettings | None = None,
+    helm: HelmSettings | None = None,
 ) -> AsyncIterator[Platform]:
     """Run a worker on the servers for as long as the context lasts."""
     settings = WorkerSettings(
@@ -317,6 +327,7 @@ async def running_platform(
         outbound=OutboundSettings.model_validate({"allowed_networks": ["127.0.0.0/8", "::1/128"]}),
         providers=providers or ProviderSettings(),
         stacks=stacks,
+        helm=helm,
     )
     connection = TemporalConnection(servers.temporal, servers.openbao("worker"), WORKER)
     platform = Platform(servers, connection, await connection.client())

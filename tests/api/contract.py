@@ -382,3 +382,157 @@ SECRET_VERSION: Shape = {
     "destroyed_at": count,
     "etag": text(1),
 }
+_INSTALL_STATE = one_of(
+    "pending", "rendering", "syncing", "healthy", "degraded", "failed", "deleted"
+)
+INSTALL: Shape = {
+    "id": identifier("inst"),
+    "html_url": uri,
+    "workspace_id": identifier("ws"),
+    "customer_workspace": shape({"id": identifier("ws"), "name": text(1, 100)}),
+    "cluster_id": identifier("clu"),
+    "product_id": identifier("prod"),
+    "package_version_id": identifier("pkgv"),
+    "state": _INSTALL_STATE,
+    "reconciling": boolean,
+    "urls": list_of(lambda value: isinstance(value, dict)),
+    "created_at": count,
+    "updated_at": count,
+    "etag": text(1),
+}
+INSTALL_OPTIONAL = ("cluster_id", "product_id")
+_VERSION_SUMMARY = nullable(shape({"id": identifier("pkgv"), "semver": text(1, 128)}))
+INSTALL_RENDER: Shape = {
+    "id": identifier("rnd"),
+    "workspace_id": identifier("ws"),
+    "install_id": identifier("inst"),
+    "operation_id": nullable(identifier("op")),
+    "repository_change_request_id": nullable(identifier("rcr")),
+    "render_hash": nullable(text(1)),
+    "commit_sha": nullable(text(1)),
+    "package_version_id": nullable(identifier("pkgv")),
+    "restored_from_render_id": nullable(identifier("rnd")),
+    "state": one_of("running", "deployed", "skipped", "failed"),
+    "message": nullable(text()),
+    "created_at": count,
+    "updated_at": count,
+}
+INSTALL_LIFECYCLE_MUTATION: Shape = {
+    "install": shape(
+        {
+            "id": identifier("inst"),
+            "current_version": _VERSION_SUMMARY,
+            "desired_version": _VERSION_SUMMARY,
+            "automatic_updates_enabled": boolean,
+            "updated_at": count,
+            "etag": text(1),
+        }
+    ),
+    "render": nullable(shape(INSTALL_RENDER)),
+}
+_RESOURCE_STATUS = shape(
+    {
+        "kind": text(),
+        "name": text(),
+        "group": text(),
+        "message": text(),
+        "namespace": text(),
+        "version": text(),
+        "status": text(),
+        "health": shape({"status": text(), "message": text()}, "message"),
+    },
+    *("group", "message", "namespace", "version", "status", "health"),
+)
+INSTALL_STATUS: Shape = {
+    "install_id": identifier("inst"),
+    "health": nullable(text()),
+    "sync": nullable(text()),
+    "revision": nullable(text()),
+    "resources": nullable(list_of(_RESOURCE_STATUS)),
+    "operation_phase": nullable(text()),
+    "updated_at": nullable(count),
+    "state": _INSTALL_STATE,
+    "reconciling": boolean,
+}
+POD_LIST: Shape = {"data": list_of(shape({"name": text(1), "containers": list_of(text(1))}))}
+
+_PIN = either(
+    shape({"kind": one_of("latest")}), shape({"kind": one_of("pinned"), "version": text(1, 128)})
+)
+PACKAGE: Shape = {
+    "id": identifier("pkg"),
+    "html_url": uri,
+    "workspace_id": identifier("ws"),
+    "name": text(1, 120),
+    "latest_version_id": text(1, 55),
+    "description": nullable(text()),
+    "display_image_url": nullable(uri),
+    "source": shape({"kind": one_of("oci"), "oci_ref": text(1)}),
+    "created_at": count,
+    "etag": text(1),
+}
+PACKAGE_VERSION: Shape = {
+    "id": text(1, 55),
+    "package_id": identifier("pkg"),
+    "semver": text(1, 128),
+    "ref": text(1),
+    "input_schema": lambda value: isinstance(value, dict),
+    "published_at": count,
+    "created_at": count,
+    "etag": text(1),
+}
+PRODUCT: Shape = {
+    "id": identifier("prod"),
+    "html_url": uri,
+    "name": text(2, 64),
+    "workspace_id": identifier("ws"),
+    "package": shape(
+        {
+            "id": identifier("pkg"),
+            "version_pin": _PIN,
+            "default_version_id": nullable(text(1, 55)),
+        }
+    ),
+    "custom_image": uri,
+    "custom_description": text(0, 500),
+    "marketplace": shape({"published": boolean}),
+    "created_at": count,
+    "updated_at": count,
+    "etag": text(1),
+    "state": one_of("active", "archived"),
+    "archived_at": count,
+    "archive_reason": text(0, 500),
+}
+# What a product need not have.
+PRODUCT_OPTIONAL = ("custom_image", "custom_description", "archived_at", "archive_reason")
+REGISTRY_CONNECTION: Shape = {
+    "id": identifier("rcon"),
+    "name": text(1, 100),
+    "registry_url": text(1),
+    "type": one_of("basic", "token", "oauth"),
+    "is_active": boolean,
+    "created_at": count,
+    "last_used_at": nullable(count),
+}
+PACKAGE_OPERATION: Shape = {
+    **OPERATION_WITH_STEPS,
+    "owner_type": one_of("package"),
+    "metadata": shape(
+        {
+            "type": one_of("package.create"),
+            "idempotency_key": text(1),
+            "workspace_id": identifier("ws"),
+            "name": text(1, 120),
+        }
+    ),
+    "response": nullable(
+        shape(
+            {
+                "type": one_of("package.create"),
+                "package_id": identifier("pkg"),
+                "package_version_id": text(1, 55),
+                "repository_id": text(1, 55),
+            }
+        )
+    ),
+}

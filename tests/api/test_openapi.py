@@ -17,6 +17,7 @@ from api.openapi import openapi_of
 from tests.api import contract
 from tests.api.compute import HCLOUD, config_body
 from tests.api.gate import Gate, Person
+from tests.api.installs import new_customer
 from tests.api.keeper import Keeper, new_keeper, ok
 from tests.api.own_server import new_machine
 from tests.api.process import Process, answers, running_process
@@ -62,8 +63,10 @@ async def identifiers(gate: Gate, person: Person, keeper: Keeper) -> dict[str, s
     token = (await person.post("/v1/api_tokens", {"name": "x"})).json()
     secret = await keeper.create("hcloud", kind=HCLOUD, value="x" * 64)
     config = ok(await person.post("/v1/compute_configs", config_body(secret)), 201)
+    install = await (await new_customer(gate, person=person)).new_deployed()
     return {
         "compute_configs": config["id"],
+        "installs": install["id"],
         "workspaces": person.workspace,
         "clusters": cluster["id"],
         "machines": machine["id"],

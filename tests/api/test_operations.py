@@ -132,7 +132,7 @@ async def test_operations_are_filtered_by_their_owner(gate: Gate) -> None:
     found = (await person.get("/v1/operations", params=owned)).json()["data"]
     assert [operation["id"] for operation in found] == [second["id"]]
     assert first["id"] != second["id"]
-    unborn = {"owner_type": "install", "owner_id": "ins_1"}
+    unborn = {"owner_type": "repository", "owner_id": "repo_1"}
     assert (await person.get("/v1/operations", params=unborn)).json()["data"] == []
 
 

@@ -219,6 +219,15 @@ async def test_current_can_be_disabled_and_no_older_value_takes_its_place(gate: 
     assert (await keeper.get(secret))["enabled_version_count"] == 1
 
 
+async def test_nobody_says_which_secret_an_install_uses_but_the_install(gate: Gate) -> None:
+    keeper = await new_keeper(gate)
+    secret = await keeper.create()
+    path = f"/v1/secrets/{secret['id']}/references/install/{new_id(Prefix.INSTALL)}"
+    for method in ("PUT", "DELETE"):
+        answer = await keeper.person.call(method, path, json={} if method == "PUT" else None)
+        assert error_of(answer, 409)["path"] == ["path", "consumer_type"]
+
+
 async def test_what_is_in_use_is_disabled_and_destroyed_by_force_only(gate: Gate) -> None:
     keeper = await new_keeper(gate)
     secret = await keeper.create()

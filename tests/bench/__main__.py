@@ -15,7 +15,9 @@ from tests.bench import (
     engine,
     exchange,
     fleet,
+    installs,
     joining,
+    rollouts,
     rotation,
     secrets,
     simulated_nodes,
@@ -36,6 +38,8 @@ PARTS: dict[str, Callable[[], Figures]] = {
     "tunnel": tunnel.measure,
     "simulated_nodes": simulated_nodes.measure,
     "stacks": stacks.measure,
+    "rollouts": rollouts.measure,
+    "installs": installs.measure,
 }
 
 

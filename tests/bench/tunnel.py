@@ -50,7 +50,7 @@ def measure() -> Figures:
         machine = place.joined(server)
         _run_pod(place)
         _open_firewall(server)
-        url = closing.enter_context(_api_server_without_tunnel(cluster.layout))
+        url = closing.enter_context(api_server_without_tunnel(cluster.layout))
         openbao = OpenBao(place.bulkhead.stack.openbao("worker"))
         closing.callback(openbao.close)
         plain = closing.enter_context(administrator_of(openbao, cluster.cluster, url))
@@ -102,7 +102,8 @@ def _open_firewall(server: LocalServer) -> None:
 
 
 @contextmanager
-def _api_server_without_tunnel(layout: Layout) -> Iterator[str]:
+def api_server_without_tunnel(layout: Layout) -> Iterator[str]:
+    """Run one more API server of a control plane, which asks kubelets itself; give its address."""
     program = next(each for each in programs_of(layout) if each.name == Component.API_SERVER)
     port = free_port()
     command = [each for each in program.command if not each.startswith("--egress-selector")]

@@ -43,7 +43,9 @@ def test_a_compute_config_lives_from_create_to_delete(bulkhead: Bulkhead, config
     assert bulkhead.run("compute-configs", "update", "other").returncode == 2
     unsure = bulkhead.run("compute-configs", "delete", "other")
     assert "needs --yes" in unsure.stderr
-    bulkhead.ok("compute-configs", "delete", "other", "--yes")
+    deleted = bulkhead.run("compute-configs", "delete", "other", "--yes")
+    assert "its secret stays" in deleted.stdout + deleted.stderr
+    assert f"next: bulkhead secrets delete {secret['id']}" in deleted.stdout + deleted.stderr
     absent = bulkhead.run("compute-configs", "get", "other")
     assert absent.returncode == 3
     assert "next: bulkhead compute-configs list" in absent.stderr

@@ -21,9 +21,15 @@ PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def _demo(
-    home: Home, folder: Path, *arguments: str, path: str = PATH, seconds: float = SECONDS
+    home: Home,
+    folder: Path,
+    *arguments: str,
+    path: str = PATH,
+    seconds: float = SECONDS,
+    rollout: bool = False,
 ) -> str:
-    result = _run(home, folder, "cli.demo", *arguments, path=path, seconds=seconds)
+    chosen = ("--rollout" if rollout else "--no-rollout", *arguments)
+    result = _run(home, folder, "cli.demo", *chosen, path=path, seconds=seconds)
     assert result.returncode == 0, result.stdout
     assert "kube-system" in result.stdout
     return result.stdout
@@ -99,6 +105,38 @@ def test_where_no_server_can_boot_it_says_why_and_offers_simulated_nodes(
     assert "--simulated-nodes 3" in told
     assert "servers of your own join" not in told
     owner.ok("clusters", "delete", "demo", "--yes", "--workspace", "demo")
+
+
+@pytest.mark.full
+def test_a_bad_version_stops_at_the_canary_and_a_good_one_reaches_three_clusters(
+    stack_home: Home, tmp_path: Path
+) -> None:
+    owner = Bulkhead(tmp_path, BULKHEAD_HOME=str(stack_home.directory))
+
+    # kwok may have to be built.
+    told = _demo(
+        *(stack_home, tmp_path, "--no-servers"),
+        path=os.environ["PATH"],
+        seconds=SECONDS_WITH_SERVERS,
+        rollout=True,
+    )
+
+    assert "simulated by kwok" in told
+    before, good = told.split("A good version reaches every cluster")
+    bad = before.partition("A bad version stops at the canary")[2]
+    assert "The wave is taken back" in bad
+    assert bad.count("1.0.0") == 3
+    assert good.count("The wave is good.") == 3
+    for cluster in ("demo", "demo-2", "demo-3"):
+        assert [f"greeter-{cluster}", cluster, "1.2.0", "Healthy"] in map(
+            str.split, good.splitlines()
+        )
+    inside = ("--workspace", "demo")
+    assert [entry["name"] for entry in owner.json("clusters", "list", *inside)] == ["demo"]
+    assert owner.json("installs", "list", *inside) == []
+    states = [entry["state"] for entry in owner.json("rollouts", "list", *inside)]
+    assert states == ["succeeded", "failed"]
+    owner.ok("clusters", "delete", "demo", "--yes", *inside)
 
 
 @pytest.mark.full

@@ -64,8 +64,10 @@ def test_a_machine_is_shown_with_its_health_and_its_certificates(
     machine = _add_machine(stack_home, workspace, cluster)
     try:
         header, row = bulkhead.ok("machines", "list", "--cluster", "demo").splitlines()
-        assert header.split()[:6] == ["NAME", "STATE", "HEALTH", "SIZE", "PLACE", "CERTIFICATES"]
-        assert row.split()[:7] == ["web-1", "ACTIVE", "not_ready,", "cordoned", "-", "-", "40m"]
+        assert header.split()[:4] == ["NAME", "CLUSTER", "STATE", "HEALTH"]
+        assert header.split()[4:7] == ["SIZE", "PLACE", "CERTIFICATES"]
+        assert row.split()[:5] == ["web-1", "demo", "ACTIVE", "not_ready,", "cordoned"]
+        assert row.split()[5:8] == ["-", "-", "40m"]
         shown = bulkhead.ok("machines", "get", "web-1")
         assert "the network plugin is missing" in shown
         assert re.search(r"Health +not_ready for \d+[sm], cordoned\n", shown)

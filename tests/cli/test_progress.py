@@ -87,6 +87,15 @@ def test_a_step_says_its_attempt_and_its_last_error_on_one_line(clock: Clock) ->
     assert "\x1b" not in detail
 
 
+def test_a_step_that_a_cancel_ended_has_not_failed(clock: Clock) -> None:
+    cut = _step("start", "failed", started_at=1000, completed_at=1002)
+    broken = _step("wait", "failed", error_message="no disk")
+    ended = _operation(cut, broken, state="CANCELLED", done=True, completed_at=1002)
+    assert [step.status for step in _progress(ended, clock).steps()] == ["cancelled", "failed"]
+    ended["state"] = "FAILED"
+    assert _progress(ended, clock).steps()[0].status == "failed"
+
+
 def test_a_log_gets_one_line_for_each_change(clock: Clock) -> None:
     err = io.StringIO()
     progress = _progress(_operation(_step("make", "running"), _step("wait", "pending")), clock)

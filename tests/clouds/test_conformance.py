@@ -128,6 +128,7 @@ def test_places_and_sizes_are_told(account: LocalAccount, case: ProviderCase) ->
     sizes = {size.name: size for size in account.cloud.instance_types(case.place.name)}
     size = sizes[case.instance_type]
     assert size.available
+    assert size.architecture == "amd64"
     assert size.cpu >= 1
     assert size.memory_mib >= 512
     with pytest.raises(BulkheadError) as caught:

@@ -60,13 +60,13 @@ class HttpsServer:
         return f"https://localhost:{self.port}"
 
 
-def new_authority(*names: str) -> Authority:
-    """Make an authority and a certificate for these names and addresses."""
+def new_authority(*names: str, lasts: timedelta = timedelta(days=1)) -> Authority:
+    """Make an authority and a certificate for these names and addresses, which may have ended."""
     ca_key = ec.generate_private_key(ec.SECP256R1())
     ca = _certificate("ca", ca_key, "ca", ca_key, [x509.BasicConstraints(ca=True, path_length=0)])
     key = ec.generate_private_key(ec.SECP256R1())
     alternative = x509.SubjectAlternativeName([_general_name(name) for name in names])
-    leaf = _certificate("server", key, "ca", ca_key, [alternative])
+    leaf = _certificate("server", key, "ca", ca_key, [alternative], lasts)
     private = key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
@@ -76,9 +76,9 @@ def new_authority(*names: str) -> Authority:
 
 
 @contextlib.contextmanager
-def https_server(*names: str) -> Iterator[HttpsServer]:
+def https_server(*names: str, lasts: timedelta = timedelta(days=1)) -> Iterator[HttpsServer]:
     """Serve on loopback, with a certificate for these names: by default the right ones."""
-    authority = new_authority(*(names or ("localhost", "127.0.0.1")))
+    authority = new_authority(*(names or ("localhost", "127.0.0.1")), lasts=lasts)
 
     class Handler(BaseHTTPRequestHandler):
         def _serve(self) -> None:
@@ -95,7 +95,7 @@ def https_server(*names: str) -> Iterator[HttpsServer]:
             with contextlib.suppress(OSError):
                 self.wfile.write(response.body)
 
-        do_GET = do_POST = _serve  # noqa: N815 - the names that the library asks for
+        do_GET = do_POST = do_PATCH = _serve  # noqa: N815 - the names that the library asks for
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's
             """Keep quiet."""
@@ -135,6 +135,7 @@ def _certificate(
     issuer: str,
     issuer_key: ec.EllipticCurvePrivateKey,
     extensions: list[x509.ExtensionType],
+    lasts: timedelta = timedelta(days=1),
 ) -> x509.Certificate:
     now = datetime.now(UTC)
     builder = (
@@ -144,7 +145,7 @@ def _certificate(
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(minutes=5))
-        .not_valid_after(now + timedelta(days=1))
+        .not_valid_after(now + lasts)
     )
     for extension in extensions:
         builder = builder.add_extension(extension, critical=False)

@@ -9,6 +9,7 @@ from tests.durability import FaultInjector
 from tests.platform import Platform, running_platform
 from tests.servers import Servers
 from tests.workflows.hetzner import Hetzner, running_hetzner
+from tests.workflows.install.site import helm_settings
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,10 @@ async def injected(servers: Servers) -> AsyncIterator[Injected]:
     injector = FaultInjector()
     with running_hetzner(servers.home) as hetzner:
         async with running_platform(
-            servers, injector, providers=hetzner.providers, stacks=hetzner.stacks
+            servers,
+            injector,
+            providers=hetzner.providers,
+            stacks=hetzner.stacks,
+            helm=helm_settings(servers.home),
         ) as platform:
             yield Injected(platform, injector, hetzner)

@@ -18,6 +18,7 @@ from pydantic import BaseModel
 from domain.names import workflow_id_of
 from domain.operation import (
     OPERATIONS,
+    InstallOperation,
     MachineOperation,
     OperationState,
     OperationType,
@@ -28,6 +29,7 @@ from domain.operation import (
 from infra.settings import (
     ControlPlaneSettings,
     DatabaseSettings,
+    HelmSettings,
     OpenBaoSettings,
     ProviderSettings,
     StackSettings,
@@ -40,6 +42,7 @@ from tests.durability import ENDS_WITHIN_SECONDS, Case, Fault, FaultInjector, Mo
 from tests.platform import Platform
 from tests.servers import Servers
 from tests.workflows.hetzner import Hetzner
+from tests.workflows.install.site import helm_settings
 from worker import WorkerProcess
 
 
@@ -60,6 +63,7 @@ class Orders(BaseModel):
     control_planes: ControlPlaneSettings
     providers: ProviderSettings
     stacks: StackSettings | None
+    helm: HelmSettings
     queue: str
     death: Death | None
 
@@ -67,7 +71,7 @@ class Orders(BaseModel):
 async def end_despite_a_kill(
     platform: Platform,
     kind: OperationType,
-    operation: MachineOperation | SecretOperation | WorkerBootstrapOperation,
+    operation: InstallOperation | MachineOperation | SecretOperation | WorkerBootstrapOperation,
     queue: str,
     case: Case,
     hetzner: Hetzner | None = None,
@@ -109,6 +113,7 @@ def running_worker(
         control_planes=servers.control_planes.model_copy(update={"host": queue}),
         providers=ProviderSettings() if hetzner is None else hetzner.providers,
         stacks=None if hetzner is None else hetzner.stacks,
+        helm=helm_settings(servers.home),
         queue=queue,
         death=death,
     )
@@ -141,6 +146,7 @@ async def _serve(orders: Orders) -> None:
         control_planes=orders.control_planes,
         providers=orders.providers,
         stacks=orders.stacks,
+        helm=orders.helm,
     )
     ended = asyncio.Event()
     asyncio.get_running_loop().add_reader(sys.stdin, ended.set)

@@ -7,8 +7,6 @@ delete nothing; run this with another PREFIX.
 """
 
 import asyncio
-import json
-import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,13 +17,23 @@ from domain.names import purge_workflow_id_of, workflow_id_of
 from domain.operation import OwnerType
 from infra.database.records.secret import begin_purging
 from infra.temporal.purge import start_purge
+from tests import charts
 from tests.durability import Fault, FaultInjector, Moment
-from tests.histories import opened
+from tests.histories import keep_history
 from tests.platform import Asked, Platform, running_platform
 from tests.servers import Servers, running_servers
 from tests.workflows.cluster import scenarios as of_clusters
 from tests.workflows.cluster.scenarios import ClusterScenario
 from tests.workflows.hetzner import Hetzner, ensure_engine, running_hetzner
+from tests.workflows.install.scenarios import (
+    CreatingInstall,
+    DeletingInstall,
+    InstallScenario,
+    RestoringInstall,
+    UpdatingInstall,
+)
+from tests.workflows.install.site import helm_settings, running_site
+from tests.workflows.install.syncing import SyncingSecrets
 from tests.workflows.machine.cloud.customer import Customer
 from tests.workflows.machine.cloud.groups import CreatingPool, Replacing
 from tests.workflows.machine.cloud.scenarios import Creating, Deleting
@@ -40,6 +48,8 @@ from tests.workflows.machine.scenarios import (
     RevokingBootstrap,
     Uncordoning,
 )
+from tests.workflows.package.scenarios import Publishing
+from tests.workflows.rollout.recording import record_rollouts
 from tests.workflows.secret.scenarios import Draining
 
 KINDS = (
@@ -59,13 +69,24 @@ OF_MACHINES = (
     RevokingBootstrap,
 )
 IN_CLOUDS = (Creating, Deleting, Suspending, Resuming, Replacing, CreatingPool)
-Recorded = ClusterScenario | CreatingPool | Draining | MachineScenario | RevokingBootstrap
+OF_INSTALLS = (CreatingInstall, UpdatingInstall, RestoringInstall, DeletingInstall, SyncingSecrets)
+Recorded = (
+    ClusterScenario
+    | CreatingPool
+    | Draining
+    | InstallScenario
+    | MachineScenario
+    | Publishing
+    | RevokingBootstrap
+)
 # Workflows of which the verb of the operation says too little.
 NAMES = {
     "CreateMachine": "machine-create",
     "DeleteCloudMachine": "machine-delete-cloud",
     "CreateMachinePool": "machine-pool-create",
+    "CreatePackage": "package-create",
 }
+NOUNS = {OwnerType.INSTALL: "install-", OwnerType.MACHINE: "machine-"}
 HISTORIES = Path(__file__).parent / "histories"
 
 
@@ -75,15 +96,21 @@ async def record(prefix: str) -> None:
         injector = FaultInjector()
         with running_hetzner(servers.home) as hetzner:
             await _record_all(servers, hetzner, injector, prefix)
+        await record_rollouts(servers, prefix)
 
 
 async def _record_all(
     servers: Servers, hetzner: Hetzner, injector: FaultInjector, prefix: str
 ) -> None:
     async with running_platform(
-        servers, injector, providers=hetzner.providers, stacks=hetzner.stacks
+        servers,
+        injector,
+        providers=hetzner.providers,
+        stacks=hetzner.stacks,
+        helm=helm_settings(servers.home),
     ) as platform:
         await _record_purge(platform, f"{prefix}-purge-succeeded")
+        await _record_packages(platform, injector, prefix)
         for kind in KINDS:
             await _record_ends(kind(platform), injector, prefix)
         async with running_fleet(platform) as fleet:
@@ -92,6 +119,20 @@ async def _record_all(
             ensure_engine(hetzner.stacks)
             with hetzner.servers.joining(fleet):
                 await _record_in_clouds(Customer(fleet, hetzner), injector, prefix)
+        await record_installs(platform, injector, prefix)
+
+
+async def record_installs(platform: Platform, injector: FaultInjector, prefix: str) -> None:
+    """Record every kind of end of the operations of installs."""
+    async with running_site(platform) as site:
+        for of_installs in OF_INSTALLS:
+            await _record_ends(of_installs(site), injector, prefix)
+
+
+async def _record_packages(platform: Platform, injector: FaultInjector, prefix: str) -> None:
+    with charts.running_repository() as repository:
+        repository.add(charts.archive("web"))
+        await _record_ends(Publishing(platform, repository), injector, prefix)
 
 
 async def _record_in_clouds(customer: Customer, injector: FaultInjector, prefix: str) -> None:
@@ -111,8 +152,7 @@ def _verb_of(scenario: Recorded) -> str:
     """Return the verb, with its noun where a cluster's operation may have the same."""
     if scenario.workflow in NAMES:
         return NAMES[scenario.workflow]
-    noun = "machine-" if scenario.facts.owner_type is OwnerType.MACHINE else ""
-    return noun + scenario.facts.verb
+    return NOUNS.get(scenario.facts.owner_type, "") + scenario.facts.verb
 
 
 async def _record_cancelled(scenario: Recorded, injector: FaultInjector, prefix: str) -> None:
@@ -162,12 +202,7 @@ async def _record_purge(platform: Platform, name: str) -> None:
 
 async def _keep(platform: Platform, handle: WorkflowHandle[Any, Any], name: str) -> None:
     path = HISTORIES / f"{name}.json"
-    if not path.exists():
-        # The key that opens it is gone with the servers of this run.
-        found = await opened(await handle.fetch_history(), platform.connection.codec)
-        history = json.dumps(found, indent=2)
-        # Which machine recorded it is nobody's business.
-        path.write_text(re.sub(r'"identity": *"\d+@[^"]*"', '"identity": "worker"', history))
+    if await keep_history(handle, platform.connection.codec, path):
         sys.stderr.write(f"{path.name}\n")
 
 

@@ -39,6 +39,16 @@ def test_there_are_histories_of_every_operation_and_of_purges() -> None:
         "machine-replace",
         "machine-pool-create",
         "revoke-worker-bootstrap",
+        "install-create",
+        "install-update",
+        "install-restore",
+        "install-delete",
+        "install-sync-secrets",
+        "package-create",
+        "rollout-run",
+        "rollout-plan-target",
+        "rollout-move-target",
+        "rollout-roll-back-target",
     }
 
 

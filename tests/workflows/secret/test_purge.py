@@ -21,6 +21,7 @@ from tests.durability import Fault, Moment
 from tests.platform import Platform
 from tests.workflows.conftest import Injected
 from tests.workflows.secret.scenarios import Draining, Rotating
+from tests.workflows.stops import stopped
 from workflows.secret.purge import PurgeSecrets
 
 STEPS = ("end_secret_rotation", "purge_secret_values", "record_secret_purged")
@@ -160,6 +161,11 @@ async def test_the_schedule_purges_what_is_due_and_takes_up_what_was_lost(
         administrator.execute(
             "UPDATE secrets SET purge_at = now() - interval '1 s' WHERE id = %s", (due.secret_id,)
         )
+    async with stopped(injected.platform, await due.scenario.caller()):
+        await run_schedule(injected.platform)
+    row_of_due = await due.row()
+    assert row_of_due is not None
+    assert row_of_due.state is SecretState.SOFT_DELETED
     # As a process leaves it that dies after its commit.
     await lost.begin()
     await run_schedule(injected.platform)

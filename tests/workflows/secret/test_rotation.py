@@ -12,6 +12,7 @@ from domain.errors import BulkheadError, Reason
 from domain.names import CONTROL_TASK_QUEUE
 from domain.operation import (
     UNDO_PREFIX,
+    WAITING_FOR_NEW_VALUE,
     OperationState,
     OperationType,
     Step,
@@ -24,6 +25,7 @@ from infra.rotators.registry import check_settings
 from infra.temporal.start import wake_rotation
 from tests.durability import Moment
 from tests.workflows.conftest import Injected
+from tests.workflows.secret.handing_in import RotatingHetznerToken
 from tests.workflows.secret.scenarios import Rotating, RotatingLogin, RotatingToken
 from tests.workflows.secret.steering import (
     at,
@@ -374,3 +376,38 @@ async def test_a_forged_workflow_touches_no_secret(token: RotatingToken, workflo
         with contextlib.suppress(Exception):
             await handle.terminate("the test is over")
     await token.verify_done()
+
+
+async def test_a_rotation_waits_for_a_persons_new_token_for_as_long_as_that_takes(
+    injected: Injected,
+) -> None:
+    scenario = RotatingHetznerToken(injected)
+    await scenario.plan(await scenario.make())
+    await scenario.start()
+    await until(lambda: is_waiting(scenario))
+    operation = await scenario.platform.operation(scenario.operation)
+    assert operation.waiting_for == WAITING_FOR_NEW_VALUE
+    assert operation.last_error is not None
+    assert scenario.hand_over in operation.last_error["message"]
+    # Its deadline is over, which a person could not keep.
+    execute(
+        scenario,
+        "UPDATE operations SET started_at = now() - interval '9 days' WHERE id = %s",
+        operation.id,
+    )
+    await scenario.hand_in()
+    assert await end(scenario) is OperationState.SUCCEEDED
+    assert (await scenario.secret()).aliases == {CURRENT: 2, "previous": 1}
+    scenario.close()
+
+
+async def test_a_rotation_that_waits_for_a_person_can_be_cancelled(injected: Injected) -> None:
+    scenario = RotatingHetznerToken(injected)
+    await scenario.plan(await scenario.make())
+    await scenario.start()
+    await until(lambda: is_waiting(scenario))
+    await scenario.cancel(scenario.operation.operation_id)
+    assert await end(scenario) is OperationState.CANCELLED
+    await scenario.verify_undone()
+    assert (await scenario.platform.operation(scenario.operation)).waiting_for is None
+    scenario.close()

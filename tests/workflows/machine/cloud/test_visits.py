@@ -28,6 +28,7 @@ from infra.database.tables import (
 from infra.temporal.waits import detect_drift, preflight
 from tests.workflows.machine.cloud.customer import PLACE, SIZE, Customer
 from tests.workflows.machine.cloud.scenarios import Creating
+from tests.workflows.stops import stopped
 
 
 async def run(customer: Customer, workflow: str) -> None:
@@ -136,6 +137,11 @@ async def test_what_nobody_wants_is_found_and_removed_if_it_was_surely_ours(
             network.change_protection(delete=False).wait_until_finished()
 
     await asyncio.to_thread(free)
+    async with stopped(customer.fleet.platform, customer.fleet.owner):
+        await run(customer, "SweepLeaks")
+    found = {row.stack_id: row for row in await leaks(customer)}
+    assert (found[known].attempts, found[known].resolved_at) == (1, None)
+    assert "emergency stop" in (found[known].last_error or "")
     await run(customer, "SweepLeaks")
     found = {row.stack_id: row for row in await leaks(customer)}
     assert found[known].resolved_at is not None

@@ -1,0 +1,182 @@
+"""Every customer keeps control: holds, windows, consent, grants, and clusters that are away."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+from domain.rollout import Obstacle, RolloutState, TargetState
+from domain.rollout_strategy import Share, Strategy
+from domain.rollout_work import RolloutPlace
+from infra.database.tables import RolloutTargetRow
+from tests.rollout_lab import Lab, Offer
+
+WAVE = Strategy(canary=0, concurrency=2, bake_seconds=0, checks=())
+
+
+async def _waiting_for(lab: Lab, place: RolloutPlace, obstacle: Obstacle) -> list[RolloutTargetRow]:
+    async with asyncio.timeout(20):
+        while True:
+            found = await lab.targets(place)
+            waiting = [each for each in found if each.waiting_for is obstacle]
+            if waiting and len(waiting) == sum(each.state is TargetState.WAITING for each in found):
+                return waiting
+            await asyncio.sleep(0.05)
+
+
+async def _try_again(lab: Lab, place: RolloutPlace) -> None:
+    lab.sql(
+        "UPDATE rollout_targets SET next_try_at = now() WHERE rollout_id = %s"
+        " AND waiting_for IS NOT NULL",
+        (place.rollout_id,),
+    )
+    await lab.wake(place)
+
+
+def _installs(lab: Lab, offer: Offer, count: int) -> list[str]:
+    return list(lab.versions(offer))[:count]
+
+
+async def _is_left_behind_until(
+    lab: Lab, offer: Offer, place: RolloutPlace, obstacle: Obstacle, release: str
+) -> None:
+    """Assert that the others move, that the blocked move once they may, and that all ends well."""
+    blocked = {each.install_id for each in await _waiting_for(lab, place, obstacle)}
+    wanted = {
+        install: offer.old if install in blocked else offer.new for install in lab.versions(offer)
+    }
+    await lab.until_versions(offer, wanted)
+    assert (await lab.row(place)).state is RolloutState.RUNNING
+    lab.sql(release, (list(blocked),))
+    await _try_again(lab, place)
+    row = await lab.until(place)
+    assert row.state is RolloutState.SUCCEEDED
+    assert set(lab.versions(offer).values()) == {offer.new}
+
+
+async def test_a_hold_that_arrives_mid_wave_keeps_its_install_from_moving(lab: Lab) -> None:
+    offer = lab.offer(4)
+    place = await lab.create(offer, WAVE, start=False)
+    lab.set(gate_open=False)
+    await lab.wake(place)
+    moving = {each.install_id for each in await lab.until_moving(place, 2)}
+    later = [each.install_id for each in await lab.targets(place) if each.install_id not in moving]
+    lab.sql(
+        "UPDATE installs SET held_at = now(), hold_reason = 'x' WHERE id = ANY (%s)", (later[:1],)
+    )
+    lab.set()
+    release = "UPDATE installs SET held_at = NULL WHERE id = ANY (%s)"
+    await _is_left_behind_until(lab, offer, place, Obstacle.HOLD, release)
+
+
+async def test_a_window_that_closes_in_the_middle_lets_what_moves_end(lab: Lab) -> None:
+    offer = lab.offer(4)
+    now = datetime.now(UTC)
+    opens, closes = (now + timedelta(hours=hours) for hours in (2, 3))
+    window = f'{{"timezone": "UTC", "start": "{opens:%H:%M}", "end": "{closes:%H:%M}"}}'
+    place = await lab.create(offer, WAVE, start=False)
+    lab.set(gate_open=False)
+    await lab.wake(place)
+    await lab.until_moving(place, 2)
+    lab.sql(
+        "UPDATE installs SET update_window = %s WHERE product_id = %s", (window, offer.product_id)
+    )
+    lab.set()
+    release = "UPDATE installs SET update_window = NULL WHERE id = ANY (%s)"
+    await _is_left_behind_until(lab, offer, place, Obstacle.WINDOW, release)
+
+
+async def test_a_customer_who_wants_to_be_asked_is(lab: Lab) -> None:
+    offer = lab.offer(3)
+    one = _installs(lab, offer, 1)
+    lab.sql("UPDATE grants SET consent = 'ask' WHERE install_id = ANY (%s)", (one,))
+    place = await lab.create(offer, WAVE)
+    release = f"UPDATE grants SET consented_version_id = '{offer.new}' WHERE install_id = ANY (%s)"  # noqa: S608 - an id of ours
+    await _is_left_behind_until(lab, offer, place, Obstacle.CONSENT, release)
+
+
+async def test_an_emergency_stop_keeps_what_it_covers(lab: Lab) -> None:
+    offer = lab.offer(3, customers=3)
+    stopped = offer.customers[0]
+    lab.sql(
+        "INSERT INTO emergency_stops (workspace_id, id, scope, subject, reason, stopped_by)"
+        " VALUES (%s, %s, 'workspace', '', 'x', 'x')",
+        (stopped, f"stop_{stopped[3:]}"),
+    )
+    place = await lab.create(offer, WAVE)
+    release = (
+        "UPDATE emergency_stops SET lifted_at = now() WHERE workspace_id IN"
+        " (SELECT workspace_id FROM installs WHERE id = ANY (%s))"
+    )
+    await _is_left_behind_until(lab, offer, place, Obstacle.EMERGENCY_STOP, release)
+
+
+async def test_clusters_that_come_back_are_moved_then(lab: Lab) -> None:
+    offer = lab.offer(10)
+    away = _installs(lab, offer, 3)
+    lab.sql(
+        "UPDATE installs SET observed_at = now() - interval '1 hour' WHERE id = ANY (%s)", (away,)
+    )
+    place = await lab.create(offer, Strategy(canary=2, concurrency=3, bake_seconds=0, checks=()))
+    release = "UPDATE installs SET observed_at = now() WHERE id = ANY (%s)"
+    await _is_left_behind_until(lab, offer, place, Obstacle.OFFLINE, release)
+
+
+async def test_clusters_that_stay_away_are_left_out_at_the_deadline(lab: Lab) -> None:
+    offer = lab.offer(10)
+    away = _installs(lab, offer, 3)
+    lab.sql(
+        "UPDATE installs SET observed_at = now() - interval '1 hour' WHERE id = ANY (%s)", (away,)
+    )
+    strategy = Strategy(
+        canary=1, waves=(Share(count=3),), concurrency=3, bake_seconds=0, deadline_seconds=4
+    )
+    place = await lab.create(offer, strategy)
+    row = await lab.until(place)
+    assert row.state is RolloutState.SUCCEEDED
+    assert row.counts == {TargetState.SUCCEEDED: 7, TargetState.SKIPPED: 3}
+    left = {each.install_id for each in await lab.targets(place) if each.last_error}
+    assert left == set(away)
+
+
+async def test_nobody_moves_before_a_canary_did_when_the_canary_is_away(lab: Lab) -> None:
+    offer = lab.offer(6)
+    place = await lab.create(
+        offer, Strategy(canary=1, concurrency=6, bake_seconds=3600), start=False
+    )
+    canary = (await lab.targets(place))[0].install_id
+    lab.sql("UPDATE installs SET observed_at = NULL WHERE id = %s", (canary,))
+    await lab.wake(place)
+    await lab.until_baking(place)
+    assert list(lab.versions(offer).values()).count(offer.new) == 1
+    assert lab.versions(offer)[canary] == offer.old
+    await lab.ask(place, "cancel", offer.vendor)
+    await lab.until(place)
+
+
+async def test_a_grant_that_is_revoked_mid_rollout_ends_the_vendors_reach(lab: Lab) -> None:
+    offer = lab.offer(4)
+    place = await lab.create(offer, WAVE, start=False)
+    lab.set(gate_open=False)
+    await lab.wake(place)
+    moving = {each.install_id for each in await lab.until_moving(place, 2)}
+    later = [install for install in lab.versions(offer) if install not in moving]
+    lab.sql("UPDATE grants SET revoked_at = now() WHERE install_id = ANY (%s)", (later,))
+    lab.set()
+    row = await lab.until(place)
+    assert row.state is RolloutState.SUCCEEDED
+    assert row.counts == {TargetState.SUCCEEDED: 2, TargetState.SKIPPED: 2}
+    assert all(lab.versions(offer)[install] == offer.old for install in later)
+
+
+async def test_two_rollouts_take_turns_on_one_install(lab: Lab) -> None:
+    offer = lab.offer(3)
+    lab.set(gate_open=False)
+    first = await lab.create(offer, WAVE)
+    await lab.until_moving(first, 2)
+    second = await lab.create(offer, WAVE)
+    await _waiting_for(lab, second, Obstacle.BUSY)
+    lab.set()
+    assert (await lab.until(first)).state is RolloutState.SUCCEEDED
+    await _try_again(lab, second)
+    assert (await lab.until(second)).state is RolloutState.SUCCEEDED
+    lab.check_effects()
+    assert set(lab.versions(offer).values()) == {offer.new}

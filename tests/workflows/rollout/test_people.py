@@ -1,0 +1,136 @@
+"""What people ask of a rollout: pause, resume, cancel, rollback, approvals."""
+
+import asyncio
+import time
+from dataclasses import replace
+
+import pytest
+
+from domain.caller import Caller
+from domain.errors import BulkheadError, Reason
+from domain.identifiers import Prefix, new_id
+from domain.rollout import Gate, RolloutState, TargetState
+from domain.rollout_strategy import Share, Strategy
+from domain.rollout_work import RolloutPlace
+from infra.database.tables import RolloutRow
+from tests.rollout_lab import Lab, Offer
+
+SLOW = Strategy(canary=0, concurrency=2, bake_seconds=0, checks=())
+
+
+def _somebody_else(offer: Offer) -> Caller:
+    return replace(offer.vendor, principal_id=new_id(Prefix.USER))
+
+
+async def _waits_in(lab: Lab, place: RolloutPlace, wave: int) -> RolloutRow:
+    async with asyncio.timeout(20):
+        while True:
+            row = await lab.until(place, RolloutState.PLANNED)
+            if row.wave == wave:
+                return row
+            await asyncio.sleep(0.05)
+
+
+async def test_a_pause_bites_within_two_seconds_and_a_resume_goes_on(lab: Lab) -> None:
+    offer = lab.offer(12)
+    lab.set(seconds=0.2)
+    place = await lab.create(offer, SLOW)
+    await lab.until_moving(place)
+    asked = time.monotonic()
+    await lab.ask(place, "pause", offer.vendor)
+    await lab.until(place, RolloutState.PAUSED)
+    begun = lab.sql("SELECT id FROM lab_operations WHERE rollout_id = %s", (place.rollout_id,))
+    assert time.monotonic() - asked < 2
+    await asyncio.sleep(1)
+    row = await lab.row(place)
+    assert len(begun) == len(
+        lab.sql("SELECT id FROM lab_operations WHERE rollout_id = %s", (place.rollout_id,))
+    )
+    assert TargetState.MOVING not in row.counts
+    lab.set()
+    await lab.ask(place, "resume", offer.vendor)
+    assert (await lab.until(place)).state is RolloutState.SUCCEEDED
+    assert set(lab.versions(offer).values()) == {offer.new}
+    lab.check_effects()
+
+
+@pytest.mark.parametrize("order", [("pause", "rollback"), ("rollback", "pause")])
+async def test_a_rollback_wins_over_a_pause_that_is_pressed_at_the_same_time(
+    lab: Lab, order: tuple[str, str]
+) -> None:
+    offer = lab.offer(8)
+    lab.set(seconds=0.1)
+    place = await lab.create(offer, SLOW)
+    await lab.until_moving(place, 2)
+    asked = await asyncio.gather(
+        *(lab.ask(place, verb, offer.vendor) for verb in order), return_exceptions=True
+    )
+    # A pause that comes when the rollback has begun is told so.
+    assert all(
+        error is None or getattr(error, "reason", None) is Reason.FAILED_PRECONDITION
+        for error in asked
+    )
+    row = await lab.until(place)
+    assert row.state is RolloutState.ROLLED_BACK
+    assert set(lab.versions(offer).values()) == {offer.old}
+    assert set(row.counts) == {TargetState.ROLLED_BACK, TargetState.SKIPPED}
+    lab.check_effects()
+    lab.set()
+
+
+async def test_a_rollback_takes_every_wave_back(lab: Lab) -> None:
+    offer = lab.offer(5)
+    strategy = Strategy(
+        canary=1, waves=(Share(count=2),), concurrency=5, bake_seconds=0, gate=Gate.NONE
+    )
+    place = await lab.create(offer, strategy, start=False)
+    held = (await lab.targets(place))[-1].install_id
+    lab.sql("UPDATE installs SET held_at = now() WHERE id = %s", (held,))
+    await lab.wake(place)
+    wanted = {
+        install: offer.old if install == held else offer.new for install in lab.versions(offer)
+    }
+    await lab.until_versions(offer, wanted)
+    await lab.ask(place, "rollback", offer.vendor)
+    row = await lab.until(place)
+    assert row.state is RolloutState.ROLLED_BACK
+    assert row.counts == {TargetState.ROLLED_BACK: 4, TargetState.SKIPPED: 1}
+    assert set(lab.versions(offer).values()) == {offer.old}
+
+
+async def test_a_gate_lets_each_wave_begin_once_somebody_else_approved_it(lab: Lab) -> None:
+    offer = lab.offer(3)
+    strategy = Strategy(canary=1, bake_seconds=0, gate=Gate.EACH_WAVE)
+    place = await lab.create(offer, strategy)
+    for wave in (0, 1):
+        row = await _waits_in(lab, place, wave)
+        assert list(lab.versions(offer).values()).count(offer.new) == wave
+        with pytest.raises(BulkheadError) as refused:
+            await lab.approve(place, row.plan_digest or "", offer.vendor)
+        assert refused.value.reason is Reason.PERMISSION_DENIED
+        await lab.approve(place, row.plan_digest or "", _somebody_else(offer))
+    assert (await lab.until(place)).state is RolloutState.SUCCEEDED
+    assert len((await lab.row(place)).approvals) == 2
+
+
+async def test_only_the_plan_that_was_looked_at_is_approved_and_done(lab: Lab) -> None:
+    offer = lab.offer(4)
+    away, stale, *_ = lab.versions(offer)
+    lab.sql("UPDATE installs SET observed_at = NULL WHERE id = %s", (away,))
+    strategy = Strategy(canary=0, concurrency=4, bake_seconds=0, error_budget=Share(count=1))
+    place = await lab.create(offer, strategy, plan_only=True)
+    row = await lab.until(place, RolloutState.PLANNED)
+    assert set(lab.versions(offer).values()) == {offer.old}
+    with pytest.raises(BulkheadError) as refused:
+        await lab.approve(place, "sha256:another", offer.vendor)
+    assert refused.value.reason is Reason.ABORTED
+    assert refused.value.metadata["plan_digest"] == row.plan_digest
+    lab.sql("UPDATE installs SET observed_at = now() WHERE id = %s", (away,))
+    lab.sql("UPDATE lab_plans SET digest = 'another' WHERE install_id = %s", (stale,))
+    await lab.approve(place, row.plan_digest or "", offer.vendor)
+    row = await lab.until(place)
+    assert row.state is RolloutState.SUCCEEDED
+    states = {each.install_id: each.state for each in await lab.targets(place)}
+    assert states[away] is TargetState.SKIPPED
+    assert states[stale] is TargetState.FAILED
+    assert list(lab.versions(offer).values()).count(offer.new) == 2
