@@ -100,7 +100,7 @@ rotate-seal-key: setup ## Replace the key that seals the secret store, or finish
 	$(BIN)/python -m infra.embedded rotate-seal-key
 
 .PHONY: demo
-demo: setup ## Create a Kubernetes cluster by the public API, let servers join, and use it
+demo: setup ## Create a Kubernetes cluster by the public API, let servers join, use it, and roll a product out
 	$(BIN)/python -m cli.demo $(ARGS)
 
 .PHONY: check

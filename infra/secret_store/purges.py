@@ -29,6 +29,7 @@ from domain.secret import (
 )
 from infra.database.engine import Database
 from infra.database.queries.compute import configs_in_use
+from infra.database.queries.emergency_stop import stop_of_workspace
 from infra.database.records.audit import add_audit_event
 from infra.database.records.operation import (
     owned_operation_of,
@@ -99,6 +100,8 @@ class SecretPurges:
 
     async def begin_due(self) -> list[SecretPlace]:
         """Delete what has expired, begin what is due, and return everything that is being purged.
+
+        Of a workspace that is stopped nothing is deleted or begun.
 
         Raises:
             BulkheadError: DEPENDENCY_UNAVAILABLE when the database does not answer.
@@ -198,8 +201,10 @@ class SecretPurges:
                 col(SecretRow.state) == SecretState.ACTIVE,
                 col(SecretRow.expires_at) <= func.now(),
             )
+            if secret is None or await stop_of_workspace(session, place.workspace_id):
+                return
             # A credential outlives its end while machines exist that nobody could remove without.
-            if secret is not None and not await configs_in_use(session, secret.id):
+            if not await configs_in_use(session, secret.id):
                 await soft_delete(session, secret)
                 _audit(session, place, "secret.expire")
 
@@ -212,7 +217,9 @@ class SecretPurges:
                 col(SecretRow.purge_at) <= func.now(),
             )
             # A restore that came first leaves nothing to do.
-            if secret is not None and await begin_purging(session, place.secret_id):
+            if secret is None or await stop_of_workspace(session, place.workspace_id):
+                return
+            if await begin_purging(session, place.secret_id):
                 _audit(session, place, "secret.begin_purge")
 
     async def _versions(self, place: SecretPlace) -> list[SecretVersionRow]:
