@@ -39,7 +39,7 @@ class InstallRemovalActivities(InstallSteps):
                 if error.reason is Reason.DEPENDENCY_UNAVAILABLE:
                     raise
                 note_progress(f"A hook failed, and is left out: {error.message}")
-                await self._deployer.uninstall(plane, install_id, seconds=seconds, hooks=False)
+                await self._uninstall_without_hooks(operation)
 
     @activity.defn
     async def remove_cluster_objects(self, operation: InstallOperation) -> None:

@@ -99,6 +99,20 @@ class InstallSteps:
                 )
             await asyncio.sleep(POLL_SECONDS)
 
+    async def _uninstall_without_hooks(self, operation: InstallOperation) -> None:
+        """Have helm remove the release; where it cannot, that goes with its namespace."""
+        try:
+            await self._deployer.uninstall(
+                operation.control_plane,
+                operation.install_id,
+                seconds=self._settings.hook_seconds,
+                hooks=False,
+            )
+        except BulkheadError as error:
+            if error.retryable:
+                raise
+            note_progress(f"The release goes with its namespace: {error.message}")
+
     async def _forget(self, operation: InstallOperation) -> None:
         await asyncio.to_thread(
             self._vault.forget_install, operation.workspace_id, operation.install_id

@@ -204,7 +204,7 @@ class InstallActivities(InstallSteps):
         seconds = self._settings.hook_seconds
         async with self._reaching(operation):
             if sight.good is None:
-                await self._deployer.uninstall(plane, install_id, seconds=seconds, hooks=False)
+                await self._uninstall_without_hooks(operation)
                 return
             revision = await self._deployer.restore_release(
                 plane,
@@ -272,11 +272,13 @@ class InstallActivities(InstallSteps):
                 "approve it again.",
                 metadata={"plan_digest": digest},
             )
+        # A vendor's rollout may approve what becomes of its own installs, never of a customer's.
+        is_own = sight.install.package_workspace_id == operation.workspace_id
         approved = await self._records.keep_planned(
             operation,
             {**plan.as_json(), "chart": deployed.chart},
             digest,
-            approved=wanted is not None,
+            approved=wanted is not None and is_own,
         )
         return Planned(
             digest=digest,

@@ -72,7 +72,7 @@ async def create(scope: RequestScope, wanted: NewInstall) -> OperationRow:
     source = wanted.source
     version = source.version
     cluster = await choose_cluster(scope, version, wanted.region_id, wanted.cluster_id)
-    await check_values(scope, version, wanted.values, "initial_values")
+    await check_values(scope, version, wanted.values, "initial_values", before={})
     install = InstallRow(
         workspace_id=scope.caller.workspace_id,
         id=new_id(Prefix.INSTALL),
@@ -124,7 +124,7 @@ async def update(
     why = await misfit(scope, version, cluster)
     if why is not None:
         raise BulkheadError(Reason.FAILED_PRECONDITION, why, path=("body", "package_version_id"))
-    await check_values(scope, version, install.values, "values")
+    await check_values(scope, version, install.values, "values", before=install.values)
     deployment = Deployment(
         version_id=version.id, values=install.values, message=f"Update to {version.semver}"
     )
@@ -173,7 +173,7 @@ async def render(
     """
     install, cluster = await _hold_idle(scope, install_id, None)
     version = await version_of(scope, install, install.desired_version_id)
-    await check_values(scope, version, install.values, "values")
+    await check_values(scope, version, install.values, "values", before=install.values)
     deployment = Deployment(
         version_id=install.desired_version_id,
         values=install.values,

@@ -55,7 +55,7 @@ async def change(
                 metadata={"operation_id": install.active_operation_id},
             )
         version = await version_of(scope, install, install.desired_version_id)
-        await check_values(scope, version, changes["values"], "values")
+        await check_values(scope, version, changes["values"], "values", before=install.values)
     if not changed:
         return install
     for name in changed:

@@ -18,6 +18,7 @@ from referencing import Registry
 from referencing.exceptions import Unresolvable
 
 from api.scope import RequestScope
+from domain.caller import Scope as SecretScope
 from domain.errors import BulkheadError, Reason
 from domain.secret_use import secret_uses_in, with_object_names
 from infra.database.queries.secret import select_readable
@@ -45,7 +46,12 @@ _Keyword = Callable[[Validator, Any, Any, Any], Iterator[ValidationError] | None
 
 
 async def check_values(
-    scope: RequestScope, version: PackageVersionRow, values: Mapping[str, Any], field: str
+    scope: RequestScope,
+    version: PackageVersionRow,
+    values: Mapping[str, Any],
+    field: str,
+    *,
+    before: Mapping[str, Any],
 ) -> None:
     """Refuse values that the version's schema refuses, or whose references lead to no secret.
 
@@ -54,13 +60,15 @@ async def check_values(
         version: of the package that gets the values.
         values: the customer's.
         field: of the body, in which they are.
+        before: what the install has; only who may read a secret may let an install have it.
 
     Raises:
-        BulkheadError: INVALID_ARGUMENT with the path; NOT_FOUND for a secret or an alias that is
+        BulkheadError: INVALID_ARGUMENT with the path; PERMISSION_DENIED for a secret that the caller
+            may not read; NOT_FOUND for a secret or an alias that is
             not there; FAILED_PRECONDITION for a secret that is deleted or a version that cannot be
             read.
     """
-    await _check_references(scope, values, field)
+    await _check_references(scope, values, field, before)
     effective = merged(version.default_values, with_object_names(values))
     error = await asyncio.to_thread(first_error, version.input_schema, effective)
     if error is not None:
@@ -173,7 +181,10 @@ def _sentence(error: ValidationError) -> str:
             return f"The package's schema refuses this: {keyword} is {wanted}."
 
 
-async def _check_references(scope: RequestScope, values: Mapping[str, Any], field: str) -> None:
+async def _check_references(
+    scope: RequestScope, values: Mapping[str, Any], field: str, before: Mapping[str, Any]
+) -> None:
+    known = {use.secret_id for _, use in secret_uses_in(before)}
     first_paths: dict[tuple[str, str], tuple[str, ...]] = {}
     for path, use in secret_uses_in(values, ("body", field)):
         first_paths.setdefault((use.secret_id, use.alias), path)
@@ -184,6 +195,14 @@ async def _check_references(scope: RequestScope, values: Mapping[str, Any], fiel
             path=("body", field),
         )
     for (secret_id, alias), path in first_paths.items():
+        if secret_id not in known:
+            # A chart, or a log, can show the value to whoever chose them.
+            scope.require_scope(
+                SecretScope.SECRETS_ACCESS,
+                "install.use_secret",
+                resource_type="secret",
+                resource_id=secret_id,
+            )
         try:
             await select_readable(scope.session, secret_id, alias)
         except BulkheadError as error:

@@ -274,7 +274,8 @@ def _rights_to_apply(client: KubernetesClient, manifests: Sequence[Object]) -> R
     if roles:
         # A binding may give more than its maker has; who approved the plan saw what it gives.
         rules.append(_rule(RBAC, "clusterroles", roles, ["bind"]))
-    roles = [manifest["metadata"]["name"] for manifest in manifests if "rules" in manifest]
+    # One without rules may aggregate those of others, which needs the same right.
+    roles = [found["metadata"]["name"] for found in manifests if found["kind"] == "ClusterRole"]
     if roles:
         rules.append(_rule(RBAC, "clusterroles", roles, ["escalate"]))
     return rules

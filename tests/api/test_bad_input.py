@@ -326,8 +326,8 @@ async def test_a_wrong_header_is_named(person: Person, header: str, value: str |
         ("GET", "/v1/quotas/compute%2Fplanets", 404),
         ("PUT", "/v1/clusters", 405),
         ("DELETE", "/v1/clusters", 405),
-        ("PATCH", f"/v1/operations/{new_id(Prefix.OPERATION)}", 405),
-        ("GET", f"/v1/operations/{new_id(Prefix.OPERATION)}:wait", 404),
+        ("PATCH", f"/v1/operations/op_{NOWHERE}", 405),
+        ("GET", f"/v1/operations/op_{NOWHERE}:wait", 404),
     ],
 )
 async def test_an_address_or_a_method_that_is_not_there_fails_as_everything_else(

@@ -26,7 +26,7 @@ from tests.rollout_lab import Lab, Offer, lab_queues
 from tests.servers import Servers, temporary_home
 from tests.workflows.rollout.dying_lab import running_worker
 
-TARGETS: Final = int(__import__("os").environ.get("T", "5000"))
+TARGETS: Final = 5000
 CUSTOMERS: Final = 50
 # What an operation of a target takes; a real one takes many seconds.
 OPERATION_SECONDS: Final = 0.5

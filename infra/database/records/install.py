@@ -163,7 +163,7 @@ class InstallRecords:
             operation: which.
             plan: as people see it.
             digest: what an approval is bound to.
-            approved: the operation was asked for with this very digest.
+            approved: the operation was asked for with this very digest by the install's people.
 
         Raises:
             BulkheadError: ABORTED when another operation took the lock over.

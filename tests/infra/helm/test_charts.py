@@ -11,6 +11,8 @@ from domain.errors import BulkheadError, Reason
 from infra.helm.archive import digest_of, pack, read_archive
 from infra.helm.charts import Charts, ChartSource, parse_source
 from infra.helm.logins import BasicLogin, TokenLogin
+from infra.helm.program import Helm
+from infra.helm.releases import Release
 from infra.rotators.outbound import Outbound
 from infra.settings import HelmSettings, OutboundSettings
 from infra.tools import ensure
@@ -167,6 +169,8 @@ def schema_of(schema: dict[str, object]) -> bytes:
     return tar_of(_ABOUT, file_of("web/values.schema.json", json.dumps(schema).encode()))
 
 
+_POINTING = schema_of({"$ref": "http://169.254.169.254/"})
+
 _BAD = {
     "no archive": b"something else",
     "cut off": archive("web")[:-100],
@@ -174,6 +178,8 @@ _BAD = {
     "no Chart.yaml": tar_of(file_of("web/values.yaml")),
     "a path that leads out": tar_of(_ABOUT, file_of("web/../../etc/passwd")),
     "an absolute path": tar_of(_ABOUT, file_of("/etc/passwd")),
+    # Helm would find the subchart, and read what its schema points to.
+    "a path that is not plain": tar_of(_ABOUT, file_of("web/./charts/sub.tgz", _POINTING)),
     "a symbolic link": tar_of(_ABOUT, link_of("web/values.yaml", "/etc/passwd")),
     "a large file": tar_of(_ABOUT, file_of("web/a", bytes(6 * 1024 * 1024))),
     "no version": tar_of(file_of("web/Chart.yaml", b"apiVersion: v2\nname: web\nversion: one\n")),
@@ -196,6 +202,18 @@ def test_what_is_no_sound_chart_is_refused(bad: bytes) -> None:
     with pytest.raises(BulkheadError) as refused:
         read_archive(bad, "")
     assert refused.value.reason is Reason.INVALID_ARGUMENT
+
+
+async def test_helm_gets_what_was_checked_however_a_tar_can_be_read(helm: Helm) -> None:
+    # Go takes no paths from a header for all files, Python does: to one of them these are schemas.
+    hides = tarfile.TarInfo.create_pax_global_header({"path": "web/README.md"})
+    schema = json.dumps({"$ref": "file:///nowhere"}).encode()
+    visible, hidden = (
+        gzip.decompress(tar_of(one)) for one in (_ABOUT, file_of("web/values.schema.json", schema))
+    )
+    content = gzip.compress(visible[:1024] + hides + hidden)
+    assert read_archive(content, "").schema == {}
+    assert await helm.template(content, {}, Release("one", "one")) == []
 
 
 def test_packages_of_the_same_files_are_the_same_bytes_and_subcharts_are_read() -> None:

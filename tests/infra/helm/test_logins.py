@@ -3,7 +3,7 @@ import http.server
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +28,7 @@ from infra.helm.logins import (
     login_of_secret,
     secret_text_of,
 )
+from infra.helm.registry_http import RegistryHttp
 from infra.rotators.outbound import Outbound
 from infra.settings import HelmSettings, OutboundSettings
 from infra.tools import ensure
@@ -135,6 +136,55 @@ async def test_a_registry_that_wants_tokens_gets_one_by_each_kind_of_login(tmp_p
                 with pytest.raises(BulkheadError) as refused:
                     await charts.resolve(source, "1.0.0", wrong)
                 assert refused.value.reason is Reason.CREDENTIAL_REJECTED
+
+
+@contextmanager
+def answering(answer: Callable[[http.server.BaseHTTPRequestHandler], None]) -> Iterator[str]:
+    """Run a server on loopback; yields `host:port`."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            answer(self)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            """Say nothing."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        try:
+            yield f"127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+async def test_whoever_a_registry_redirects_to_gets_no_login_even_when_it_asks(
+    tmp_path: Path,
+) -> None:
+    seen: list[str | None] = []
+
+    def ask_for_a_login(request: http.server.BaseHTTPRequestHandler) -> None:
+        seen.append(request.headers["authorization"])
+        request.send_response(401)
+        realm = f"http://{request.headers['host']}/token"
+        request.send_header("www-authenticate", f'Bearer realm="{realm}",service="other"')
+
+    def redirect(request: http.server.BaseHTTPRequestHandler) -> None:
+        request.send_response(307)
+        request.send_header("location", f"http://{other}/blob")
+
+    with answering(ask_for_a_login) as other, answering(redirect) as registry:
+        settings = HelmSettings(
+            program=tmp_path, cache_dir=tmp_path, plain_http_registries=[registry, other]
+        )
+        origin = f"http://{registry}"
+        asked = RegistryHttp(settings, Outbound(_LOOPBACK), origin, BasicLogin(*LOGIN))
+        with pytest.raises(BulkheadError) as refused:
+            await asked.get(f"{origin}/blob", maximum_bytes=1000)
+    assert refused.value.reason is Reason.CREDENTIAL_REJECTED
+    assert seen == [None]
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from infra.helm.manifest import (
 from infra.kubernetes.client import Object
 
 _KEY = b"k" * 32
+_CRD = "{apiVersion: apiextensions.k8s.io/v1, kind: CustomResourceDefinition, metadata: {name: a}"
 
 
 def secret(name: str = "login", **fields: dict[str, str]) -> Object:
@@ -63,6 +64,28 @@ def test_a_text_that_stands_for_more_than_memory_holds_is_refused() -> None:
         with pytest.raises(BulkheadError) as refused:
             parse_stream(text)
         assert refused.value.reason is Reason.INVALID_ARGUMENT
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{apiVersion: v1, kind: ConfigMap, metadata: {name: ../../secrets/a}}",
+        "{apiVersion: v1, kind: ConfigMap, metadata: {name: 'a?dryRun='}}",
+        "{apiVersion: v1, kind: ConfigMap, metadata: {name: ..}}",
+        "{apiVersion: ../api/v1, kind: ConfigMap, metadata: {name: a}}",
+        "{apiVersion: v1, kind: ConfigMap, metadata: {name: a, labels: [b]}}",
+        "{apiVersion: v1, kind: ConfigMap, metadata: {name: a, annotations: b}}",
+        "{apiVersion: v1, kind: ConfigMap, metadata: {name: a, namespace: [b]}}",
+        "{apiVersion: v1, kind: ConfigMap, metadata: {name: a}, data: {b: 0x" + "f" * 5000 + "}}",
+        "{apiVersion: rbac.authorization.k8s.io/v1, kind: Role, metadata: {name: a}, roleRef: b}",
+        _CRD + "}",
+        _CRD + ", spec: {group: b, scope: Cluster, names: {kind: C, plural: c}, versions: [v1]}}",
+    ],
+)
+def test_what_can_be_no_object_is_the_charts_fault(text: str) -> None:
+    with pytest.raises(BulkheadError) as refused:
+        parse_stream(text)
+    assert refused.value.reason is Reason.INVALID_ARGUMENT
 
 
 def test_hooks_and_tests_are_recognised() -> None:

@@ -20,6 +20,14 @@ roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: view}
 subjects: [{kind: User, name: nobody, apiGroup: rbac.authorization.k8s.io}]
 """
 
+_FOR_ALL = """\
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata:
+  name: {{ .Release.Name }}-all
+aggregationRule: {clusterRoleSelectors: [{matchLabels: {a: b}}]}
+"""
+
 _CURIOUS = """\
 apiVersion: v1
 kind: ConfigMap
@@ -68,11 +76,38 @@ async def test_what_takes_the_platforms_rights_in_a_namespace_stops_no_delete(si
 
         def steal(client: KubernetesClient) -> None:
             client.delete(f"{path}/bulkhead-deployer")
-            client.create(path, json.loads(json.dumps(_binding())))
+            client.create(path, _binding())
+
+        def spoil(client: KubernetesClient) -> None:
+            secrets = f"/api/v1/namespaces/{space}/secrets"
+            for record in client.list_all(secrets, labelSelector="owner=helm"):
+                name = f"{secrets}/{record['metadata']['name']}"
+                client.patch(name, {"data": {"release": "AAAA"}})
 
         await site.ask(steal)
+        await site.ask(spoil)
         await site.platform.succeed(await site.delete(web.install_id))
         assert await site.row(web.install_id) is None
+
+
+async def test_no_vendor_approves_objects_of_the_customers_whole_cluster(site: Site) -> None:
+    first = await site.create(await site.publish("web"))
+    async with forgotten(site, first):
+        await site.platform.succeed(first)
+        wider = await site.publish("web", "2.0.0", files={"templates/role.yaml": _FOR_ALL})
+        update = await site.update(first.install_id, wider)
+        await site.waiting(update, "approval")
+        digest = (await site.render_of(update)).plan_digest
+        assert await site.platform.cancel(update)
+        assert await site.platform.end_of(update, 30) is OperationState.CANCELLED
+        # As a rollout does, whose plan was approved by the vendor's people.
+        again = await site.update(first.install_id, wider, request={"approved_plan_digest": digest})
+        await site.waiting(again, "approval")
+        assert (await site.render_of(again)).approved_digest is None
+        await site.approve(again)
+        await site.platform.succeed(again)
+        [role] = (await site.remains(first.install_id))["cluster_objects"]
+        assert role.endswith("-all")
 
 
 def _binding() -> dict[str, Any]:
@@ -84,11 +119,3 @@ def _binding() -> dict[str, Any]:
         "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": "view"},
         "subjects": [{"kind": "User", "name": "nobody", "apiGroup": group}],
     }
-
-
-_FOR_ALL = """\
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRole
-metadata: {name: NAME}
-aggregationRule: {clusterRoleSelectors: [{matchLabels: {a: b}}]}
-"""

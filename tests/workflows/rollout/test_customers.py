@@ -3,6 +3,8 @@
 import asyncio
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from domain.rollout import Obstacle, RolloutState, TargetState
 from domain.rollout_strategy import Share, Strategy
 from domain.rollout_work import RolloutPlace
@@ -84,6 +86,7 @@ async def test_a_window_that_closes_in_the_middle_lets_what_moves_end(lab: Lab) 
     await _is_left_behind_until(lab, offer, place, Obstacle.WINDOW, release)
 
 
+@pytest.mark.full
 async def test_a_customer_who_wants_to_be_asked_is(lab: Lab) -> None:
     offer = lab.offer(3)
     one = _installs(lab, offer, 1)
@@ -109,6 +112,7 @@ async def test_an_emergency_stop_keeps_what_it_covers(lab: Lab) -> None:
     await _is_left_behind_until(lab, offer, place, Obstacle.EMERGENCY_STOP, release)
 
 
+@pytest.mark.full
 async def test_clusters_that_come_back_are_moved_then(lab: Lab) -> None:
     offer = lab.offer(10)
     away = _installs(lab, offer, 3)
@@ -167,6 +171,7 @@ async def test_a_grant_that_is_revoked_mid_rollout_ends_the_vendors_reach(lab: L
     assert all(lab.versions(offer)[install] == offer.old for install in later)
 
 
+@pytest.mark.full
 async def test_two_rollouts_take_turns_on_one_install(lab: Lab) -> None:
     offer = lab.offer(3)
     lab.set(gate_open=False)

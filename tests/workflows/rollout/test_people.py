@@ -78,6 +78,7 @@ async def test_a_rollback_wins_over_a_pause_that_is_pressed_at_the_same_time(
     lab.set()
 
 
+@pytest.mark.full
 async def test_a_rollback_takes_every_wave_back(lab: Lab) -> None:
     offer = lab.offer(5)
     strategy = Strategy(

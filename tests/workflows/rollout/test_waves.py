@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
+
 from domain.rollout import CheckKind, RolloutState, TargetState
 from domain.rollout_strategy import Check, Share, Strategy
 from tests.rollout_lab import Lab
@@ -22,6 +24,7 @@ async def test_every_install_has_the_version_at_the_end(lab: Lab) -> None:
     lab.check_effects()
 
 
+@pytest.mark.full
 async def test_nothing_but_the_canary_moves_while_it_bakes(lab: Lab) -> None:
     offer = lab.offer(4)
     place = await lab.create(offer, Strategy(canary=1, bake_seconds=3600))
@@ -66,6 +69,7 @@ async def test_the_wave_that_failed_is_taken_back_and_the_waves_before_it_stay(l
     lab.check_effects()
 
 
+@pytest.mark.full
 async def test_failures_within_the_budget_stop_nothing(lab: Lab) -> None:
     offer = lab.offer(10)
     strategy = Strategy(canary=0, concurrency=5, bake_seconds=0, error_budget=Share(percent=20))
@@ -75,6 +79,7 @@ async def test_failures_within_the_budget_stop_nothing(lab: Lab) -> None:
     assert row.counts == {TargetState.SUCCEEDED: 8, TargetState.FAILED: 2}
 
 
+@pytest.mark.full
 async def test_without_automatic_rollback_what_moved_stays(lab: Lab) -> None:
     offer = lab.offer(5)
     strategy = Strategy(canary=0, concurrency=5, bake_seconds=0, automatic_rollback=False)
@@ -111,6 +116,7 @@ async def test_targets_whose_http_check_fails_are_taken_back(lab: Lab) -> None:
     assert set(lab.versions(offer).values()) == {offer.old}
 
 
+@pytest.mark.full
 async def test_a_metric_below_its_threshold_lets_a_rollout_pass(lab: Lab) -> None:
     offer = lab.offer(2)
     sample = '{"data": {"resultType": "vector", "result": [{"value": [1, "0.5"]}]}}'
