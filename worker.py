@@ -19,102 +19,28 @@ import structlog
 from temporalio.client import Client
 from temporalio.worker import Interceptor, Worker
 
-from activities.account_upkeep import AccountUpkeepActivities
-from activities.clouds import CloudActivities
-from activities.control_planes import ControlPlaneActivities
-from activities.drift import DriftActivities
-from activities.holds import HoldActivities
-from activities.install_drift import DueInstallDriftActivities, InstallDriftActivities
-from activities.install_records import InstallRecordActivities
-from activities.install_removal import InstallRemovalActivities
-from activities.install_secrets import InstallSecretActivities, InstallSecretRecordActivities
-from activities.install_sweeps import InstallSweepActivities
-from activities.installs import InstallActivities
+from activities.composition import Activities
 from activities.interceptor import ActivityInterceptor
-from activities.machines import MachineActivities
-from activities.nodes import NodeActivities
-from activities.openbao import OpenBaoActivities
-from activities.packages import PackageActivities
-from activities.parts import PartActivities
-from activities.preflight import PreflightActivities
-from activities.records import RecordActivities
-from activities.rollout_hosts import RolloutHostActivities
-from activities.rollouts import RolloutActivities
-from activities.secret_rotation import SecretRotationActivities
-from activities.secret_upkeep import SecretUpkeepActivities
-from activities.stacks import StackActivities
-from activities.suspensions import SuspensionActivities
-from activities.sweeps import SweepActivities
 from domain.names import (
     CONTROL_TASK_QUEUE,
     ROLLOUTS_TASK_QUEUE,
     STACKS_TASK_QUEUE,
     task_queue_of_host,
 )
-from domain.rollout_work import RolloutPlace
-from infra.clouds.accounts import Accounts
-from infra.clouds.rate_budget import RateBudgets
-from infra.clouds.visits import AccountVisits
-from infra.control_planes.backend import ControlPlaneBackend
-from infra.control_planes.processes import ProcessBackend
 from infra.core_dumps import forbid_core_dumps
 from infra.database.engine import Database, DatabaseRole
-from infra.database.records.account import AccountRecords
-from infra.database.records.cluster import ClusterRecords
-from infra.database.records.compute import ComputeRecords
-from infra.database.records.drift import DriftRecords
-from infra.database.records.endings import OperationRecords
-from infra.database.records.install import InstallRecords
-from infra.database.records.install_drift import InstallDriftRecords
-from infra.database.records.install_secret import InstallSecretRecords
-from infra.database.records.install_sweeps import InstallSweeps
-from infra.database.records.inventory import InventoryRecords
-from infra.database.records.machine import MachineRecords
-from infra.database.records.package import PackageRecords
-from infra.database.records.part import PartRecords
 from infra.database.records.placement import register_host
-from infra.database.records.rollout import RolloutRecords
-from infra.database.records.rotation import RotationRecords
-from infra.database.records.stack import StackRecords
 from infra.database.records.steps import StepRecords
-from infra.database.records.suspension import SuspensionRecords
-from infra.database.records.sweeps import Sweeps
-from infra.database.records.worker_bootstrap import WorkerBootstrapRecords
-from infra.helm.chart_access import ChartAccess
-from infra.helm.charts import Charts
-from infra.helm.program import Helm
-from infra.installs.cluster_installs import ClusterInstalls
-from infra.installs.deployer import Deployer
 from infra.installs.observer import InstallObserver
-from infra.installs.secret_consumers import SecretConsumers
-from infra.installs.secret_objects import SecretObjects
 from infra.machines.clusters import HostClusters
 from infra.machines.keeper import MachineKeeper
-from infra.machines.server_bootstraps import ServerBootstraps
 from infra.openbao.client import OpenBao
 from infra.openbao.policies import WORKER
-from infra.rollouts.checks import RolloutChecks
-from infra.rollouts.cluster_checks import ClusterChecks
-from infra.rollouts.engine import InstallEngine
-from infra.rollouts.planner import InstallPlanner
-from infra.rollouts.targets import TargetMoves
-from infra.rotators.outbound import Outbound
-from infra.rotators.registry import rotators
-from infra.secret_store.cross_check import CrossCheck
-from infra.secret_store.ledger import Ledger
-from infra.secret_store.purges import SecretPurges
-from infra.secret_store.quarantine import Quarantine
-from infra.secret_store.reader import SecretReader
 from infra.secret_store.restore_guard import RestoreGuard
-from infra.secret_store.rotation_values import RotationValues
-from infra.secret_store.serving import ServingGate
-from infra.secret_store.settlement import Settlement
-from infra.settings import StackSettings, WorkerSettings
+from infra.settings import WorkerSettings
 from infra.stacks.stacks import Stacks
 from infra.telemetry import configure_logging
 from infra.temporal.client import TemporalConnection
-from infra.temporal.outbox import Outbox
-from infra.temporal.rollouts import start_rollout
 from infra.temporal.schedules import apply_schedule
 from infra.waiting import unless_set, when_available
 from workflows.registry import WORKFLOWS, sandbox
@@ -165,14 +91,13 @@ class WorkerProcess:
         self._steps = StepRecords(settings.database)
         self._temporal = TemporalConnection(settings.temporal, settings.openbao, WORKER)
         self._openbao = OpenBao(settings.openbao)
-        self._outbox = Outbox(self._database, self._sweeper, self._temporal)
-        ledger_file = settings.secret_store.ledger_file
-        self._ledger = None if ledger_file is None else Ledger(ledger_file)
+        self._activities = Activities(
+            settings, self._database, self._sweeper, self._openbao, self._temporal
+        )
         self._threads: list[ThreadPoolExecutor] = []
         planes = settings.control_planes
         self._clusters = None if planes is None else HostClusters(planes, self._openbao)
         stacks = settings.stacks
-        self._charts = self._chart_access()
         self._stacks = (
             None
             if stacks is None
@@ -215,118 +140,36 @@ class WorkerProcess:
         await self._sweeper.close()
 
     def workers(self, client: Client) -> list[Worker]:
-        """Build the workers of the control queue, of this host's queue, and of stacks."""
-        operations = OperationRecords(self._database)
-        machine_records = MachineRecords(self._database)
-        machines = MachineActivities(
-            machine_records, WorkerBootstrapRecords(self._database), operations
-        )
-        rollouts = self._rollouts()
+        """Build the workers of the control queue, of rollouts, of this host's queue, of stacks."""
+        made = self._activities
         workers = [
-            self._control_worker(client, operations, machines, rollouts),
-            self._worker(client, ROLLOUTS_TASK_QUEUE, _ROLLOUT_PLACES, holders=[rollouts]),
+            self._worker(
+                client,
+                CONTROL_TASK_QUEUE,
+                _CONTROL_PLACES,
+                workflows=WORKFLOWS,
+                holders=made.of_control(),
+            ),
+            self._worker(client, ROLLOUTS_TASK_QUEUE, _ROLLOUT_PLACES, holders=made.of_rollouts()),
         ]
         planes = self._settings.control_planes
         if planes is not None and self._clusters is not None:
-            backend: ControlPlaneBackend = ProcessBackend(planes, self._openbao)
-            kubectl = planes.programs_dir.absolute() / "kubectl"
-            nodes = NodeActivities(self._clusters, backend, machine_records, operations, kubectl)
-            workers.append(
-                self._worker(
-                    client,
-                    task_queue_of_host(planes.host),
-                    planes.slots + _PLACES_BESIDE_THE_SLOTS,
-                    holders=[
-                        ControlPlaneActivities(backend, self._openbao),
-                        machines,
-                        nodes,
-                        InstallDriftActivities(
-                            self._clusters, self._openbao, self._install_drift(), self._outbox
-                        ),
-                        self._rollout_hosts(self._clusters),
-                        *self._installs(self._clusters, operations),
-                    ],
-                )
-            )
-        if self._settings.stacks is not None and self._stacks is not None:
-            stacks = self._stack_activities(self._stacks, self._settings.stacks)
-            workers.append(
-                self._worker(
-                    client,
-                    STACKS_TASK_QUEUE,
-                    self._settings.stacks.slots,
-                    holders=[stacks, self._drift(self._stacks)],
-                )
-            )
+            places = planes.slots + _PLACES_BESIDE_THE_SLOTS
+            holders = made.of_host(planes, self._clusters)
+            queue = task_queue_of_host(planes.host)
+            workers.append(self._worker(client, queue, places, holders=holders))
+        stacks = self._settings.stacks
+        if stacks is not None and self._stacks is not None:
+            holders = made.of_stacks(self._stacks, stacks)
+            workers.append(self._worker(client, STACKS_TASK_QUEUE, stacks.slots, holders=holders))
         return workers
-
-    def _control_worker(
-        self,
-        client: Client,
-        operations: OperationRecords,
-        machines: MachineActivities,
-        rollouts: RolloutActivities,
-    ) -> Worker:
-        return self._worker(
-            client,
-            CONTROL_TASK_QUEUE,
-            _CONTROL_PLACES,
-            workflows=WORKFLOWS,
-            holders=[
-                OpenBaoActivities(self._openbao),
-                machines,
-                RecordActivities(
-                    operations,
-                    ClusterRecords(self._database),
-                    ClusterInstalls(InstallRecords(self._database), self._openbao.installs),
-                    self._outbox,
-                ),
-                InstallRecordActivities(InstallRecords(self._database), operations),
-                HoldActivities(operations),
-                InstallSecretRecordActivities(InstallSecretRecords(self._database), self._outbox),
-                InstallSweepActivities(self._outbox, InstallSweeps(self._database, self._sweeper)),
-                self._clouds(),
-                self._suspensions(),
-                PartActivities(PartRecords(self._database), operations, self._outbox),
-                PackageActivities(PackageRecords(self._database), self._charts),
-                self._account_upkeep(),
-                PreflightActivities(self._accounts(), self._account_records()),
-                self._secret_rotation(),
-                self._secret_upkeep(),
-                SweepActivities(self._outbox, Sweeps(self._database, self._sweeper)),
-                DueInstallDriftActivities(self._install_drift()),
-                rollouts,
-            ],
-        )
-
-    def _rollouts(self) -> RolloutActivities:
-        engine = InstallEngine(self._database, self._outbox)
-
-        async def start(place: RolloutPlace) -> None:
-            await start_rollout(await self._temporal.client(), place)
-
-        outbound = Outbound(self._settings.outbound)
-        return RolloutActivities(
-            RolloutRecords(self._database, self._sweeper),
-            TargetMoves(self._database, engine),
-            engine,
-            RolloutChecks(self._database, self._sweeper, outbound),
-            start,
-        )
-
-    def _rollout_hosts(self, clusters: HostClusters) -> RolloutHostActivities:
-        return RolloutHostActivities(
-            TargetMoves(self._database, InstallEngine(self._database, self._outbox)),
-            InstallPlanner(self._database, self._deployer(clusters)),
-            ClusterChecks(clusters),
-        )
 
     async def keep_machines(self) -> None:
         """Look after the machines of this host's clusters, where there is a host."""
         planes = self._settings.control_planes
         if planes is not None and self._clusters is not None:
             await MachineKeeper(
-                self._database, self._sweeper, self._clusters, self._outbox, planes.host
+                self._database, self._sweeper, self._clusters, self._activities.outbox, planes.host
             ).run()
 
     async def observe_installs(self) -> None:
@@ -335,124 +178,14 @@ class WorkerProcess:
         if planes is not None and self._clusters is not None:
             await InstallObserver(self._database, self._sweeper, self._clusters, planes.host).run()
 
-    def _install_drift(self) -> InstallDriftRecords:
-        return InstallDriftRecords(self._database, self._sweeper)
-
-    def _deployer(self, clusters: HostClusters) -> Deployer | None:
-        helm = self._settings.helm
-        if helm is None or self._charts is None:
-            return None
-        return Deployer(clusters, self._openbao.installs, self._charts, Helm(helm.program))
-
-    def _installs(self, clusters: HostClusters, operations: OperationRecords) -> list[object]:
-        helm, deployer = self._settings.helm, self._deployer(clusters)
-        if helm is None or deployer is None:
-            return []
-        secret_records = InstallSecretRecords(self._database)
-        secrets = SecretObjects(secret_records, self._secret_reader(), clusters)
-        records, vault = InstallRecords(self._database), self._openbao.installs
-        return [
-            InstallActivities(deployer, secrets, vault, records, operations, helm),
-            InstallRemovalActivities(deployer, secrets, vault, records, operations, helm),
-            InstallSecretActivities(secrets, SecretConsumers(clusters), secret_records),
-        ]
-
-    def _chart_access(self) -> ChartAccess | None:
-        helm = self._settings.helm
-        if helm is None:
-            return None
-        return ChartAccess(
-            Charts(helm, Outbound(self._settings.outbound)),
-            PackageRecords(self._database),
-            self._secret_reader(),
-        )
-
-    def _secret_reader(self) -> SecretReader:
-        gate = ServingGate(self._openbao.marker, self._settings.openbao.restored_at_file)
-        return SecretReader(self._database, self._openbao.values, gate)
-
-    def _accounts(self) -> Accounts:
-        return Accounts(
-            self._secret_reader(), RateBudgets(self._database), self._settings.providers
-        )
-
-    def _clouds(self) -> CloudActivities:
-        return CloudActivities(
-            self._accounts(),
-            ComputeRecords(self._database),
-            StackRecords(self._database),
-            InventoryRecords(self._database),
-            OperationRecords(self._database),
-        )
-
-    def _suspensions(self) -> SuspensionActivities:
-        return SuspensionActivities(
-            self._accounts(),
-            ComputeRecords(self._database),
-            SuspensionRecords(self._database, self._sweeper),
-        )
-
-    def _account_records(self) -> AccountRecords:
-        return AccountRecords(self._database, self._sweeper)
-
-    def _account_upkeep(self) -> AccountUpkeepActivities:
-        return AccountUpkeepActivities(
-            AccountVisits(
-                self._accounts(), self._account_records(), InventoryRecords(self._database)
-            ),
-            SuspensionRecords(self._database, self._sweeper),
-            DriftRecords(self._database, self._sweeper),
-        )
-
-    def _drift(self, stacks: Stacks) -> DriftActivities:
-        return DriftActivities(
-            stacks,
-            self._accounts(),
-            ComputeRecords(self._database),
-            DriftRecords(self._database, self._sweeper),
-        )
-
-    def _stack_activities(self, stacks: Stacks, settings: StackSettings) -> StackActivities:
-        return StackActivities(
-            stacks,
-            self._accounts(),
-            ServerBootstraps(self._database, self._openbao, settings),
-            MachineRecords(self._database),
-            ComputeRecords(self._database),
-            StackRecords(self._database),
-            SuspensionRecords(self._database, self._sweeper),
-        )
-
-    def _secret_rotation(self) -> SecretRotationActivities:
-        values = self._openbao.values
-        reader = self._secret_reader()
-        targets = rotators(
-            self._database,
-            self._openbao,
-            RotationValues(reader),
-            self._settings.outbound,
-            self._settings.providers,
-        )
-        return SecretRotationActivities(RotationRecords(self._database), reader, values, targets)
-
-    def _secret_upkeep(self) -> SecretUpkeepActivities:
-        devices = self._settings.secret_store.audit_log_dirs
-        return SecretUpkeepActivities(
-            Settlement(self._database, self._sweeper, self._openbao),
-            Quarantine(self._database, self._sweeper, self._openbao),
-            SecretPurges(self._database, self._sweeper, self._openbao.values, self._ledger),
-            CrossCheck(self._database, self._sweeper, devices),
-            self._outbox,
-        )
-
     async def _keep_guarding(self) -> None:
         """Look for restored backups at the start and then every minute, where the ledger is."""
-        if self._ledger is None:
+        if self._activities.ledger is None:
             log.warning("no ledger of purges is kept here: SECRET_STORE__LEDGER_FILE is not set")
             return
         restored_at_file = self._settings.openbao.restored_at_file
         guard = RestoreGuard(
-            self._database, self._sweeper, self._openbao, self._ledger, restored_at_file
+            self._database, self._sweeper, self._openbao, self._activities.ledger, restored_at_file
         )
         while True:
             await when_available(guard.check)
