@@ -30,11 +30,16 @@ class InstallRemovalActivities(InstallSteps):
         """Have helm remove the release; its hooks get a bounded time, and are then left out."""
         if await self._cluster_goes(operation):
             return
-        plane, install_id = operation.control_plane, operation.install_id
-        seconds = self._settings.hook_seconds
+        sight = await self._records.look(operation)
         async with self._reaching(operation):
             try:
-                await self._deployer.uninstall(plane, install_id, seconds=seconds, hooks=True)
+                await self._deployer.uninstall(
+                    operation.control_plane,
+                    operation.install_id,
+                    seconds=self._settings.hook_seconds,
+                    hooks=True,
+                    good=sight.good,
+                )
             except BulkheadError as error:
                 if error.reason is Reason.DEPENDENCY_UNAVAILABLE:
                     raise

@@ -109,7 +109,8 @@ class InstallSteps:
                 hooks=False,
             )
         except BulkheadError as error:
-            if error.retryable:
+            # Helm's own record of the release is the chart's to spoil, and no reason to stop here.
+            if error.retryable and error.metadata.get("cause") != "unknown":
                 raise
             note_progress(f"The release goes with its namespace: {error.message}")
 

@@ -20,10 +20,11 @@ from domain.errors import BulkheadError, Reason
 from domain.install import Health
 from domain.names import install_namespace_of
 from domain.operation import InstallOperation
+from domain.rollout_failures import UnhealthyObject
 from infra.database.records.install import APPROVED_PLAN_DIGEST
 from infra.installs.planner import replaced_in
 from infra.installs.secret_objects import extract_references
-from infra.installs.sight import health_of, look_at_objects
+from infra.installs.sight import Seen, health_of, look_at_objects
 from infra.kubernetes.discovery import Discovery
 
 if TYPE_CHECKING:
@@ -32,6 +33,11 @@ if TYPE_CHECKING:
     from domain.kstatus import ObjectStatus
     from infra.database.records.install import InstallSight
     from infra.installs.planner import Plan
+
+
+# Pods that are there within seconds are what most updates wait for; a look takes about 15 ms.
+_SOON = timedelta(seconds=5)
+_POLL_AT_FIRST_SECONDS = 0.15
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -233,7 +239,8 @@ class InstallActivities(InstallSteps):
                 if activity.is_worker_shutdown():
                     raise worker_is_stopping()
                 now = datetime.now(UTC)
-                status = await self._health(operation, manifest, now)
+                seen = await self._look(operation, manifest, now)
+                status = health_of(seen)
                 if status.health in {Health.HEALTHY, Health.SUSPENDED}:
                     return
                 if status.health is not Health.DEGRADED:
@@ -245,9 +252,11 @@ class InstallActivities(InstallSteps):
                     seconds=self._settings.degraded_seconds
                 )
                 if lasts or now > deadline:
+                    await self._note_unhealthy(operation, sight, seen, status)
                     raise _unhealthy(status, now - began)
                 note_progress(f"{status.health}: {status.reason}")
-                await asyncio.sleep(POLL_SECONDS)
+                is_fresh = now - began < _SOON
+                await asyncio.sleep(_POLL_AT_FIRST_SECONDS if is_fresh else POLL_SECONDS)
 
     @activity.defn
     async def remove_left_behind(self, operation: InstallOperation) -> None:
@@ -287,15 +296,27 @@ class InstallActivities(InstallSteps):
             leaves_behind=_leaves_behind(plan, sight),
         )
 
-    async def _health(
+    async def _look(
         self, operation: InstallOperation, manifest: list[dict[str, Any]], now: datetime
-    ) -> ObjectStatus:
+    ) -> list[Seen]:
         space = install_namespace_of(operation.install_id)
-        seen = await self._deployer.clusters.ask(
+        return await self._deployer.clusters.ask(
             operation.control_plane,
             lambda client: look_at_objects(client, Discovery(client), manifest, space, now),
         )
-        return health_of(seen)
+
+    async def _note_unhealthy(
+        self,
+        operation: InstallOperation,
+        sight: InstallSight,
+        seen: list[Seen],
+        status: ObjectStatus,
+    ) -> None:
+        worst = next((one for one in seen if one.status.health is status.health), None)
+        if worst is not None:
+            said, values = worst.status.reason, sight.deploying.values
+            unhealthy = UnhealthyObject.of(worst.wanted, status.health, said, values)
+            await self._records.note_unhealthy(operation, unhealthy)
 
 
 def _leaves_behind(plan: Plan, sight: InstallSight) -> bool:

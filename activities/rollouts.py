@@ -5,7 +5,6 @@ the operations are those of the installs.
 """
 
 import asyncio
-import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
@@ -23,18 +22,8 @@ if TYPE_CHECKING:
     from infra.rollouts.engine import MoveEnd, TargetEngine
     from infra.rollouts.targets import TargetMoves
 
-# While targets move, rows are looked at so often: a pause or a rollback that somebody asks for, and
-# a place that became free, are seen within this time.
-_POLL_SECONDS: Final = 0.1
-
-# Turns that nobody took run out without a row being changed.
-_LOOK_ANYWAY_SECONDS: Final = 2.0
-
 # A worker that stops hands its waits to the next one within this time.
 _STOPS_WITHIN_SECONDS: Final = 0.5
-
-# One call waits no longer, so that a workflow of days shows signs of life.
-_LONGEST_SECONDS: Final = 30.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,26 +68,8 @@ class RolloutActivities:
 
     @activity.defn
     async def advance_rollout(self, look: RolloutLook) -> Step:
-        """Do what can be done in rows, and return what the workflow does next.
-
-        While something that was begun goes on it waits here, without an event in the history.
-        """
-        known: int | None = look.turns
-        ends = time.monotonic() + _LONGEST_SECONDS
-        while time.monotonic() < ends:
-            stamp = await self._records.stamp_of(look.place)
-            step = await self._records.look(look.place, known, look.checked_at)
-            if step is not None:
-                return step
-            known = None
-            anyway = time.monotonic() + _LOOK_ANYWAY_SECONDS
-            while time.monotonic() < anyway:
-                if activity.is_worker_shutdown():
-                    raise worker_is_stopping()
-                await asyncio.sleep(_POLL_SECONDS)
-                if await self._records.stamp_of(look.place) != stamp:
-                    break
-        return Step(turns=look.turns)
+        """Do what can be done in rows, and return what the workflow does next."""
+        return await self._records.look(look.place, look.turns, look.checked_at)
 
     @activity.defn
     async def check_targets(self, place: RolloutPlace) -> int:

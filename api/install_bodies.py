@@ -7,6 +7,7 @@ from typing_extensions import TypedDict
 from api.links import Links
 from domain.install import Consent, DriftState, Health, InstallState, RenderState, Sync
 from domain.package import Channel
+from infra.database.queries.install import WaitingVersion
 from infra.database.tables import (
     GrantRow,
     InstallDriftRow,
@@ -159,10 +160,19 @@ class PlanBody(TypedDict):
     approved_at: int | None
 
 
+class WaitingVersionBody(TypedDict):
+    """A version that a rollout brings once the customer agrees to it."""
+
+    id: str
+    semver: str
+    rollout_id: str
+
+
 class GrantBody(TypedDict):
     """A vendor's right to move an install; `role`: whether the caller's workspace gave or got it.
 
-    It has all that a vendor may know of an install: version, health and where it is.
+    It has all that a vendor may know of an install: version, health and where it is. The customer
+    sees too which version waits for a consent.
     """
 
     id: str
@@ -178,6 +188,7 @@ class GrantBody(TypedDict):
     channel: Channel
     consent: Consent
     consented_version_id: str | None
+    waiting_version: WaitingVersionBody | None
     current_version_id: str | None
     health: Health
     observed_at: int | None
@@ -325,7 +336,9 @@ def plan_body(row: RenderRow, plan: dict[str, Any], digest: str, *, waits: bool)
     )
 
 
-def grant_body(row: GrantRow, customer_name: str, workspace_id: str) -> GrantBody:
+def grant_body(
+    row: GrantRow, customer_name: str, workspace_id: str, waiting: WaitingVersion | None = None
+) -> GrantBody:
     """Render a grant for one of its two sides."""
     return GrantBody(
         id=row.id,
@@ -341,6 +354,13 @@ def grant_body(row: GrantRow, customer_name: str, workspace_id: str) -> GrantBod
         channel=row.channel,
         consent=row.consent,
         consented_version_id=row.consented_version_id,
+        waiting_version=(
+            None
+            if waiting is None
+            else WaitingVersionBody(
+                id=waiting.id, semver=waiting.semver, rollout_id=waiting.rollout_id
+            )
+        ),
         current_version_id=row.current_version_id,
         health=row.health,
         observed_at=unix_or_none(row.observed_at),

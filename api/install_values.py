@@ -63,10 +63,9 @@ async def check_values(
         before: what the install has; only who may read a secret may let an install have it.
 
     Raises:
-        BulkheadError: INVALID_ARGUMENT with the path; PERMISSION_DENIED for a secret that the caller
-            may not read; NOT_FOUND for a secret or an alias that is
-            not there; FAILED_PRECONDITION for a secret that is deleted or a version that cannot be
-            read.
+        BulkheadError: INVALID_ARGUMENT with the path; PERMISSION_DENIED for a secret that its
+            caller may not read; NOT_FOUND for a secret or an alias that is not there;
+            FAILED_PRECONDITION for a secret that is deleted or a version that cannot be read.
     """
     await _check_references(scope, values, field, before)
     effective = merged(version.default_values, with_object_names(values))

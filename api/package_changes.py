@@ -16,6 +16,7 @@ from domain.errors import BulkheadError, Reason
 from domain.identifiers import Prefix, is_id, new_id
 from domain.operation import OperationType
 from domain.package import ChartPlace, PinKind, ResolvedChart
+from domain.secret_use import secret_uses_in
 from infra.database.queries.package import (
     count_installs_of,
     find_package,
@@ -58,6 +59,12 @@ def check_source(source: HelmSourceRequest) -> ChartPlace:
             Reason.INVALID_ARGUMENT,
             "A chart in a registry has no path inside of it; leave this out.",
             path=(*_SOURCE, "path"),
+        )
+    for path, _ in secret_uses_in(source.values, (*_SOURCE, "values")):
+        raise BulkheadError(
+            Reason.INVALID_ARGUMENT,
+            "A package refers to no secrets: each install has those of its own workspace.",
+            path=path,
         )
     return place_of(source.repo_url, source.chart, (*_SOURCE, "repo_url"))
 

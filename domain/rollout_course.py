@@ -104,6 +104,8 @@ class CourseSight:
         check_due: it is time for another look at what bakes.
         checked_after_bake: what baked was looked at after the bake's end.
         past_deadline: it is too late to try again.
+        stopped: an emergency stop covers the vendor's workspace, the product, or everything. Then
+            nobody can be reached, and no wave is over whose targets wait for that.
     """
 
     state: RolloutState
@@ -128,6 +130,7 @@ class CourseSight:
     check_due: bool = False
     checked_after_bake: bool = False
     past_deadline: bool = False
+    stopped: bool = False
 
 
 def next_move(  # noqa: PLR0911 - an order of precedence
@@ -201,6 +204,8 @@ def _baking(sight: CourseSight, until: datetime, now: datetime) -> Move:
 
 
 def _wave_is_over(sight: CourseSight, strategy: Strategy) -> Move:
+    if sight.stopped and sight.waiting:
+        return Move.WAIT
     untried = not sight.in_wave.moved and not sight.in_wave.failed and not sight.past_deadline
     if untried and strategy.canary and sight.wave == 0 and sight.later:
         return Move.FILL_CANARY

@@ -63,11 +63,19 @@ class TargetFacts:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Wanted:
-    """What a target shall become. `takes_back`: it returns to what it had before."""
+    """What a target shall become.
+
+    Attributes:
+        version_id: the version.
+        semver: of the same.
+        takes_back: it returns to what it had before.
+        only_looks: nothing of it changes, so that it only has to be reached.
+    """
 
     version_id: str
     semver: str
     takes_back: bool = False
+    only_looks: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,7 +100,8 @@ def what_stops(
     """Return what is in the way of a move; None: nothing.
 
     An install that is taken back returns to what its customer had: neither its window, its pin nor
-    a consent is asked about. A hold is: it says that nothing shall touch the install.
+    a consent is asked about. A hold is: it says that nothing shall touch the install. Who only
+    looks asks neither for that nor for a stop.
 
     Args:
         facts: of the install; None: it is gone.
@@ -105,15 +114,15 @@ def what_stops(
         message = "The customer revoked the grant."
         return LeftOut(reason=Reason.PERMISSION_DENIED, message=message)
     pinned = facts.pinned_semver
-    if not wanted.takes_back and pinned is not None and pinned != wanted.semver:
+    stays = wanted.takes_back or wanted.only_looks
+    if not stays and pinned is not None and pinned != wanted.semver:
         message = f"The customer pinned the install to version {pinned}."
         return LeftOut(reason=Reason.FAILED_PRECONDITION, message=message)
-    return _blocked(facts, wanted, now)
+    blocked = None if wanted.only_looks else _forbidden(facts, wanted, now)
+    return blocked or _out_of_reach(facts, now)
 
 
-def _blocked(  # noqa: PLR0911 - an order of precedence
-    facts: TargetFacts, wanted: Wanted, now: datetime
-) -> Blocked | None:
+def _forbidden(facts: TargetFacts, wanted: Wanted, now: datetime) -> Blocked | None:
     if facts.stop_id is not None:
         return _until(Obstacle.EMERGENCY_STOP, now)
     if facts.held and (facts.hold_until is None or facts.hold_until > now):
@@ -124,6 +133,10 @@ def _blocked(  # noqa: PLR0911 - an order of precedence
         window = None if facts.window is None else Window.from_json(facts.window)
         if window is not None and not window.is_open(now):
             return _until(Obstacle.WINDOW, now, window.next_opening(now))
+    return None
+
+
+def _out_of_reach(facts: TargetFacts, now: datetime) -> Blocked | None:
     if facts.cluster_state is not ClusterState.ACTIVE or is_offline(facts.observed_at, now):
         return _until(Obstacle.OFFLINE, now)
     if facts.active_operation_id is not None:

@@ -62,6 +62,7 @@ class Step:
         check: the targets that bake are looked at.
         look_again_seconds: how long nothing is to be done, if nobody asks for anything; 0: look
             again at once.
+        busy: something that was begun goes on; its end is worth a look before that time.
         ended: the rollout is over.
         turns: how many turns were given out so far. Who looks next says how many it knows of: when
             a step was lost with its worker, the turns in it are given out again at once.
@@ -71,6 +72,7 @@ class Step:
     claims: list[Claim] = field(default_factory=list)
     check: bool = False
     look_again_seconds: float = 0.0
+    busy: bool = False
     ended: bool = False
     turns: int = 0
 

@@ -2,7 +2,7 @@
 
 # ruff: noqa: FAST003 - the parameter is there, under its alias
 
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
@@ -29,7 +29,12 @@ from api.routes.install import workspace_name
 from api.scope import RequestScope, Scope
 from domain.caller import Role
 from domain.identifiers import Prefix
-from infra.database.queries.install import find_grant, names_of_customers, page_of_grants
+from infra.database.queries.install import (
+    find_grant,
+    names_of_customers,
+    page_of_grants,
+    versions_that_wait,
+)
 from infra.database.tables import GrantRow
 
 router = APIRouter(prefix="/grants", tags=["grants"])
@@ -81,9 +86,7 @@ async def list_grants(
         before=position_of(cursor, Prefix.GRANT),
         limit=limit,
     )
-    names = await _names(scope, page.rows)
-    own = scope.caller.workspace_id
-    return JSONResponse(page_body(page, lambda row: grant_body(row, names[row.workspace_id], own)))
+    return JSONResponse(page_body(page, await _renderer(scope, page.rows)))
 
 
 @router.get("/{id}", response_model=GrantBody, responses=documented(403, 404))
@@ -92,8 +95,8 @@ async def get_grant(scope: Scope, grant_id: Identifier) -> Response:
     row = await find_grant(scope.session, check_id(Prefix.GRANT, grant_id))
     if row is None:
         raise not_found(Prefix.GRANT)
-    names = await _names(scope, [row])
-    return JSONResponse(grant_body(row, names[row.workspace_id], scope.caller.workspace_id))
+    render = await _renderer(scope, [row])
+    return JSONResponse(render(row))
 
 
 @router.delete("/{id}", response_model=GrantBody, responses=documented(403, 404, 409))
@@ -129,7 +132,10 @@ async def give_consent(
     async def effect() -> GrantBody:
         version_id = body.package_version_id
         grant = await grant_changes.give_consent(scope, grant_id, if_match, version_id)
-        return grant_body(grant, await workspace_name(scope), scope.caller.workspace_id)
+        # Another rollout may wait with another version.
+        await scope.session.flush()
+        render = await _renderer(scope, [grant])
+        return render(grant)
 
     return await answer_once(request, scope, idempotency_key, body.model_dump(), 200, effect)
 
@@ -138,7 +144,14 @@ def _require_admin(scope: RequestScope, action: str, grant_id: str) -> None:
     scope.require(Role.ADMIN, action, resource_type="grant", resource_id=grant_id)
 
 
-async def _names(scope: RequestScope, rows: Iterable[GrantRow]) -> dict[str, str]:
+async def _renderer(
+    scope: RequestScope, rows: Sequence[GrantRow]
+) -> Callable[[GrantRow], GrantBody]:
+    """Read what grants are shown with, and return how one of them is rendered."""
     own = scope.caller.workspace_id
     others = {row.workspace_id for row in rows} - {own}
-    return {own: await workspace_name(scope), **await names_of_customers(scope.session, others)}
+    names = {own: await workspace_name(scope), **await names_of_customers(scope.session, others)}
+    asked = [row for row in rows if row.workspace_id == own and row.revoked_at is None]
+    waiting = await versions_that_wait(scope.session, [row.install_id for row in asked])
+    by_grant = {row.id: waiting.get(row.install_id) for row in asked}
+    return lambda row: grant_body(row, names[row.workspace_id], own, by_grant.get(row.id))

@@ -23,6 +23,7 @@ _COLUMNS = (
     Column("INSTALL", "install_id"),
     Column("ROLE", "role"),
     Column("CONSENT", "consent"),
+    Column("WAITS", "waits"),
     Column("HEALTH", "health"),
     Column("VERSION", "current_version_id", minor=True),
     Column("STATE", "state"),
@@ -83,11 +84,17 @@ def list_grants(session: Session) -> None:
                     if entry["role"] == "given"
                     else entry["customer_workspace"]["name"]
                 ),
+                "waits": (entry.get("waiting_version") or {}).get("semver", ""),
                 "age": age(entry["created_at"]),
             }
             for entry in entries
         ]
     session.show_list("grants", entries, _COLUMNS, "bulkhead grants give INSTALL")
+    if not session.output.as_json:
+        session.output.next_commands(
+            *(f"bulkhead grants consent {entry['id']}" for entry in entries if entry["waits"]),
+            beside=True,
+        )
 
 
 @command(app, "revoke", examples=("bulkhead grants revoke shop-eu --yes",))
@@ -115,18 +122,29 @@ def revoke_grant(
 @command(
     app,
     "consent",
-    examples=("bulkhead grants consent shop-eu pkgv_0199...",),
+    examples=("bulkhead grants consent shop-eu", "bulkhead grants consent shop-eu 1.5.0"),
 )
 def consent_to_version(
     session: Session,
     grant: _GrantArgument,
     version: Annotated[
-        str, typer.Argument(metavar="VERSION", help="Its id, or its semantic version.")
-    ],
+        str | None,
+        typer.Argument(
+            metavar="VERSION",
+            help="Its id, or its semantic version; without one, the version that waits.",
+        ),
+    ] = None,
 ) -> None:
     """Agree to a version: a rollout that waits for this goes on with the install."""
     found = _grant_called(session, grant)
-    body = {"package_version_id": _version_id(session, found, version)}
+    waiting: JsonObject = found.get("waiting_version") or {}
+    version = version or waiting.get("semver")
+    if version is None:
+        message = f"No version waits for a consent to {clean(grant)}; name one."
+        raise CliError(message, ExitCode.USAGE)
+    is_waiting = version in {waiting.get("id"), waiting.get("semver")}
+    chosen = waiting["id"] if is_waiting else _version_id(session, found, version)
+    body = {"package_version_id": chosen}
     path = f"{GRANT.path}/{segment(found['id'])}:consent"
     answer = session.client.change("POST", path, body=body)
     if session.output.as_json:
@@ -160,5 +178,10 @@ def _version_id(session: Session, grant: JsonObject, version: str) -> str:
     except ApiError as error:
         if error.exit_code is not ExitCode.NOT_FOUND:
             raise
-        message = "The package is its vendor's, who tells the version's id: pkgv_..."
+        waiting = grant.get("waiting_version")
+        message = (
+            "The package is its vendor's, who tells the version's id: pkgv_..."
+            if waiting is None
+            else f"{clean(waiting['semver'])} waits; the vendor tells another one's id."
+        )
         raise CliError(message, ExitCode.USAGE) from error

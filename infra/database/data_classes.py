@@ -215,7 +215,7 @@ _TABLES: Final[dict[str, dict[DataClass, str]]] = {
     "renders": {
         _I: "workspace_id id install_id operation_id package_version_id"
         " restored_from_render_id approved_by",
-        _T: "message values manifest plan",
+        _T: "message values manifest plan unhealthy",
         _O: "state render_hash plan_digest approved_digest approved_at release_revision"
         " created_at updated_at",
     },

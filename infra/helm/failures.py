@@ -1,5 +1,6 @@
 """What Helm's last words mean, typed. Helm has no codes: its sentences are those of v4."""
 
+import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ LOCKED: Final = "locked"
 _SENTENCE_CHARACTERS: Final = 600
 # Shorter ones would be found in ordinary words.
 _SHORTEST_HIDDEN: Final = 4
+_SHORTEST_LINE: Final = 8
 
 _ERROR: Final = re.compile(r"^Error: (.*)\Z", re.DOTALL | re.MULTILINE)
 # A decoder of JSON shows what is around the place where it stopped, which may be a Secret's datum.
@@ -214,11 +216,20 @@ def _unescaped(part: str) -> str:
 def _shown(text: str, hidden: Iterable[str]) -> str:
     shown = _SNIPPET.sub("...", text)
     # The longest first, since a shorter one may be a part of it.
-    for one in sorted(hidden, key=len, reverse=True):
+    for one in sorted(_variants(hidden), key=len, reverse=True):
         if len(one) < _SHORTEST_HIDDEN:
             break
         shown = shown.replace(one, "(hidden)")
     return _cut(" ".join(shown.split()))
+
+
+def _variants(hidden: Iterable[str]) -> set[str]:
+    """Return texts as they are, as a quoted text shows them, and the long lines of each."""
+    found: set[str] = set()
+    for one in hidden:
+        lines = [line for line in one.splitlines() if len(line) >= _SHORTEST_LINE]
+        found |= {one, json.dumps(one, ensure_ascii=False)[1:-1], *lines}
+    return found
 
 
 def _cut(text: str) -> str:

@@ -16,6 +16,9 @@ from domain.errors import BulkheadError, Reason
 _MAXIMUM_NODES: Final = 1_000_000
 _MAXIMUM_DEPTH: Final = 100
 
+# Each value begins with one of these, or is the second one of a pair that does.
+_SEPARATORS: Final = ",[{:-?"
+
 # Go's largest; Python cannot write down the longest ones at all.
 _LARGEST_INTEGER: Final = 2**64 - 1
 
@@ -83,7 +86,9 @@ def load_all(text: str, *, what: str) -> list[Any]:
         BulkheadError: INVALID_ARGUMENT when it is no YAML, has what JSON cannot say, or is too
             large.
     """
+    budget = _Budget(what)
     try:
+        _check_size(text, budget)
         documents = list(yaml.load_all(text, _Loader))
     except (yaml.YAMLError, ValueError, RecursionError, TypeError) as error:
         mark = getattr(error, "problem_mark", None)
@@ -105,6 +110,15 @@ def load(text: str, *, what: str) -> Any:  # noqa: ANN401 - JSON of any kind
     if len(documents) > 1:
         raise BulkheadError(Reason.INVALID_ARGUMENT, f"{what} has more than one YAML document.")
     return documents[0] if documents else None
+
+
+def _check_size(text: str, budget: "_Budget") -> None:
+    """Refuse what has too many values before they are in memory, where each takes 400 bytes."""
+    if 2 * sum(map(text.count, _SEPARATORS)) < _MAXIMUM_NODES:
+        return
+    for event in yaml.parse(text, _Loader):
+        if isinstance(event, yaml.NodeEvent):
+            budget.take(0)
 
 
 class _Budget:

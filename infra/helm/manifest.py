@@ -214,10 +214,17 @@ def _check_shape(obj: Object, metadata: Mapping[str, object]) -> None:
     for name in ("labels", "annotations"):
         if not isinstance(metadata.get(name) or {}, dict):
             raise _refused_shape(obj, why=f"its {name} are no mapping")
+    if is_secret(obj) and not all(_is_data(obj.get(field)) for field in _SECRET_FIELDS):
+        raise _refused_shape(obj, why="what it holds is not all text")
     if not isinstance(obj.get("roleRef") or {}, dict):
         raise _refused_shape(obj, why="its roleRef is no mapping")
     if obj["kind"] == _CRD and not _is_crd(obj.get("spec")):
         raise _refused_shape(obj, why="it lacks a group, names, a scope or versions")
+
+
+def _is_data(held: object) -> bool:
+    texts = held.values() if isinstance(held, dict) else [held]
+    return all(one is None or isinstance(one, str) for one in texts) and not isinstance(held, str)
 
 
 def _is_crd(spec: object) -> bool:

@@ -189,7 +189,13 @@ class Helm:
         return await self._upgraded(arguments, archive, access, seconds, hidden)
 
     async def uninstall(
-        self, release: Release, access: ClusterAccess, *, seconds: float, with_hooks: bool = True
+        self,
+        release: Release,
+        access: ClusterAccess,
+        *,
+        seconds: float,
+        with_hooks: bool = True,
+        hidden: Iterable[str] = (),
     ) -> bool:
         """Remove a release and its objects; tell whether there was one.
 
@@ -198,6 +204,7 @@ class Helm:
             access: as who may do everything in the namespace.
             seconds: for each of the chart's hooks, and for all of it.
             with_hooks: False: the chart's hooks are not run.
+            hidden: what no error may repeat, from `manifest.texts_of`.
         """
         arguments = [
             *("uninstall", release.name, f"--namespace={release.namespace}"),
@@ -209,7 +216,7 @@ class Helm:
             return True
         if "release: not found" in ended.said:
             return False
-        raise failure_of(ended.said)
+        raise failure_of(ended.said, hidden=hidden)
 
     async def history(self, release: Release, access: ClusterAccess) -> list[Revision]:
         """Return the revisions that Helm remembers, the newest last."""

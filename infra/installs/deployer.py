@@ -338,9 +338,23 @@ class Deployer:
         return revision
 
     async def uninstall(
-        self, plane: HostedControlPlane, install_id: str, *, seconds: float, hooks: bool
+        self,
+        plane: HostedControlPlane,
+        install_id: str,
+        *,
+        seconds: float,
+        hooks: bool,
+        good: RenderRow | None = None,
     ) -> None:
-        """Have helm remove the release; what is not there is fine."""
+        """Have helm remove the release; what is not there is fine.
+
+        Args:
+            plane: of the install's cluster.
+            install_id: which.
+            seconds: how long its hooks may take.
+            hooks: whether they are run.
+            good: what is deployed, whose Secrets no error may repeat.
+        """
         if not await self.clusters.ask(plane, lambda client: is_prepared(client, install_id)):
             return
         # Whatever ran there may have taken the deployer's rights.
@@ -350,6 +364,7 @@ class Deployer:
             await self._access(plane, install_id),
             seconds=seconds,
             with_hooks=hooks,
+            hidden=texts_of({} if good is None else await self.data_of(good)),
         )
 
     async def restore_cluster_objects(

@@ -1,10 +1,11 @@
 """Moves one install for a rollout: plans the operation, starts it and waits for its end."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from sqlmodel import select
+from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from domain.caller import Caller, system_caller
@@ -12,6 +13,7 @@ from domain.cluster import HostedControlPlane
 from domain.errors import BulkheadError, Reason
 from domain.install import RenderState
 from domain.operation import OperationState, OperationType, TypedOperation
+from domain.rollout_failures import failure_told
 from domain.rollout_strategy import Strategy
 from infra.database.engine import Database
 from infra.database.records.audit import add_audit_event
@@ -21,6 +23,7 @@ from infra.database.tables import (
     ClusterRow,
     InstallRow,
     OperationRow,
+    OperationStepRow,
     PackageVersionRow,
     RenderRow,
 )
@@ -50,10 +53,17 @@ class MoveOrder:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MoveEnd:
-    """How an operation ended. `reason` is why it did not succeed."""
+    """How an operation ended.
+
+    Attributes:
+        succeeded: it did what was asked for; otherwise it put back what was there.
+        reason: why it did not succeed.
+        told: the same as the start of a sentence for the vendor, with nothing of the customer's.
+    """
 
     succeeded: bool
     reason: str | None = None
+    told: str = "Its operation failed"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -168,8 +178,14 @@ class InstallEngine:
             pause = min(2 * pause, _LOOKS_SECONDS)
         if row.state is OperationState.SUCCEEDED:
             return MoveEnd(succeeded=True)
-        error = row.error or {}
-        return MoveEnd(succeeded=False, reason=str(error.get("reason", Reason.ABORTED)))
+        reason = str((row.error or {}).get("reason", Reason.ABORTED))
+        async with self._database.workspace(workspace_id) as session:
+            step = await _failed_step(session, operation_id)
+            unhealthy = await _unhealthy_object(session, operation_id)
+        # A cancel may arrive while a step is tried again: it is the reason then.
+        failed = step if row.state is OperationState.FAILED else None
+        told = failure_told(failed, reason, unhealthy)
+        return MoveEnd(succeeded=False, reason=reason, told=told)
 
     async def _read(self, workspace_id: str, operation_id: str) -> OperationRow:
         async with self._database.workspace(workspace_id) as session:
@@ -183,6 +199,25 @@ async def _render_to_restore(session: AsyncSession, render_id: str) -> RenderRow
         message = "The render that the install had before is not there any more."
         raise BulkheadError(Reason.FAILED_PRECONDITION, message)
     return render
+
+
+async def _failed_step(session: AsyncSession, operation_id: str) -> str | None:
+    """Return the last step that has an error: none was begun after the one that failed."""
+    query = (
+        select(OperationStepRow.name)
+        .where(
+            OperationStepRow.operation_id == operation_id,
+            col(OperationStepRow.error_reason).is_not(None),
+        )
+        .order_by(col(OperationStepRow.position).desc())
+        .limit(1)
+    )
+    return (await session.exec(query)).one_or_none()
+
+
+async def _unhealthy_object(session: AsyncSession, operation_id: str) -> Mapping[str, Any] | None:
+    query = select(RenderRow.unhealthy).where(RenderRow.operation_id == operation_id)
+    return (await session.exec(query)).one_or_none()
 
 
 def _audit(

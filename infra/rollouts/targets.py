@@ -123,9 +123,9 @@ class TargetMoves:
             if target.row.state is not TargetState.MOVING:
                 return
             if not end.succeeded:
-                message = f"Its operation {begun.operation_id} failed."
+                message = f"{end.told}. It has what it had before."
                 target.end(TargetState.FAILED, end.reason, message, moved=False)
-                await target.note("target.failed", f"{message} {end.reason}")
+                await target.note("target.failed", message)
             elif ailment is not None:
                 target.end(TargetState.FAILED, Reason.FAILED_PRECONDITION, ailment, moved=True)
                 await target.note("target.failed", ailment)
@@ -148,7 +148,7 @@ class TargetMoves:
                 target.row.last_error = error
                 await target.note("target.rolled_back", "It has what it had before.")
             else:
-                message = f"Its operation {begun.operation_id} could not take it back."
+                message = f"It could not be taken back. {end.told}."
                 target.end(TargetState.FAILED, end.reason, message, moved=False)
                 await target.note("target.failed", message)
 

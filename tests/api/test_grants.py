@@ -107,6 +107,43 @@ async def test_the_customer_decides_about_a_grant_and_nobody_else(customer: Cust
     error_of(await customer.person.post(f"{own}:consent", consent), 409, "FAILED_PRECONDITION")
 
 
+async def test_a_customer_sees_which_version_waits_for_a_consent(customer: Customer) -> None:
+    install = await customer.new_deployed(grant={"consent": "ask"})
+    other = await customer.new_deployed(grant={"consent": "ask"})
+    version = customer.versions["1.1.0"]
+    rollout = ok(
+        await customer.vendor.post(
+            "/v1/rollouts",
+            {
+                "product_id": customer.product["id"],
+                "package_version_id": version,
+                "selector": {"install_ids": [install["id"], other["id"]]},
+            },
+        ),
+        201,
+    )
+
+    async def waiting(person: Person) -> dict[str, JSON | None]:
+        listed = ok(await person.get(PATH))["data"]
+        return {each["install_id"]: each["waiting_version"] for each in listed}
+
+    assert (await waiting(customer.person))[install["id"]] is None
+    with customer.gate.administrator() as connection:
+        connection.execute(
+            "UPDATE rollout_targets SET state = 'waiting', waiting_for = 'consent'"
+            " WHERE install_id = %s",
+            (install["id"],),
+        )
+    seen = await waiting(customer.person)
+    expected = {"id": version, "semver": "1.1.0", "rollout_id": rollout["id"]}
+    assert (seen[install["id"]], seen[other["id"]]) == (expected, None)
+    assert (await waiting(customer.vendor))[install["id"]] is None
+    given = ok(await customer.person.get(PATH, params={"install_id": install["id"]}))["data"][0]
+    consent = {"package_version_id": version}
+    agreed = ok(await customer.person.post(f"{PATH}/{given['id']}:consent", consent))
+    assert agreed["waiting_version"] is None
+
+
 async def test_what_a_vendor_chooses_by_follows_the_install(customer: Customer) -> None:
     install = await customer.new_deployed(grant={}, labels={"tier": "gold"})
     ok(await customer.patch(install, {"labels": {"tier": "silver"}, "channel": "edge"}))

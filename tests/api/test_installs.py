@@ -1,6 +1,7 @@
 """Installs: asked for, moved, held, approved and deleted, with what each refuses."""
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -158,6 +159,22 @@ async def test_references_lead_to_readable_versions_of_ones_own_secrets(
     assert error_of(answer, 422)["path"] == ["body", "initial_values", "replicas"]
     assert (await keeper.delete(secret)).status_code == 204
     error_of(await ask({"id": secret["id"]}), 404, "NOT_FOUND")
+
+
+async def test_nobody_reads_a_secret_by_an_install_who_may_not_read_it_otherwise(
+    customer: Customer, keeper: Keeper
+) -> None:
+    secret = await keeper.create("readable by owners")
+    values = {"password": {"$secret": {"id": secret["id"]}}}
+    install = await customer.new_deployed(initial_values=values)
+    plain = await customer.new_deployed()
+    admin = replace(
+        customer, person=customer.gate.new_person(customer.person.workspace, Role.ADMIN)
+    )
+    error_of(await admin.ask(initial_values=values), 403, "PERMISSION_DENIED")
+    error_of(await admin.patch(plain, {"values": values}), 403, "PERMISSION_DENIED")
+    # What an owner chose, an admin keeps.
+    ok(await admin.patch(install, {"values": {**values, "replicas": 2}}))
 
 
 async def test_the_cluster_with_the_fewest_installs_that_fits_is_chosen(gate: Gate) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from domain.caller import Role
+from domain.identifiers import Prefix, new_id
 from tests import charts
 from tests.api import contract
 from tests.api.catalog import new_product, running_chart_worker, versions_of
@@ -293,6 +294,17 @@ async def test_packages_belong_to_their_workspace(
         (
             {"sources": [source_of("oci://a.test/b", values={"a": "\0"})]},
             ["body", "sources", "0", "values"],
+        ),
+        (
+            {
+                "sources": [
+                    source_of(
+                        "oci://a.test/b",
+                        values={"a": {"$secret": {"id": new_id(Prefix.SECRET)}}},
+                    )
+                ]
+            },
+            ["body", "sources", "0", "values", "a"],
         ),
         ({"name": ""}, ["body", "name"]),
     ],

@@ -41,6 +41,7 @@ SIGHTS = st.builds(
     check_due=st.booleans(),
     checked_after_bake=st.booleans(),
     past_deadline=st.booleans(),
+    stopped=st.booleans(),
 )
 STRATEGIES = st.builds(
     Strategy,
@@ -90,6 +91,15 @@ def test_nothing_ends_while_something_moves(sight: CourseSight, strategy: Strate
     ends = {Move.SUCCEED, Move.FAIL, Move.CANCEL, Move.END_ROLLBACK, Move.NEXT_WAVE, Move.BAKE}
     if sight.begun and sight.bake_until is None:
         assert next_move(sight, strategy, NOW) not in ends
+
+
+@given(SIGHTS, STRATEGIES)
+def test_no_wave_is_over_while_a_stop_holds_the_rollout(
+    sight: CourseSight, strategy: Strategy
+) -> None:
+    over = {Move.NEXT_WAVE, Move.LATE_WAVE, Move.FILL_CANARY, Move.GIVE_UP_WAITING, Move.SUCCEED}
+    held = replace(sight, stopped=True, waiting=sight.waiting + 1)
+    assert next_move(held, strategy, NOW) not in over
 
 
 @given(SIGHTS, STRATEGIES)
@@ -153,3 +163,9 @@ def test_a_rollback_asks_for_holds_and_not_for_windows_pins_and_consent() -> Non
     closed = replace(FREE, window=NIGHT, pinned_semver="1.0.0", consent=Consent.ASK)
     assert what_stops(closed, back, NOW) is None
     assert isinstance(what_stops(replace(closed, held=True), back, NOW), Blocked)
+
+
+def test_who_only_looks_asks_for_neither_holds_nor_stops() -> None:
+    facts = replace(FREE, held=True, stop_id="stop_x", pinned_semver="1.0.0", consent=Consent.ASK)
+    assert what_stops(facts, replace(NEW, only_looks=True), NOW) is None
+    assert what_stops(replace(facts, observed_at=None), replace(NEW, only_looks=True), NOW)

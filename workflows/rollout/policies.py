@@ -5,8 +5,7 @@ from typing import Final
 
 from workflows.policies import BOOKKEEPING, Policy
 
-# It waits for up to half a minute while targets move. What it does is in rows, so that it is never
-# given up: everything of a rollout depends on it.
+# What it does is in rows, so that it is never given up: everything of a rollout depends on it.
 ADVANCE: Final = Policy(timedelta(minutes=2), None, BOOKKEEPING.retry)
 
 # Rows of a target. Not given up either: its operation runs, whoever looks.

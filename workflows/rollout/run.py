@@ -3,7 +3,7 @@
 import asyncio
 from dataclasses import replace
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
 from temporalio import workflow
 from temporalio.common import WorkflowIDReusePolicy
@@ -23,6 +23,11 @@ from workflows.rollout.roll_back_target import RollBackTarget
 # Each target is a handful of events here; a history of this length replays in a tenth of a second.
 _MOST_EVENTS: Final = 1000
 
+# What was begun by a run before this one, or ended while its worker was lost, is seen by looking:
+# soon at first, then seldom, because most ends arrive as events.
+_FIRST_LOOK: Final = timedelta(seconds=1)
+_SLOW_LOOK: Final = timedelta(seconds=30)
+
 _WORKFLOWS: Final = {
     Verb.PLAN: PlanTarget.__name__,
     Verb.MOVE: MoveTarget.__name__,
@@ -34,11 +39,13 @@ _WORKFLOWS: Final = {
 class RunRollout:
     """Ask the rows what is next, and have it done; lost, it is started again as if nothing were.
 
-    The workflows of the targets outlive it: it starts them and looks at rows for their end.
+    The workflows of the targets outlive it. While some move, it rests until one of them ends,
+    somebody asks for something, or it is time for another look.
     """
 
     def __init__(self) -> None:
         self._changed = False
+        self._patience = _FIRST_LOOK
 
     @workflow.signal(name=ROLLOUT_CHANGED)
     def changed(self) -> None:
@@ -55,12 +62,12 @@ class RunRollout:
             step = await self._advance(look)
             if step.ended:
                 return step.turns
-            await asyncio.gather(*(_begin(place, step, claim) for claim in step.claims))
+            await asyncio.gather(*(self._begin(place, step, claim) for claim in step.claims))
             look = replace(look, turns=step.turns)
             if step.check:
                 await _check(place)
                 look = replace(look, checked_at=workflow.now())
-            await self._rest(step.look_again_seconds)
+            await self._rest(step)
             if workflow.info().get_current_history_length() > _MOST_EVENTS:
                 workflow.continue_as_new(RolloutRun(place=place, turns=step.turns))
 
@@ -74,28 +81,39 @@ class RunRollout:
             retry_policy=ADVANCE.retry,
         )
 
-    async def _rest(self, seconds: float) -> None:
-        if seconds <= 0 or self._changed:
-            return
+    async def _begin(self, place: RolloutPlace, step: Step, claim: Claim) -> None:
+        """Start the workflow of a target; one that runs already has the turn."""
         try:
-            await workflow.wait_condition(lambda: self._changed, timeout=timedelta(seconds=seconds))
-        except TimeoutError:
+            begun = await workflow.start_child_workflow(
+                _WORKFLOWS[step.verb],
+                args=[TargetPlace(rollout=place, install_id=claim.install_id), claim.host],
+                id=target_workflow_id_of(place.rollout_id, claim.install_id, step.verb),
+                id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+                parent_close_policy=ParentClosePolicy.ABANDON,
+                static_summary=f"{step.verb} {claim.install_id}",
+            )
+        except WorkflowAlreadyStartedError:
             return
+        begun.add_done_callback(self._ended)
 
+    def _ended(self, target: asyncio.Future[Any]) -> None:
+        """Look again; how a target's workflow ended is in rows."""
+        if not target.cancelled():
+            target.exception()
+        self._changed = True
 
-async def _begin(place: RolloutPlace, step: Step, claim: Claim) -> None:
-    """Start the workflow of a target; one that runs already has the turn."""
-    try:
-        await workflow.start_child_workflow(
-            _WORKFLOWS[step.verb],
-            args=[TargetPlace(rollout=place, install_id=claim.install_id), claim.host],
-            id=target_workflow_id_of(place.rollout_id, claim.install_id, step.verb),
-            id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
-            parent_close_policy=ParentClosePolicy.ABANDON,
-            static_summary=f"{step.verb} {claim.install_id}",
-        )
-    except WorkflowAlreadyStartedError:
-        return
+    async def _rest(self, step: Step) -> None:
+        pause = timedelta(seconds=step.look_again_seconds)
+        if not pause or self._changed:
+            self._patience = _FIRST_LOOK
+            return
+        if step.busy:
+            pause = min(pause, self._patience)
+        try:
+            await workflow.wait_condition(lambda: self._changed, timeout=pause)
+            self._patience = _FIRST_LOOK
+        except TimeoutError:
+            self._patience = min(2 * self._patience, _SLOW_LOOK)
 
 
 async def _check(place: RolloutPlace) -> None:

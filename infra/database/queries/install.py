@@ -1,6 +1,7 @@
 """Installs, their renders, and the grants by which vendors may move them."""
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from sqlalchemy import and_, func, text
@@ -22,6 +23,19 @@ from infra.database.tables import (
 )
 
 _CUSTOMERS: Final = text("SELECT id, name FROM customers_of_vendor(:workspaces)")
+_WAITING: Final = text(
+    "SELECT install_id, rollout_id, version_id, semver"
+    " FROM versions_that_wait_for_consent(:installs)"
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WaitingVersion:
+    """A version that a vendor's rollout brings once its customer agrees to it."""
+
+    id: str
+    semver: str
+    rollout_id: str
 
 
 async def find_install(
@@ -131,6 +145,21 @@ async def find_grant_in_force(session: AsyncSession, install_id: str) -> GrantRo
         .with_for_update(key_share=True)
     )
     return (await session.exec(query)).one_or_none()
+
+
+async def versions_that_wait(
+    session: AsyncSession, install_ids: Collection[str]
+) -> dict[str, WaitingVersion]:
+    """Return what waits for the consent of the session's workspace, by the install's id."""
+    if not install_ids:
+        return {}
+    found = await session.execute(_WAITING, {"installs": list(install_ids)})
+    return {
+        row.install_id: WaitingVersion(
+            id=row.version_id, semver=row.semver, rollout_id=row.rollout_id
+        )
+        for row in found
+    }
 
 
 async def page_of_grants(

@@ -81,12 +81,15 @@ ORDER BY wave, position LIMIT %(limit)s
 """
 
 # One row for each install that is there. A grant is looked for by who gave it to whom: one that was
-# revoked and given again is one.
+# revoked and given again is one. A stop of the vendor's own workspace holds what its rollouts do at
+# its customers' too.
 _FACTS = """
 SELECT t.install_id, c.host, c.state AS cluster_state, i.observed_at, i.active_operation_id,
     i.held_at IS NOT NULL AS held, i.hold_until, i.update_window, i.pinned_semver,
     g.consent, g.consented_version_id, g.id IS NOT NULL OR t.customer = %(vendor)s AS granted,
-    i.current_version_id, stop_of_install(t.customer, t.install_id) AS stop_id
+    i.current_version_id, coalesce(stop_of_install(t.customer, t.install_id),
+        CASE WHEN stop_in_force() THEN covering_stop(%(vendor)s, '{}', '{}', i.product_id) END
+    ) AS stop_id
 FROM unnest(%(customers)s::text[], %(installs)s::text[]) AS t (customer, install_id)
 JOIN installs i ON i.workspace_id = t.customer AND i.id = t.install_id
 JOIN clusters c ON c.workspace_id = t.customer AND c.id = i.cluster_id

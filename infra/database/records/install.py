@@ -18,6 +18,7 @@ from domain.errors import BulkheadError, Reason
 from domain.install import INSTALL_CONSUMER, Health, InstallState, RenderState, Sync
 from domain.names import install_namespace_of
 from domain.operation import ClusterOperation, InstallOperation, OperationState, OperationType
+from domain.rollout_failures import UnhealthyObject
 from infra.database.engine import Database
 from infra.database.records.operation import end_operation, hold, notify, taken_over
 from infra.database.tables import (
@@ -201,6 +202,13 @@ class InstallRecords:
                 row.last_error = {"message": message, "reason": "ABORTED", "retryable": True}
                 row.version += 1
                 await notify(session, row.id)
+
+    async def note_unhealthy(self, operation: InstallOperation, unhealthy: UnhealthyObject) -> None:
+        """Keep by which object the render did not become healthy."""
+        async with self._database.workspace(operation.workspace_id) as session:
+            _, _, render = await _hold(session, operation)
+            if render is not None:
+                render.unhealthy = unhealthy.as_json()
 
     async def begin_sync(self, operation: InstallOperation) -> None:
         """Objects of the install begin to change.

@@ -19,6 +19,7 @@ from domain.rollout_plan import sizes_of_waves
 from domain.rollout_strategy import Strategy
 from domain.rollout_work import RolloutPlace, Step, Verb
 from infra.database.engine import Database
+from infra.database.queries.emergency_stop import stop_of_product
 from infra.database.queries.rollout_sight import count_returns, count_targets
 from infra.database.records import rollout_moves as moves
 from infra.database.records.rollout_moves import Look
@@ -35,6 +36,10 @@ _CHECKS_OF_A_BAKE: Final = 5
 _LONGEST_REST: Final = timedelta(seconds=60)
 _SHORTEST_REST: Final = timedelta(milliseconds=50)
 
+# While an emergency stop holds the whole rollout. Whoever lifts it may be in another workspace, and
+# does not know what it held.
+_STOPPED_REST: Final = timedelta(seconds=15)
+
 # How soon it is worth looking for a canary when nobody can be reached.
 _CANARY_REST: Final = timedelta(seconds=10)
 
@@ -43,9 +48,6 @@ _CLAIMS_A_STEP: Final = 50
 
 # Moves of one look; a rollout of fifty waves in which nobody can be reached makes a hundred.
 _MOVES_A_LOOK: Final = 500
-
-# What a move returns while something that was begun goes on.
-_BUSY: Final = Step(look_again_seconds=-1)
 
 # Moves that are made in rows alone; there may be another one after them.
 _IN_ROWS: Final[Mapping[Move, Callable[[Look], Awaitable[None]]]] = {
@@ -85,31 +87,24 @@ class RolloutRecords:
             found = await session.exec(query)
             return [RolloutPlace(workspace_id=one, rollout_id=other) for one, other in found]
 
-    async def stamp_of(self, place: RolloutPlace) -> tuple[datetime, int]:
-        """Return what differs after each change of a rollout or its targets."""
-        query = select(RolloutRow.updated_at, RolloutRow.version).where(
-            RolloutRow.id == place.rollout_id
-        )
-        async with self._database.workspace(place.workspace_id) as session:
-            return (await session.exec(query)).one()
-
     async def look(
-        self, place: RolloutPlace, known_turns: int | None, checked_at: datetime | None
-    ) -> Step | None:
+        self, place: RolloutPlace, known_turns: int, checked_at: datetime | None
+    ) -> Step:
         """Do all that can be done now, and return what the workflow does next.
 
         Args:
             place: the rollout.
-            known_turns: how many turns the workflow knows of; None: of all of them.
+            known_turns: how many turns the workflow knows of.
             checked_at: when what bakes was last looked at.
 
         Returns:
-            None while something that was begun goes on, and nothing else can be done.
+            What to do; with `busy` when something that was begun goes on, and its end is worth
+            another look.
         """
         async with self._database.workspace(place.workspace_id) as session:
             look = await _open(session, place, checked_at)
             sight = await _see(look)
-            if known_turns is not None and look.counts.turns != known_turns:
+            if look.counts.turns != known_turns:
                 claims = await self._turns.untaken(session, look.rollout, look.now, _CLAIMS_A_STEP)
                 if claims:
                     verb = _verb_of(look.rollout)
@@ -117,8 +112,6 @@ class RolloutRecords:
             for _ in range(_MOVES_A_LOOK):
                 move = next_move(sight, look.strategy, look.now)
                 step = await self._make(look, move)
-                if step is _BUSY:
-                    return None
                 if step is not None:
                     return replace(step, turns=look.counts.turns + len(step.claims))
                 await _count(look)
@@ -152,7 +145,7 @@ class RolloutRecords:
     async def _plan(self, look: Look) -> Step | None:
         places = self._places(look)
         if not places:
-            return _BUSY
+            return _wait(look)
         claims = await self._turns.to_plan(
             look.session, look.rollout, look.wanted, places, look.now
         )
@@ -161,7 +154,7 @@ class RolloutRecords:
     async def _claim(self, look: Look) -> Step | None:
         places = self._places(look)
         if not places:
-            return _BUSY
+            return _wait(look)
         if look.counts.wave_pending == look.counts.wave_size:
             await moves.note_wave(look)
         claims = await self._turns.to_move(
@@ -172,7 +165,7 @@ class RolloutRecords:
     async def _take_back(self, look: Look) -> Step | None:
         places = self._places(look)
         if not places:
-            return _BUSY
+            return _wait(look)
         rollout = look.rollout
         claims = await self._turns.to_return(
             look.session,
@@ -192,7 +185,8 @@ class RolloutRecords:
         )
         if not filled:
             return Step(look_again_seconds=_CANARY_REST.total_seconds())
-        message = f"The canary cannot be reached; {filled} others take its place."
+        others = "another one takes" if filled == 1 else f"{filled} others take"
+        message = f"The canary cannot be reached; {others} its place."
         await add_event(look.session, look.rollout, "canary.replaced", message, wave=0)
         return None
 
@@ -206,6 +200,7 @@ async def _open(session: AsyncSession, place: RolloutPlace, checked_at: datetime
     key = (place.workspace_id, rollout.package_version_id)
     version = await session.get_one(PackageVersionRow, key)
     now = datetime.now(UTC)
+    stop = await stop_of_product(session, place.workspace_id, rollout.product_id)
     return Look(
         session=session,
         rollout=rollout,
@@ -214,6 +209,7 @@ async def _open(session: AsyncSession, place: RolloutPlace, checked_at: datetime
         now=now,
         checked_at=checked_at,
         counts=await count_targets(session, rollout.id, rollout.wave, now),
+        stopped=stop is not None,
     )
 
 
@@ -267,15 +263,14 @@ async def _see(look: Look) -> CourseSight:
         check_due=_next_check(look) <= look.now,
         checked_after_bake=_checked_after_bake(look),
         past_deadline=rollout.deadline_at is not None and look.now >= rollout.deadline_at,
+        stopped=look.stopped,
     )
 
 
 def _wait(look: Look) -> Step:
-    """Return how long nothing is to be done; `_BUSY` while something goes on."""
+    """Return how long nothing is to be done, unless something that was begun ends."""
     rollout = look.rollout
-    if look.counts.begun:
-        return _BUSY
-    moments = [look.now + _LONGEST_REST]
+    moments = [look.now + (_STOPPED_REST if look.stopped else _LONGEST_REST)]
     if rollout.state is RolloutState.RUNNING:
         moments += _present(look.counts.next_try_at, rollout.bake_until, rollout.deadline_at)
         if rollout.bake_until is not None:
@@ -284,7 +279,7 @@ def _wait(look: Look) -> Step:
         moments += _present(look.returns.next_try_at, rollout.deadline_at)
     ahead = min(each for each in moments if each > look.now)
     rest = max(ahead - look.now, _SHORTEST_REST)
-    return Step(look_again_seconds=round(rest.total_seconds(), 3))
+    return Step(look_again_seconds=round(rest.total_seconds(), 3), busy=look.counts.begun > 0)
 
 
 def _present(*moments: datetime | None) -> list[datetime]:

@@ -32,6 +32,13 @@ UPDATE rollout_targets SET state = 'succeeded', next_try_at = NULL, completed_at
 WHERE rollout_id = %(rollout)s AND state = 'baking'
 """
 
+# What failed without having the new version has undone what it did.
+_WENT_BACK = """
+SELECT count(*)::integer AS installs FROM rollout_targets WHERE rollout_id = %(rollout)s
+    AND state = 'failed' AND operation_id IS NOT NULL AND rollback_operation_id IS NULL
+    AND last_error ->> 'moved' = 'false'
+"""
+
 _JOIN_LATE_WAVE = """
 UPDATE rollout_targets SET wave = %(wave)s WHERE rollout_id = %(rollout)s AND state = 'waiting'
 """
@@ -49,6 +56,7 @@ class Look:
         now: the moment.
         checked_at: when what bakes was last looked at.
         counts: of the targets, as the move at hand found them.
+        stopped: an emergency stop covers the whole rollout.
         returns: of those that shall return, while a rollback goes on.
     """
 
@@ -59,6 +67,7 @@ class Look:
     now: datetime
     checked_at: datetime | None
     counts: TargetCounts
+    stopped: bool = False
     returns: ReturnCounts | None = None
 
 
@@ -82,7 +91,7 @@ async def settle_plan(look: Look) -> None:
     touch(rollout)
     planned = sum(each.plan_digest is not None for each in targets)
     if rollout.plan_only:
-        message = f"The plans of {planned} of {len(targets)} installs are made."
+        message = f"A plan is made for {planned} of {installs(len(targets))}."
         await add_event(look.session, rollout, "rollout.planned", message)
 
 
@@ -112,7 +121,8 @@ async def bake(look: Look) -> None:
     rollout = look.rollout
     rollout.bake_until = look.now + timedelta(seconds=look.strategy.bake_seconds)
     touch(rollout)
-    waiting = f", {look.counts.waiting} wait" if look.counts.waiting else ""
+    count = look.counts.waiting
+    waiting = f", {count} {'waits' if count == 1 else 'wait'}" if count else ""
     message = f"{look.counts.baking} moved{waiting}; looked at for {look.strategy.bake_seconds} s."
     await add_event(look.session, rollout, "wave.baking", message, wave=rollout.wave)
 
@@ -212,14 +222,24 @@ async def end_rollback(look: Look) -> None:
     """End a rollout of which nothing is left to take back."""
     rollout = look.rollout
     await pass_baking(look)
-    returned = rollout.counts.get(TargetState.ROLLED_BACK, 0)
+    back = await _what_came_back(look)
     if rollout.rollback_requested_at is not None:
-        await end(look, RolloutState.ROLLED_BACK, f"Taken back: {installs(returned)}.")
+        await end(look, RolloutState.ROLLED_BACK, back)
         return
-    back = f"Taken back: {installs(returned)}."
-    if not returned:
-        back = "Nothing was left to take back: operations that fail undo what they did."
     await end(look, RolloutState.FAILED, f"{rollout.reason or 'The wave failed.'} {back}")
+
+
+async def _what_came_back(look: Look) -> str:
+    """Return who has what it had before, as sentences."""
+    counted = await run_sql(look.session, _WENT_BACK, {"rollout": look.rollout.id})
+    by_themselves: int = counted.one().installs
+    taken = look.rollout.counts.get(TargetState.ROLLED_BACK, 0)
+    said = [f"Taken back: {installs(taken)}."] if taken else []
+    if by_themselves:
+        whose = "its operation" if by_themselves == 1 else "their operations"
+        who = "itself" if by_themselves == 1 else "themselves"
+        said.append(f"{installs(by_themselves)} went back by {who}, when {whose} failed.")
+    return " ".join(said) or "Nothing was there to take back."
 
 
 async def blame(look: Look) -> str:

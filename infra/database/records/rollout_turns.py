@@ -170,8 +170,8 @@ class Turns:
     ) -> list[Claim]:
         """Give turns to targets whose plan is made; those that cannot be asked have none."""
         found = await due_to_plan(session, rollout.id, now, _LOOKED_AT)
-        # A plan changes nothing: what a customer lets happen does not matter to it.
-        peek = Wanted(version_id=wanted.version_id, semver=wanted.semver, takes_back=True)
+        # A plan changes nothing: what a customer lets happen, or stops, does not matter to it.
+        peek = Wanted(version_id=wanted.version_id, semver=wanted.semver, only_looks=True)
         sorted_ = await self._sort(rollout, found, peek, now)
         given = sorted_.free[:places]
         errors = {

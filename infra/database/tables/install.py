@@ -61,7 +61,8 @@ class RenderRow(SQLModel, table=True):
 
     `manifest` are the objects as a JSON list; each datum of a Secret is replaced by a keyed digest.
     `plan` is what applying it would do, and `plan_digest` what an approval is bound to.
-    `values` are as in the install's row, at the time.
+    `values` are as in the install's row, at the time. `unhealthy` is the object by which it did not
+    become healthy, as a vendor may see it.
     """
 
     __tablename__ = "renders"
@@ -82,6 +83,7 @@ class RenderRow(SQLModel, table=True):
     approved_digest: str | None = None
     approved_by: str | None = None
     approved_at: datetime | None = time_column()
+    unhealthy: dict[str, Any] | None = json_column(nullable=True)
     release_revision: int | None = None
     created_at: datetime = now_column()
     updated_at: datetime = now_column()

@@ -1,5 +1,6 @@
 import base64
 import json
+import resource
 
 import pytest
 
@@ -77,6 +78,8 @@ def test_a_text_that_stands_for_more_than_memory_holds_is_refused() -> None:
         "{apiVersion: v1, kind: ConfigMap, metadata: {name: a, annotations: b}}",
         "{apiVersion: v1, kind: ConfigMap, metadata: {name: a, namespace: [b]}}",
         "{apiVersion: v1, kind: ConfigMap, metadata: {name: a}, data: {b: 0x" + "f" * 5000 + "}}",
+        "{apiVersion: v1, kind: Secret, metadata: {name: a}, stringData: {port: 5432}}",
+        "{apiVersion: v1, kind: Secret, metadata: {name: a}, data: text}",
         "{apiVersion: rbac.authorization.k8s.io/v1, kind: Role, metadata: {name: a}, roleRef: b}",
         _CRD + "}",
         _CRD + ", spec: {group: b, scope: Cluster, names: {kind: C, plural: c}, versions: [v1]}}",
@@ -86,6 +89,15 @@ def test_what_can_be_no_object_is_the_charts_fault(text: str) -> None:
     with pytest.raises(BulkheadError) as refused:
         parse_stream(text)
     assert refused.value.reason is Reason.INVALID_ARGUMENT
+
+
+def test_too_many_values_are_refused_before_they_take_memory() -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(BulkheadError) as refused:
+        parse_stream("a: [" + "b," * 1_000_001 + "b]")
+    # In kibibytes; read as a whole, they take 300 MiB.
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000
+    assert "1,000,000" in str(refused.value)
 
 
 def test_hooks_and_tests_are_recognised() -> None:
@@ -137,7 +149,10 @@ def test_no_error_repeats_what_a_secret_holds() -> None:
         'Error: Secret in version "v1" cannot be handled as a Secret: error found in #10 byte of '
         '...|"x":"canary","y|..., bigger context ...|{"x":"canary"}|... of hunter2-hunter2'
     )
-    error = failure_of(said, hidden=["hunter2-hunter2", "x"])
+    said += r' and "-----BEGIN-----\nkey-of-several-lines\n"'
+    lines = "-----BEGIN-----\nkey-of-several-lines\n"
+    error = failure_of(said, hidden=["hunter2-hunter2", "x", lines])
+    assert "several" not in error.message
     assert "canary" not in error.message
     assert "hunter2" not in error.message
     assert "Secret in version" in error.message

@@ -5,11 +5,12 @@ from typing import Any
 
 from domain.install import InstallState
 from domain.names import install_namespace_of
+from domain.operation import OperationState
 from infra.kubernetes.client import KubernetesClient
 from tests.workflows.install.site import Site
 from tests.workflows.install.test_faults import failed, forgotten
 
-_PASSWORD = "of-the-customer-4711"
+_VALUE = "of-the-customer-4711"
 
 # Runs once the deployment is done, and takes the deployer's rights.
 _THIEF = """\
@@ -33,7 +34,8 @@ apiVersion: v1
 kind: ConfigMap
 metadata: {name: copied}
 data:
-  found: {{ dig "data" "value" "bm90aGluZw==" (lookup "v1" "Secret" .Release.Namespace .Values.password) | b64dec }}
+  {{- $found := lookup "v1" "Secret" .Release.Namespace .Values.password }}
+  found: {{ dig "data" "value" "bm90aGluZw==" $found | b64dec }}
 """
 
 _TALKATIVE = """\
@@ -44,7 +46,7 @@ _TALKATIVE = """\
 
 
 async def test_a_chart_cannot_copy_a_secret_of_the_customers_into_rows(site: Site) -> None:
-    values: dict[str, Any] = {"password": {"$secret": {"id": await site.new_secret(_PASSWORD)}}}
+    values: dict[str, Any] = {"password": {"$secret": {"id": await site.new_secret(_VALUE)}}}
     first = await site.create(await site.publish("secret-consumer"), values)
     async with forgotten(site, first):
         await site.platform.succeed(first)
@@ -56,7 +58,7 @@ async def test_a_chart_cannot_copy_a_secret_of_the_customers_into_rows(site: Sit
             error = await failed(site, update)
             assert error["reason"] == "INVALID_ARGUMENT"
             render = await site.render_of(update)
-            assert _PASSWORD not in json.dumps([error, render.manifest, render.plan])
+            assert _VALUE not in json.dumps([error, render.manifest, render.plan])
         assert (await site.known(first.install_id)).state is InstallState.HEALTHY
 
 

@@ -112,6 +112,38 @@ async def test_an_emergency_stop_keeps_what_it_covers(lab: Lab) -> None:
     await _is_left_behind_until(lab, offer, place, Obstacle.EMERGENCY_STOP, release)
 
 
+@pytest.mark.parametrize("scope", ["workspace", "product"])
+async def test_a_stop_of_the_vendors_holds_its_rollout_until_it_is_lifted(
+    lab: Lab, scope: str
+) -> None:
+    offer = lab.offer(6)
+    waves = (Share(count=1), Share(percent=100))
+    strategy = Strategy(canary=1, waves=waves, concurrency=2, bake_seconds=0, checks=())
+    place = await lab.create(offer, strategy, start=False)
+    lab.set(gate_open=False)
+    await lab.wake(place)
+    canary = (await lab.until_moving(place))[0].install_id
+    vendor = offer.vendor.workspace_id
+    lab.sql(
+        "INSERT INTO emergency_stops (workspace_id, id, scope, subject, reason, stopped_by)"
+        " VALUES (%s, %s, %s, %s, 'x', 'x')",
+        (vendor, f"stop_{vendor[3:]}", scope, offer.product_id if scope == "product" else ""),
+    )
+    lab.set()
+    await lab.until_versions(offer, {**lab.versions(offer), canary: offer.new})
+    await _waiting_for(lab, place, Obstacle.EMERGENCY_STOP)
+    await asyncio.sleep(1)
+    row = await lab.row(place)
+    assert (row.state, row.wave) == (RolloutState.RUNNING, 1)
+    begun = lab.sql("SELECT id FROM lab_operations WHERE rollout_id = %s", (place.rollout_id,))
+    assert len(begun) == 1
+    lab.sql("UPDATE emergency_stops SET lifted_at = now() WHERE workspace_id = %s", (vendor,))
+    await _try_again(lab, place)
+    row = await lab.until(place)
+    assert (row.state, row.waves) == (RolloutState.SUCCEEDED, 3)
+    assert set(lab.versions(offer).values()) == {offer.new}
+
+
 @pytest.mark.full
 async def test_clusters_that_come_back_are_moved_then(lab: Lab) -> None:
     offer = lab.offer(10)

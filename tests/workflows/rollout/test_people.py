@@ -5,10 +5,12 @@ import time
 from dataclasses import replace
 
 import pytest
+from temporalio.api.enums.v1 import EventType
 
 from domain.caller import Caller
 from domain.errors import BulkheadError, Reason
 from domain.identifiers import Prefix, new_id
+from domain.names import rollout_workflow_id_of
 from domain.rollout import Gate, RolloutState, TargetState
 from domain.rollout_strategy import Share, Strategy
 from domain.rollout_work import RolloutPlace
@@ -41,17 +43,44 @@ async def test_a_pause_bites_within_two_seconds_and_a_resume_goes_on(lab: Lab) -
     await lab.until(place, RolloutState.PAUSED)
     begun = lab.sql("SELECT id FROM lab_operations WHERE rollout_id = %s", (place.rollout_id,))
     assert time.monotonic() - asked < 2
+    async with asyncio.timeout(20):
+        while True:
+            if TargetState.MOVING not in (await lab.row(place)).counts:
+                break
+            await asyncio.sleep(0.1)
     await asyncio.sleep(1)
-    row = await lab.row(place)
     assert len(begun) == len(
         lab.sql("SELECT id FROM lab_operations WHERE rollout_id = %s", (place.rollout_id,))
     )
-    assert TargetState.MOVING not in row.counts
     lab.set()
     await lab.ask(place, "resume", offer.vendor)
     assert (await lab.until(place)).state is RolloutState.SUCCEEDED
     assert set(lab.versions(offer).values()) == {offer.new}
     lab.check_effects()
+
+
+async def test_a_rollout_looks_seldom_while_targets_move_and_at_once_when_one_ends(
+    lab: Lab,
+) -> None:
+    offer = lab.offer(4)
+    place = await lab.create(offer, SLOW, start=False)
+    lab.set(gate_open=False)
+    await lab.wake(place)
+    await lab.until_moving(place, 2)
+    before = await _events(lab, place)
+    # Looks after 1 and 3 s; each is an activity, a timer and two tasks of the workflow.
+    await asyncio.sleep(5)
+    assert await _events(lab, place) - before <= 2 * 11
+    lab.set()
+    assert (await lab.until(place)).state is RolloutState.SUCCEEDED
+    run = lab.client.get_workflow_handle(rollout_workflow_id_of(place.rollout_id))
+    cut_short = EventType.EVENT_TYPE_TIMER_CANCELED
+    assert cut_short in [each.event_type for each in (await run.fetch_history()).events]
+
+
+async def _events(lab: Lab, place: RolloutPlace) -> int:
+    run = lab.client.get_workflow_handle(rollout_workflow_id_of(place.rollout_id))
+    return (await run.describe()).history_length
 
 
 @pytest.mark.parametrize("order", [("pause", "rollback"), ("rollback", "pause")])

@@ -45,6 +45,9 @@ async def test_a_version_that_fails_is_stopped_at_the_canary(lab: Lab) -> None:
     assert row.counts == {TargetState.FAILED: 1, TargetState.SKIPPED: 5}
     failed = next(each for each in await lab.targets(place) if each.state is TargetState.FAILED)
     assert failed.install_id in (row.reason or "")
+    assert (row.reason or "").endswith("1 install went back by itself, when its operation failed.")
+    assert failed.last_error is not None
+    assert failed.last_error["message"] == "Its operation failed. It has what it had before."
     assert set(lab.versions(offer).values()) == {offer.old}
 
 

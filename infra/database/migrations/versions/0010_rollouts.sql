@@ -132,6 +132,7 @@ CREATE TABLE renders (
     approved_digest text,
     approved_by text,
     approved_at timestamptz,
+    unhealthy jsonb,
     release_revision integer,
     created_at timestamptz NOT NULL DEFAULT now(),
     updated_at timestamptz NOT NULL DEFAULT now(),
@@ -266,6 +267,7 @@ CREATE INDEX rollout_targets_of_wave
 -- Two rollouts never move one install at the same time.
 CREATE UNIQUE INDEX rollout_targets_moving ON rollout_targets (install_id)
     WHERE state IN ('moving', 'rolling_back');
+CREATE INDEX rollout_targets_asking ON rollout_targets (install_id) WHERE waiting_for = 'consent';
 
 CREATE TABLE rollout_events (
     workspace_id text NOT NULL REFERENCES workspaces (id),
@@ -330,11 +332,30 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, public, pg_te
         SELECT FROM grants g WHERE g.workspace_id = w.id AND g.revoked_at IS NULL
             AND g.vendor_workspace_id = current_workspace())
 $$;
+
+-- Which version the newest rollout waits to bring to an install of the caller's, until the caller
+-- agrees to it. The rollout is the vendor's, of whom a customer sees nothing else.
+CREATE FUNCTION versions_that_wait_for_consent(p_installs text[])
+RETURNS TABLE (install_id text, rollout_id text, version_id text, semver text)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+    SELECT DISTINCT ON (t.install_id) t.install_id, r.id, v.id, v.semver
+    FROM rollout_targets t
+        JOIN rollouts r ON r.workspace_id = t.workspace_id AND r.id = t.rollout_id
+            AND r.state NOT IN ('succeeded', 'failed', 'cancelled', 'rolled_back')
+        JOIN package_versions v ON v.workspace_id = r.workspace_id AND v.id = r.package_version_id
+        JOIN grants g ON g.workspace_id = t.customer_workspace_id AND g.install_id = t.install_id
+            AND g.vendor_workspace_id = t.workspace_id AND g.revoked_at IS NULL
+    WHERE t.customer_workspace_id = current_workspace() AND t.install_id = ANY (p_installs)
+        AND t.waiting_for = 'consent' AND g.consent = 'ask'
+        AND g.consented_version_id IS DISTINCT FROM r.package_version_id
+    ORDER BY t.install_id, r.created_at DESC, r.id DESC
+$$;
 GRANT CREATE ON SCHEMA public TO bulkhead_definer;
 ALTER FUNCTION customers_of_vendor OWNER TO bulkhead_definer;
+ALTER FUNCTION versions_that_wait_for_consent OWNER TO bulkhead_definer;
 REVOKE CREATE ON SCHEMA public FROM bulkhead_definer;
-REVOKE ALL ON FUNCTION customers_of_vendor FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION customers_of_vendor TO bulkhead_api;
+REVOKE ALL ON FUNCTION customers_of_vendor, versions_that_wait_for_consent FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION customers_of_vendor, versions_that_wait_for_consent TO bulkhead_api;
 
 -- A stop of everything is seen from everywhere.
 CREATE POLICY everywhere ON emergency_stops FOR SELECT TO bulkhead_api, bulkhead_worker

@@ -1,0 +1,127 @@
+"""What a vendor is told about an install that did not take a version.
+
+The error of an operation is its customer's: it may quote what an object, a cluster or a chart says,
+and thereby values or lines of a log. Only this crosses: the step that failed, and of an object that
+did not become healthy its kind, its name and words of Kubernetes' own. Kind and name are of the
+vendor's chart; a name that has a value of the customer's in it is left out.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from domain.errors import Reason
+from domain.install import Health
+from domain.operation import Step
+
+_STEPS: Final[Mapping[str, str]] = {
+    Step.RENDER_CHART: "Its chart could not be rendered with the customer's values",
+    Step.PLAN_CHANGES: "Its cluster did not take the new version's objects as planned",
+    Step.AWAIT_APPROVAL: "Its customer did not approve the changes",
+    Step.SYNC_SECRETS: "Its secrets could not be written",
+    Step.APPLY_CLUSTER_OBJECTS: "The objects for its whole cluster could not be applied",
+    Step.APPLY_RELEASE: "The new version's objects, or a hook of the chart, failed",
+    Step.WAIT_UNTIL_HEALTHY: "The new version did not become healthy",
+    Step.REMOVE_CLUSTER_OBJECTS: "What the new version has no more could not be removed",
+}
+
+# What Kubernetes calls it when something does not start; none of them is a text of somebody's.
+_CAUSES: Final = (
+    "CrashLoopBackOff",
+    "ImagePullBackOff",
+    "ErrImagePull",
+    "ErrImageNeverPull",
+    "InvalidImageName",
+    "CreateContainerConfigError",
+    "CreateContainerError",
+    "RunContainerError",
+    "OOMKilled",
+    "Evicted",
+    "Unschedulable",
+    "ProgressDeadlineExceeded",
+    "BackoffLimitExceeded",
+    "DeadlineExceeded",
+)
+
+# Shorter values are in any name by accident.
+_SHORTEST_VALUE: Final = 3
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UnhealthyObject:
+    """The object by which an install did not become healthy, as a vendor may see it.
+
+    Attributes:
+        kind: of the object.
+        name: of the same; empty where it has a value of the customer's in it.
+        health: that it had in the end.
+        cause: what Kubernetes calls the reason, of words that are known; empty: none of them.
+    """
+
+    kind: str
+    name: str
+    health: Health
+    cause: str = ""
+
+    @classmethod
+    def of(
+        cls, manifest: Mapping[str, Any], health: Health, said: str, values: Mapping[str, Any]
+    ) -> "UnhealthyObject":
+        """Return what may be told of an object.
+
+        Args:
+            manifest: the object.
+            health: of the same.
+            said: why it is not healthy; of this only words that are known are kept.
+            values: the customer's, of the install.
+        """
+        name = str(manifest["metadata"]["name"])
+        is_the_customers = any(value.lower() in name.lower() for value in _texts(values))
+        return cls(
+            kind=str(manifest["kind"]),
+            name="" if is_the_customers else name,
+            health=health,
+            cause=next((cause for cause in _CAUSES if cause in said), ""),
+        )
+
+    def as_json(self) -> dict[str, str]:
+        """Return what a row has of it."""
+        return {
+            "kind": self.kind,
+            "name": self.name,
+            "health": self.health,
+            "cause": self.cause,
+        }
+
+
+def failure_told(step: str | None, reason: str, unhealthy: Mapping[str, str] | None) -> str:
+    """Return a sentence for the vendor about an operation that failed and undid itself.
+
+    Args:
+        step: at which it failed; None: none of the install's.
+        reason: of its error.
+        unhealthy: an `UnhealthyObject` as a row has it.
+    """
+    if reason == Reason.ABORTED and step is None:
+        return "Its operation was cancelled"
+    if step == Step.PLAN_CHANGES and reason == Reason.FAILED_PRECONDITION:
+        # A plan that is stale, an object that the cluster refuses, a release that is too large.
+        return f"{_STEPS[step]}, or is not what was approved"
+    said = _STEPS.get(step or "", "Its operation failed")
+    if step == Step.WAIT_UNTIL_HEALTHY and unhealthy is not None:
+        named = f"{unhealthy['kind']} {unhealthy['name']}".rstrip()
+        cause = f" ({unhealthy['cause']})" if unhealthy["cause"] else ""
+        return f"{said}: {named} is {unhealthy['health']}{cause}"
+    return said if step == Step.WAIT_UNTIL_HEALTHY else f"{said} ({reason})"
+
+
+def _texts(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        if len(value) >= _SHORTEST_VALUE:
+            yield value
+    elif isinstance(value, Mapping):
+        for one in value.values():
+            yield from _texts(one)
+    elif isinstance(value, list):
+        for one in value:
+            yield from _texts(one)
