@@ -71,7 +71,7 @@ class InstallActivities(InstallSteps):
     async def prepare_namespace(self, operation: InstallOperation) -> None:
         """Make the install's namespace and the rights of its users there."""
         async with self._reaching(operation):
-            await self._deployer.prepare(operation.control_plane, operation.install_id)
+            await self._deployer.prepare(operation.control_plane, operation.install_id, None)
 
     @activity.defn
     async def render_chart(self, operation: InstallOperation) -> Rendered:
@@ -89,7 +89,11 @@ class InstallActivities(InstallSteps):
                 chart = (sight.source.plan or {}).get("chart", {})
                 data = await self._deployer.data_of(sight.source)
             else:
-                await self._deployer.prepare(operation.control_plane, operation.install_id)
+                await self._deployer.prepare(
+                    operation.control_plane,
+                    operation.install_id,
+                    None if sight.good is None else sight.good.manifest,
+                )
                 rendering = await self._deployer.render(
                     operation.control_plane,
                     sight.install,

@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Final
 
 from temporalio import activity
 
-from domain.errors import BulkheadError
+from domain.errors import BulkheadError, Reason
+from domain.rollout import CheckKind
 from domain.rollout_strategy import Target
 from domain.rollout_work import Begun, TargetPlace
 
@@ -54,9 +55,13 @@ class RolloutHostActivities:
         """Look at a target that was moved, and write how its move ended with that.
 
         A cluster that does not answer is not a target that is not well: it is asked again, and
-        what cannot be asked in the end has passed.
+        what cannot be asked in the end has passed. While an emergency stop covers it no Job begins.
         """
         subject = await self._moves.subject_of(begun.place)
+        makes_job = any(check.kind is CheckKind.JOB for check in subject.strategy.checks)
+        if makes_job and subject.stop_id is not None:
+            message = f"The emergency stop {subject.stop_id} holds its checks."
+            raise BulkheadError(Reason.ABORTED, message, retryable=True)
         try:
             ailment = await self._look(subject)
         except BulkheadError as error:

@@ -1,21 +1,16 @@
 """What requests say about installs and grants."""
 
-import math
-import re
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints
 
-from api.fields import PRINTABLE, Body, RegionId
+from api.fields import PRINTABLE, Body, JsonObject, RegionId
 from domain.install import Consent
 from domain.package import LONGEST_SEMVER, SEMVER_PATTERN, Channel, PinKind
-from domain.secret_use import DEEPEST
 from domain.windows import Window
 
 # As Kubernetes counts labels' names and values, so that a label may become one of its.
 _LABELS: Final = 32
-
-_UNSTORABLE: Final = re.compile("[\x00\ud800-\udfff]")
 
 _Id = Annotated[str, StringConstraints(min_length=1, max_length=55, pattern=PRINTABLE)]
 _Label = Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=PRINTABLE)]
@@ -33,30 +28,6 @@ _Time = Annotated[str, StringConstraints(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9
 _Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 
 Labels = Annotated[dict[_Label, _LabelValue], Field(max_length=_LABELS)]
-
-
-def _storable(values: dict[str, Any]) -> dict[str, Any]:
-    """Refuse what a JSON document of the database, or a chart, cannot hold."""
-    nodes: list[tuple[object, int]] = [(values, 0)]
-    while nodes:
-        node, depth = nodes.pop()
-        if depth > DEEPEST:
-            message = f"This is nested more than {DEEPEST} deep."
-            raise ValueError(message)
-        if isinstance(node, dict):
-            nodes += [(part, depth + 1) for pair in node.items() for part in pair]
-        elif isinstance(node, list):
-            nodes += [(part, depth + 1) for part in node]
-        elif isinstance(node, float) and not math.isfinite(node):
-            message = "There is a number here that JSON does not have."
-            raise ValueError(message)
-        elif isinstance(node, str) and _UNSTORABLE.search(node):
-            message = "There is a text here with NUL or half of a surrogate pair in it."
-            raise ValueError(message)
-    return values
-
-
-Values = Annotated[dict[str, Any], AfterValidator(_storable)]
 
 
 class VersionPinRequest(Body):
@@ -83,7 +54,7 @@ class CreateInstallRequest(Body):
     package_version_pin: VersionPinRequest | None = None
     region_id: RegionId
     cluster_id: _Id | None = None
-    initial_values: Values = Field(default_factory=dict)
+    initial_values: JsonObject = Field(default_factory=dict)
     labels: Labels = Field(default_factory=dict)
     channel: _Channel = Channel.STABLE
     grant: GrantTermsRequest | None = None
@@ -113,7 +84,7 @@ class ChangeInstallRequest(Body):
     pinned_semver: _Semver | None = None
     update_window: Annotated[WindowRequest | None, AfterValidator(_checked_window)] = None
     drift_correction: bool = False
-    values: Values = Field(default_factory=dict)
+    values: JsonObject = Field(default_factory=dict)
 
 
 class UpdateInstallVersionRequest(Body):

@@ -28,6 +28,8 @@ _DnsName = Annotated[
 _HttpPath = Annotated[str, StringConstraints(max_length=500, pattern=r"^/[\x21-\x7e]*$")]
 _Url = Annotated[str, StringConstraints(max_length=500, pattern=r"^https?://[\x21-\x7e]+$")]
 _Port = Annotated[int, Field(ge=1, le=65535)] | _DnsName
+# A script has lines; NUL can be neither stored nor given to a program.
+_Argument = Annotated[str, StringConstraints(max_length=1000, pattern=r"^[^\x00]*$")]
 _Seconds = Annotated[int, Field(ge=1, le=3600)]
 
 
@@ -109,9 +111,7 @@ class JobCheck(Body):
     image: Annotated[
         str, StringConstraints(min_length=1, max_length=500, pattern=r"^[\x21-\x7e]*$")
     ]
-    command: Annotated[
-        list[Annotated[str, StringConstraints(max_length=1000)]], Field(max_length=50)
-    ] = Field(default_factory=list)
+    command: Annotated[list[_Argument], Field(max_length=50)] = Field(default_factory=list)
     timeout_seconds: _Seconds = 300
 
 

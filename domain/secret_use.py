@@ -26,7 +26,7 @@ _KEY: Final = re.compile(r"[-._a-zA-Z0-9]{1,253}")
 _OBJECT_NAME: Final = re.compile(r"sec-[0-9a-f]{20}")
 
 # Charts nest a handful; what is deeper is made to exhaust whatever walks through it.
-DEEPEST: Final = 64
+_DEEPEST: Final = 64
 
 Path = tuple[str, ...]
 
@@ -122,10 +122,10 @@ def _use(node: Mapping[str, Any], path: Path) -> SecretUse:
 
 
 def _check_depth(path: Path) -> None:
-    if len(path) > DEEPEST:
+    if len(path) > _DEEPEST:
         raise BulkheadError(
             Reason.INVALID_ARGUMENT,
-            f"The values are nested more than {DEEPEST} deep.",
+            f"The values are nested more than {_DEEPEST} deep.",
             path=path[:4],
         )
 

@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar
 from domain.cluster import HostedControlPlane
 from domain.errors import BulkheadError, Reason
 from domain.names import install_namespace_of, install_user_of
+from domain.pod_security import level_of
 from domain.secret_use import with_object_names
 from infra.database.tables import InstallRow, PackageVersionRow, RenderRow
 from infra.helm.archive import looks_up
@@ -121,9 +122,19 @@ class Deployer:
         self._charts = charts
         self._helm = helm
 
-    async def prepare(self, plane: HostedControlPlane, install_id: str) -> None:
-        """Have the install's namespace and its users' rights there."""
-        await self.clusters.ask(plane, lambda client: prepare_namespace(client, install_id))
+    async def prepare(
+        self, plane: HostedControlPlane, install_id: str, manifest: Sequence[Object] | None
+    ) -> None:
+        """Have the install's namespace and its users' rights there.
+
+        Args:
+            plane: of the install's cluster.
+            install_id: which.
+            manifest: a render whose plan is approved where that is needed: pods may ask of their
+                nodes what its pods do. None, or empty: what any chart's may.
+        """
+        level = level_of(manifest or [])
+        await self.clusters.ask(plane, lambda client: prepare_namespace(client, install_id, level))
 
     async def render(
         self,
@@ -291,6 +302,8 @@ class Deployer:
             BulkheadError: FAILED_PRECONDITION when helm or a hook fails;
                 DEPENDENCY_UNAVAILABLE when the API server does not answer.
         """
+        # Before helm: what the render does not say of its pods must not find an open door.
+        await self.prepare(plane, install_id, deployed.manifest)
         going = [found for found in deployed.of_release if key_of(found) in replaced]
         await self._remove(plane, install_id, [one for one in going if not hooks_of(one)])
         return await self._helm.upgrade(
@@ -315,7 +328,7 @@ class Deployer:
         What the failed render added goes: helm compares with what it deployed last, and does not
         know of it.
         """
-        await self.prepare(plane, install_id)
+        await self.prepare(plane, install_id, good.manifest)
         in_the_way = await self._ask_as_deployer(
             plane, install_id, lambda client: conflicts(client, install_id, good.of_release)
         )
@@ -358,7 +371,7 @@ class Deployer:
         if not await self.clusters.ask(plane, lambda client: is_prepared(client, install_id)):
             return
         # Whatever ran there may have taken the deployer's rights.
-        await self.prepare(plane, install_id)
+        await self.prepare(plane, install_id, None if good is None else good.manifest)
         await self._helm.uninstall(
             _release_of(install_id),
             await self._access(plane, install_id),

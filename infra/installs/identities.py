@@ -15,12 +15,12 @@ from domain.names import (
     install_reader_of,
     install_user_of,
 )
+from domain.pod_security import POD_SECURITY_VERSION, PodSecurity
 from domain.secret_use import is_object_name
 from infra.kubernetes.client import KubernetesClient, Object
+from infra.kubernetes.install_namespaces import INSTALL_LABEL, POD_SECURITY
 from infra.kubernetes.manifest import RBAC, KeptObject, binding, role, user
 
-# On the namespace, and on what of cluster scope is an install's.
-INSTALL_LABEL: Final = "bulkhead.io/install"
 MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 PLATFORM: Final = "bulkhead"
 
@@ -37,8 +37,15 @@ def labels_of(install_id: str) -> dict[str, str]:
     return {MANAGED_BY: PLATFORM, INSTALL_LABEL: opaque_part(install_id)}
 
 
-def prepare_namespace(client: KubernetesClient, install_id: str) -> None:
+def prepare_namespace(
+    client: KubernetesClient, install_id: str, level: PodSecurity = PodSecurity.BASELINE
+) -> None:
     """Make the namespace, and give the install's users their rights in it; repeatable.
+
+    Args:
+        client: the platform's administrator.
+        install_id: whose namespace it is.
+        level: what its pods may ask of their nodes.
 
     Raises:
         BulkheadError: CONFLICT, worth another try, while an earlier namespace of the name ends.
@@ -52,7 +59,11 @@ def prepare_namespace(client: KubernetesClient, install_id: str) -> None:
             f"The namespace {space} is being removed; it is made again after that.",
             retryable=True,
         )
-    metadata = {"name": space, "labels": labels_of(install_id)}
+    security = {
+        f"{POD_SECURITY}enforce": str(level),
+        f"{POD_SECURITY}enforce-version": POD_SECURITY_VERSION,
+    }
+    metadata = {"name": space, "labels": {**labels_of(install_id), **security}}
     client.apply(path, {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
     for kept in _rights(install_id):
         _keep(client, kept)

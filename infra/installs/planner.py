@@ -14,9 +14,11 @@ from typing import Any, Final, TypeVar
 from domain.errors import BulkheadError, Reason
 from domain.install import Change, ObjectScope
 from domain.names import install_namespace_of
+from domain.pod_security import beyond_baseline
 from infra.helm.manifest import hooks_of, is_kept, is_secret, key_of
 from infra.installs.identities import MANAGED_BY, labels_of
 from infra.installs.object_diff import differences
+from infra.installs.plan_needs import privileges, storage
 from infra.kubernetes.client import FIELD_MANAGER, KubernetesClient, Object
 from infra.kubernetes.discovery import Discovery
 
@@ -28,9 +30,10 @@ CRD: Final = "CustomResourceDefinition"
 # Requests at a time to one API server.
 _AT_A_TIME: Final = 8
 
+_FORBIDDEN: Final = "403"
 _UNPROCESSABLE: Final = "422"
-_STORAGE_CLASSES: Final = "/apis/storage.k8s.io/v1/storageclasses"
-_DEFAULT_CLASS: Final = "storageclass.kubernetes.io/is-default-class"
+# In what an API server says of a pod that its namespace's level does not allow.
+_POD_SECURITY: Final = "PodSecurity"
 _RELEASE_NAME: Final = "meta.helm.sh/release-name"
 _RELEASE_NAMESPACE: Final = "meta.helm.sh/release-namespace"
 
@@ -179,7 +182,11 @@ def make_plan(client: KubernetesClient, install_id: str, wanted: Wanted) -> Plan
             for manifest in wanted.namespaced
             if hooks_of(manifest)
         ),
-        needs=(*_approvals(changes), *_storage(client, live)),
+        needs=(
+            *_approvals(changes),
+            *privileges(wanted.namespaced),
+            *storage(client, live),
+        ),
         cluster_objects=tuple(reference_of(manifest) for manifest in wanted.cluster),
         release_bytes=wanted.release_bytes,
     )
@@ -274,6 +281,8 @@ class _View:
         except BulkheadError as error:
             if error.metadata.get("status") is None or error.retryable:
                 raise
+            if _waits_for_approval(manifest, error):
+                return _unadmitted(manifest, scope, marked, live)
             if live is not None and self._is_conflict(path, marked, manager, error):
                 diff = differences(live, marked, only_wanted=True)
                 return _change(manifest, scope, Change.REPLACED, diff, live)
@@ -382,36 +391,22 @@ def _approvals(changes: Sequence[PlannedChange]) -> list[dict[str, str]]:
     return needs
 
 
-def _storage(client: KubernetesClient, manifests: Iterable[Object]) -> list[dict[str, str]]:
-    """Return the storage classes that volumes need and the cluster does not have."""
-    asked = {
-        (claim.get("spec") or {}).get("storageClassName")
-        for manifest in manifests
-        for claim in _claims_of(manifest)
-    }
-    if not asked:
-        return []
-    classes = client.list_all(_STORAGE_CLASSES)
-    known = {found["metadata"]["name"] for found in classes}
-    has_default = any(
-        (found["metadata"].get("annotations") or {}).get(_DEFAULT_CLASS) == "true"
-        for found in classes
+def _waits_for_approval(manifest: Object, error: BulkheadError) -> bool:
+    """Tell whether a pod is refused for what its namespace allows once the plan is approved."""
+    return (
+        error.metadata.get("status") == _FORBIDDEN
+        and _POD_SECURITY in error.message
+        and bool(beyond_baseline([manifest]))
     )
-    needs = []
-    for name in sorted(asked - known, key=str):
-        if name is None and not has_default:
-            why = "A volume names no storage class, and the cluster has no default one."
-            needs.append({"what": "storage_class", "why": why})
-        elif name:
-            why = f"A volume wants the storage class {name}, which the cluster does not have."
-            needs.append({"what": "storage_class", "why": why, "name": name})
-    return needs
 
 
-def _claims_of(manifest: Object) -> list[Object]:
-    if manifest["kind"] == "PersistentVolumeClaim":
-        return [manifest]
-    return (manifest.get("spec") or {}).get("volumeClaimTemplates") or []
+def _unadmitted(
+    manifest: Object, scope: ObjectScope, marked: Object, live: Object | None
+) -> PlannedChange | None:
+    if live is None:
+        return _change(manifest, scope, Change.ADDED)
+    diff = differences(live, marked, only_wanted=True)
+    return _change(manifest, scope, Change.CHANGED, diff, live) if diff else None
 
 
 def _all_at_once(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:

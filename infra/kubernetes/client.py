@@ -58,11 +58,13 @@ _REASONS: Final[Mapping[int, Reason]] = {
     429: Reason.RATE_LIMITED,
 }
 
+ADMINISTRATOR_USER: Final = "bulkhead:control-planes"
+
 # The only group that has rights before any binding exists, and that no binding can take away.
 # Nobody but the platform itself gets a certificate of it, and none that outlives 15 minutes.
 _ADMINISTRATOR: Final = LeafSpec(
     authority=Authority.KUBERNETES,
-    common_name="bulkhead:control-planes",
+    common_name=ADMINISTRATOR_USER,
     organization="system:masters",
     usages=("ClientAuth",),
 )
@@ -314,7 +316,9 @@ class KubernetesClient:
             headers["content-type"] = content_type
         try:
             with self._connected() as http:
-                response = http.request(method, path, json=body, headers=headers, params=parameters)
+                # An empty mapping would take the query of the path away.
+                params = parameters or None
+                response = http.request(method, path, json=body, headers=headers, params=params)
         except httpx.TransportError as error:
             raise _unavailable(method, path, type(error).__name__) from error
         if response.status_code >= _ERROR:

@@ -105,6 +105,19 @@ def binding(
     return KeptObject(f"{RBAC}/v1", kind, name, content, namespace)
 
 
+def admission_policy(name: str, policy: dict[str, Any]) -> list[KeptObject]:
+    """Return a ValidatingAdmissionPolicy that refuses, in the whole cluster."""
+    return [
+        KeptObject(f"{ADMISSION}/v1", "ValidatingAdmissionPolicy", name, {"spec": policy}),
+        KeptObject(
+            f"{ADMISSION}/v1",
+            "ValidatingAdmissionPolicyBinding",
+            name,
+            {"spec": {"policyName": name, "validationActions": ["Deny"]}},
+        ),
+    ]
+
+
 def user(name: str) -> Subject:
     """Return how a binding names a user."""
     return {"apiGroup": RBAC, "kind": "User", "name": name}

@@ -17,9 +17,10 @@ from domain.machine import (
     TUNNEL_SERVICE_ACCOUNT,
 )
 from infra.kubernetes.coredns import coredns_objects
+from infra.kubernetes.install_namespaces import guarded_labels
 from infra.kubernetes.manifest import (
-    ADMISSION,
     KeptObject,
+    admission_policy,
     binding,
     group,
     role,
@@ -42,7 +43,7 @@ def kept_objects(profile: NetworkProfile, coredns_image: str) -> list[KeptObject
         profile: the cluster's pod network; another one than `linux_bridge` brings its own DNS.
         coredns_image: where nodes find it; empty: there is no registry that has it.
     """
-    objects = [*_rights_of_the_platform(), *_rights_of_nodes()]
+    objects = [*_rights_of_the_platform(), *_rights_of_nodes(), *guarded_labels()]
     if profile is NetworkProfile.LINUX_BRIDGE:
         objects += _pod_network()
         if coredns_image:
@@ -142,15 +143,7 @@ def _own_node_only() -> list[KeptObject]:
             }
         ],
     }
-    return [
-        KeptObject(f"{ADMISSION}/v1", "ValidatingAdmissionPolicy", name, {"spec": policy}),
-        KeptObject(
-            f"{ADMISSION}/v1",
-            "ValidatingAdmissionPolicyBinding",
-            name,
-            {"spec": {"policyName": name, "validationActions": ["Deny"]}},
-        ),
-    ]
+    return admission_policy(name, policy)
 
 
 def _rule(api_group: str, resource: str, *verbs: str) -> dict[str, list[str]]:

@@ -77,6 +77,7 @@ class TargetSubject:
         plane: its control plane.
         version: what it shall become, or has become.
         strategy: of the rollout.
+        stop_id: the emergency stop that covers the install or the rollout; None: there is none.
     """
 
     rollout_id: str
@@ -85,6 +86,7 @@ class TargetSubject:
     plane: HostedControlPlane
     version: PackageVersionRow
     strategy: Strategy
+    stop_id: str | None
 
 
 class TargetPlanner(Protocol):

@@ -25,6 +25,7 @@ from domain.rollout_strategy import Strategy
 from domain.rollout_work import Begun, TargetPlace
 from infra.database.engine import Database
 from infra.database.queries.access import act_in
+from infra.database.queries.emergency_stop import stop_of_install, stop_of_product
 from infra.database.queries.install import find_cluster_to_use
 from infra.database.queries.rollout_sight import Candidate, facts_of
 from infra.database.records.rollout_rows import (
@@ -159,8 +160,11 @@ class TargetMoves:
             rollout = await session.get_one(RolloutRow, (vendor, rollout_id))
             row = await session.get_one(RolloutTargetRow, (vendor, rollout_id, place.install_id))
             version = await session.get_one(PackageVersionRow, (vendor, rollout.package_version_id))
-            await act_in(session, row.customer_workspace_id)
-            cluster = await session.get_one(ClusterRow, (row.customer_workspace_id, row.cluster_id))
+            stop_id = await stop_of_product(session, vendor, rollout.product_id)
+            customer = row.customer_workspace_id
+            await act_in(session, customer)
+            stop_id = stop_id or await stop_of_install(session, customer, place.install_id)
+            cluster = await session.get_one(ClusterRow, (customer, row.cluster_id))
         return TargetSubject(
             rollout_id=rollout_id,
             install_id=place.install_id,
@@ -174,6 +178,7 @@ class TargetMoves:
             ),
             version=version,
             strategy=Strategy.from_json(rollout.strategy),
+            stop_id=stop_id,
         )
 
     async def fail_check(self, place: TargetPlace, message: str) -> None:

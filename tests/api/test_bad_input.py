@@ -1,5 +1,6 @@
 """Whatever is wrong with a request is a 4xx that names the place, and nothing is written."""
 
+import json
 from typing import Any
 
 import httpx
@@ -128,6 +129,71 @@ WRONG_FIELDS: list[tuple[str, str, str, list[Any]]] = [
         "addresses",
         [SERVER | {"addresses": value} for value in (["10.0.0.7"] * 33, None, "10.0.0.7")],
     ),
+    (
+        "POST",
+        "/v1/installs",
+        "initial_values",
+        [{"region_id": REGION, "initial_values": value} for value in ([], "x", 7, None)],
+    ),
+    ("POST", "/v1/installs", CANARY, [{"region_id": REGION, CANARY: CANARY}]),
+    (
+        "PATCH",
+        f"/v1/installs/inst_{NOWHERE}",
+        "pinned_semver",
+        [{"pinned_semver": value} for value in ("", "one", "1.0.0\n", "1" * 300, 7)],
+    ),
+    (
+        "POST",
+        f"/v1/installs/inst_{NOWHERE}:hold",
+        "reason",
+        [{"reason": value} for value in ("", "a\nb", "x" * 501, None)],
+    ),
+    (
+        "POST",
+        "/v1/grants",
+        "consent",
+        [{"install_id": f"inst_{NOWHERE}", "consent": value} for value in ("maybe", 1, None)],
+    ),
+    (
+        "POST",
+        f"/v1/rollouts/roll_{NOWHERE}:approve",
+        "digest",
+        [{"digest": value} for value in ("", "a\u0000b", "x" * 129, None)],
+    ),
+    (
+        "POST",
+        "/v1/emergency_stops",
+        "scope",
+        [{"scope": value, "reason": "x"} for value in ("planet", "", None, 7)],
+    ),
+    (
+        "POST",
+        "/v1/emergency_stops",
+        "reason",
+        [{"scope": "workspace", "reason": value} for value in ("", "a\nb", "x" * 501, None)],
+    ),
+]
+
+# Documents that JSON, or PostgreSQL's jsonb, does not have.
+UNSTORABLE = {
+    "a NUL": r'{"a": "b\u0000"}',
+    "a NUL in a name": r'{"a\u0000": "b"}',
+    "half a pair": r'{"a": "\ud800"}',
+    "no number": '{"a": NaN}',
+    "too large a number": '{"a": [1e999]}',
+    "too deep": '{"a": ' + "[" * 100 + "]" * 100 + "}",
+    "far too deep": '{"a":' * 900 + "0" + "}" * 900,
+}
+INSTALL = {"product_id": f"prod_{NOWHERE}", "region_id": f"reg_{NOWHERE}"}
+SOURCE = {"kind": "helm", "repo_url": "oci://registry.test/web", "target_revision": "1.0.0"}
+VERSION = {"semver": "1.0.0", "ref": "1.0.0"}
+HERE = "here"
+# Of each route that takes a document of people's own: a body with it.
+DOCUMENTS: list[tuple[str, str, Any]] = [
+    ("POST", "/v1/installs", INSTALL | {"initial_values": HERE}),
+    ("PATCH", f"/v1/installs/inst_{NOWHERE}", {"values": HERE}),
+    ("POST", "/v1/packages", {"name": "web", "sources": [SOURCE | {"values": HERE}]}),
+    ("POST", f"/v1/packages/pkg_{NOWHERE}/versions", VERSION | {"input_schema": HERE}),
 ]
 
 
@@ -147,7 +213,8 @@ def person(gate: Gate) -> Person:
 def _nothing_is_written(gate: Gate, person: Person) -> Any:  # noqa: ANN401 - a generator
     tables = (
         *("api_tokens", "audit_events", "clusters", "idempotency_keys", "machines", "operations"),
-        *("regions", "worker_bootstraps"),
+        *("regions", "worker_bootstraps", "emergency_stops", "grants", "installs", "packages"),
+        *("products", "registry_connections", "rollouts"),
     )
     before = {table: gate.count(table, person.workspace) for table in tables}
     yield
@@ -240,6 +307,33 @@ async def test_json_that_is_no_region_is_refused(person: Person, content: bytes)
     assert failure_of(answer, 422)["path"][0] == "body"
 
 
+@pytest.mark.parametrize("document", UNSTORABLE.values(), ids=UNSTORABLE)
+@pytest.mark.parametrize(("method", "path", "body"), DOCUMENTS)
+async def test_a_document_that_cannot_be_stored_is_refused(
+    person: Person,
+    method: str,
+    path: str,
+    body: Any,  # noqa: ANN401 - JSON
+    document: str,
+) -> None:
+    content = json.dumps(body).replace(f'"{HERE}"', document).encode()
+    sent = {"content-type": "application/json", "idempotency-key": "k", "if-match": "1"}
+    answer = await person.call(method, path, content=content, headers=sent)
+    assert failure_of(answer, 422)["path"][0] == "body"
+
+
+async def test_a_check_of_a_rollout_can_hold_lines_and_no_nul(person: Person) -> None:
+    job = {"kind": "job", "image": "x", "command": ["sh", "-c", "a\nb"]}
+    body = {
+        "product_id": f"prod_{NOWHERE}",
+        "package_version_id": f"pkgv_{NOWHERE}",
+        "strategy": {"checks": [job]},
+    }
+    assert failure_of(await person.post("/v1/rollouts", body), 404)["path"][0] == "body"
+    job["command"] = ["a\u0000b"]
+    assert "command" in failure_of(await person.post("/v1/rollouts", body), 422)["path"]
+
+
 async def test_a_body_without_its_content_type_is_refused(person: Person) -> None:
     for kind in ("text/plain", "application/x-www-form-urlencoded", "nonsense"):
         answer = await person.call(
@@ -321,7 +415,7 @@ async def test_a_wrong_header_is_named(person: Person, header: str, value: str |
         ("POST", "/", 405),
         ("GET", "/v1", 404),
         ("GET", "/v1/clusters/", 404),
-        ("GET", "/v1/installs", 404),
+        ("GET", "/v1/planets", 404),
         ("POST", "/v1/clusters:import", 404),
         ("GET", "/v1/quotas/compute%2Fplanets", 404),
         ("PUT", "/v1/clusters", 405),

@@ -1,5 +1,7 @@
 """Requests made up from the application's own document: no answer is a 5xx or of another shape."""
 
+import asyncio
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -14,14 +16,17 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from api.openapi import openapi_of
+from domain.identifiers import Prefix
+from tests import charts
 from tests.api import contract
+from tests.api.catalog import running_chart_worker
 from tests.api.compute import HCLOUD, config_body
 from tests.api.gate import Gate, Person
-from tests.api.installs import new_customer
+from tests.api.holdings import TABLES, new_holdings
 from tests.api.keeper import Keeper, new_keeper, ok
 from tests.api.own_server import new_machine
 from tests.api.process import Process, answers, running_process
-from tests.api.test_contract import PUBLISHED
+from tests.api.test_contract import EXTENSIONS, PUBLISHED
 
 CHECKS = [
     not_a_server_error,
@@ -29,12 +34,22 @@ CHECKS = [
     content_type_conformance,
     response_schema_conformance,
 ]
+
+
+def noun_of(path: str) -> str:
+    return path.split("/")[2].split(":", maxsplit=1)[0]
+
+
 BOUNDED = settings(
     max_examples=15,
     deadline=None,
     derandomize=True,
     suppress_health_check=list(HealthCheck),
 )
+# Of what the contract does not name, the routes of rollouts; fewer requests, for the time's sake.
+NOUNS_OF_ROLLOUTS = {"installs", "grants", "rollouts", "emergency_stops"}
+ROLLOUTS = sorted(key for key in EXTENSIONS if noun_of(key[1]) in NOUNS_OF_ROLLOUTS)
+FEW = settings(BOUNDED, max_examples=5)
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +57,18 @@ async def process(gate: Gate) -> Any:  # noqa: ANN401 - a generator
     with running_process(gate, https_address=None) as found:
         await answers(found.http)
         yield found
+
+
+@pytest.fixture(scope="module")
+def registry() -> Iterator[charts.Registry]:
+    with charts.running_registry() as found:
+        yield found
+
+
+@pytest.fixture(scope="module", autouse=True)
+async def worker(gate: Gate, registry: charts.Registry) -> AsyncIterator[None]:
+    async with running_chart_worker(gate, registry.address):
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -55,18 +82,22 @@ async def person(keeper: Keeper) -> Person:
 
 
 @pytest.fixture(scope="module")
-async def identifiers(gate: Gate, person: Person, keeper: Keeper) -> dict[str, str]:
-    """Make one thing of each kind whose routes take an id."""
+async def identifiers(
+    gate: Gate, person: Person, keeper: Keeper, registry: charts.Registry
+) -> dict[str, str]:
+    """Make one thing of each kind whose routes take an id; by nouns, and by names in paths."""
     cluster = await gate.new_cluster_with_authorities(person)
     _, machine = await new_machine(gate, person, cluster)
     operations = (await person.get("/v1/operations")).json()["data"]
     token = (await person.post("/v1/api_tokens", {"name": "x"})).json()
     secret = await keeper.create("hcloud", kind=HCLOUD, value="x" * 64)
     config = ok(await person.post("/v1/compute_configs", config_body(secret)), 201)
-    install = await (await new_customer(gate, person=person)).new_deployed()
+    held = (await new_holdings(keeper, registry.url_of("web"))).ids
     return {
         "compute_configs": config["id"],
-        "installs": install["id"],
+        **{table: held[prefix] for prefix, table in TABLES.items()},
+        "render_id": held[Prefix.RENDER],
+        "version_id": held[Prefix.PACKAGE_VERSION],
         "workspaces": person.workspace,
         "clusters": cluster["id"],
         "machines": machine["id"],
@@ -77,17 +108,29 @@ async def identifiers(gate: Gate, person: Person, keeper: Keeper) -> dict[str, s
     }
 
 
-def ask(
-    gate: Gate, process: Process, person: Person, method: str, path: str, identifier: str | None
+async def ask(*arguments: Any) -> None:  # noqa: ANN401 - those below
+    """Send requests while the worker that looks charts up goes on."""
+    await asyncio.to_thread(send, *arguments)
+
+
+def send(
+    gate: Gate,
+    process: Process,
+    person: Person,
+    route: tuple[str, str],
+    identifiers: dict[str, str],
+    bounds: settings = BOUNDED,
 ) -> None:
     """Send requests that fit the document's idea of a route, and others that do not."""
+    method, path = route
     operation = schemathesis.openapi.from_dict(openapi_of(gate.app))[path][method]
+    known = {"id": identifiers[noun_of(path)], **identifiers} if identifiers else {}
 
     def check(case: Any) -> None:  # noqa: ANN401 - a generic class that leaves its kind open
         case.headers["authorization"] = f"Bearer {person.token}"
         case.headers.pop("akua-context", None)
-        if identifier is not None:
-            case.path_parameters["id"] = identifier
+        for name in case.path_parameters.keys() & known.keys():
+            case.path_parameters[name] = known[name]
         answer = case.call(base_url=process.http)
         case.validate_response(answer, checks=CHECKS)
         if answer.status_code >= 400:
@@ -95,18 +138,18 @@ def ask(
 
     for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
         strategy = operation.as_strategy(generation_mode=mode)
-        BOUNDED(given(case=strategy)(check))()
+        bounds(given(case=strategy)(check))()
 
 
 @pytest.mark.parametrize(("method", "path"), PUBLISHED)
-def test_whatever_is_asked_for(
+async def test_whatever_is_asked_for(
     gate: Gate, process: Process, person: Person, method: str, path: str
 ) -> None:
-    ask(gate, process, person, method, path, None)
+    await ask(gate, process, person, (method, path), {})
 
 
 @pytest.mark.parametrize(("method", "path"), [key for key in PUBLISHED if "{id}" in key[1]])
-def test_whatever_is_asked_of_things_that_exist(
+async def test_whatever_is_asked_of_things_that_exist(
     gate: Gate,
     process: Process,
     person: Person,
@@ -114,11 +157,16 @@ def test_whatever_is_asked_of_things_that_exist(
     method: str,
     path: str,
 ) -> None:
-    ask(
-        gate,
-        process,
-        person,
-        method,
-        path,
-        identifiers[path.split("/")[2].split(":", maxsplit=1)[0]],
-    )
+    await ask(gate, process, person, (method, path), identifiers)
+
+
+@pytest.mark.parametrize(("method", "path"), ROLLOUTS)
+async def test_whatever_is_asked_about_rollouts(
+    gate: Gate,
+    process: Process,
+    person: Person,
+    identifiers: dict[str, str],
+    method: str,
+    path: str,
+) -> None:
+    await ask(gate, process, person, (method, path), identifiers, FEW)

@@ -21,5 +21,6 @@ AWAIT: Final = Policy(timedelta(days=30), None, BOOKKEEPING.retry)
 # A rendering takes seconds; a host that is not there may come back.
 PLAN: Final = Policy(timedelta(minutes=5), timedelta(hours=1), BOOKKEEPING.retry)
 
-# Checks have times of their own, of an hour at most each.
-CHECK_IN_CLUSTER: Final = Policy(timedelta(hours=12), timedelta(hours=24), BOOKKEEPING.retry)
+# Checks have times of their own, of an hour at most each. Not given up, because the target would
+# stay as it is for ever: an emergency stop may hold them for days.
+CHECK_IN_CLUSTER: Final = Policy(timedelta(hours=12), None, BOOKKEEPING.retry)

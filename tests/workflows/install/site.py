@@ -39,12 +39,12 @@ from infra.database.tables import (
 from infra.helm.archive import read_archive
 from infra.helm.chart_cache import ChartCache
 from infra.installs.identities import (
-    INSTALL_LABEL,
     remains_of,
     remove_namespace,
     withdraw_cluster_rights,
 )
 from infra.kubernetes.client import KubernetesClient, Login, Object
+from infra.kubernetes.install_namespaces import INSTALL_LABEL
 from infra.kubernetes.kubeconfig import kubeconfig
 from infra.machines.clusters import HostClusters
 from infra.openbao.authorities import Authority

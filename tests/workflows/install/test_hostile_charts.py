@@ -1,12 +1,17 @@
 """Charts whose maker wants more than an install of theirs may have."""
 
 import json
+from functools import partial
 from typing import Any
 
+import pytest
+
+from domain.errors import BulkheadError
 from domain.install import InstallState
-from domain.names import install_namespace_of
+from domain.names import install_namespace_of, install_user_of
 from domain.operation import OperationState
 from infra.kubernetes.client import KubernetesClient
+from infra.kubernetes.install_namespaces import INSTALL_LABEL
 from tests.workflows.install.site import Site
 from tests.workflows.install.test_faults import failed, forgotten
 
@@ -43,6 +48,53 @@ _TALKATIVE = """\
 {{ if hasPrefix "sec-" .metadata.name }}{{ fail (b64dec .data.value) }}{{ end }}
 {{ end }}
 """
+
+# Takes its nodes, and gives whoever it likes the rights that its deployer has.
+_TAKES_NODES = """\
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: agent}
+spec:
+  selector: {matchLabels: {app: agent}}
+  template:
+    metadata: {labels: {app: agent}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      containers: [{name: agent, image: registry.k8s.io/pause:3.10.1}]
+      volumes: [{name: root, hostPath: {path: /}}]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: bare}
+spec:
+  hostPID: true
+  terminationGracePeriodSeconds: 1
+  containers: [{name: bare, image: registry.k8s.io/pause:3.10.1}]
+"""
+
+_CRASHES = """\
+apiVersion: v1
+kind: Pod
+metadata: {name: crashes}
+spec:
+  terminationGracePeriodSeconds: 1
+  containers: [{name: crashes, image: registry.k8s.io/pause:3.10.1, args: [crash]}]
+"""
+
+_GIVES_RIGHTS = """\
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {name: all}
+rules: [{apiGroups: ["*"], resources: ["*"], verbs: ["*"]}]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {name: all}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: all}
+subjects: [{kind: User, name: accomplice, apiGroup: rbac.authorization.k8s.io}]
+"""
+
+_LEVEL = "pod-security.kubernetes.io/enforce"
 
 
 async def test_a_chart_cannot_copy_a_secret_of_the_customers_into_rows(site: Site) -> None:
@@ -110,6 +162,82 @@ async def test_no_vendor_approves_objects_of_the_customers_whole_cluster(site: S
         await site.platform.succeed(again)
         [role] = (await site.remains(first.install_id))["cluster_objects"]
         assert role.endswith("-all")
+
+
+async def test_what_could_take_a_node_waits_for_the_customer_and_loses_it_again(
+    site: Site,
+) -> None:
+    first = await site.create(await site.publish("web"))
+    async with forgotten(site, first):
+        await site.platform.succeed(first)
+        namespace = f"/api/v1/namespaces/{install_namespace_of(first.install_id)}"
+
+        async def level() -> str | None:
+            found = await site.ask(lambda client: client.get(namespace))
+            labels: dict[str, str] = found["metadata"]["labels"]
+            return labels.get(_LEVEL)
+
+        assert await level() == "baseline"
+        # As one that was made before there were levels.
+        await site.ask(lambda client: client.patch(namespace, _labelled(None)))
+        wider = await site.publish("web", "2.0.0", files={"templates/agent.yaml": _TAKES_NODES})
+        update = await site.update(first.install_id, wider)
+        await site.waiting(update, "approval")
+        [need] = ((await site.render_of(update)).plan or {})["needs"]
+        assert "DaemonSet agent (volumes[root].hostPath)" in need["why"]
+        assert "Pod bare (hostPID)" in need["why"]
+        assert await level() == "baseline"
+        await site.approve(update)
+        await site.platform.succeed(update)
+        assert await level() == "privileged"
+        crashing = await site.publish("web", files={"templates/crashes.yaml": _CRASHES})
+        await failed(site, await site.update(first.install_id, crashing))
+        assert await level() == "privileged"
+        again = await site.publish("web", "2.0.1")
+        await site.platform.succeed(await site.update(first.install_id, again))
+        assert await level() == "baseline"
+
+
+async def test_nobody_who_has_a_charts_rights_changes_what_its_pods_may(site: Site) -> None:
+    giving = await site.publish("web", files={"templates/rights.yaml": _GIVES_RIGHTS})
+    first = await site.create(giving)
+    async with forgotten(site, first):
+        await site.platform.succeed(first)
+        namespace = f"/api/v1/namespaces/{install_namespace_of(first.install_id)}"
+        for patch in (
+            _labelled("privileged"),
+            _labelled(None),
+            {"metadata": {"labels": {f"{_LEVEL}-version": "v1.0"}}},
+            {"metadata": {"labels": {INSTALL_LABEL: None}}},
+        ):
+            for path in (namespace, f"{namespace}/status"):
+                with pytest.raises(BulkheadError, match="only the cluster's administrators"):
+                    await site.clusters.ask_as(
+                        site.cluster, "accomplice", partial(_patch, path=path, patch=patch)
+                    )
+        harmless = partial(_patch, path=namespace, patch={"metadata": {"labels": {"a": "b"}}})
+        await site.clusters.ask_as(site.cluster, "accomplice", harmless)
+        await site.ask(lambda client: client.patch(namespace, _labelled("baseline")))
+        with pytest.raises(BulkheadError, match="PodSecurity"):
+            await site.clusters.ask_as(
+                site.cluster,
+                install_user_of(first.install_id),
+                lambda client: client.create(f"{namespace}/pods", _greedy_pod()),
+            )
+
+
+def _patch(client: KubernetesClient, *, path: str, patch: dict[str, Any]) -> None:
+    client.patch(path, patch)
+
+
+def _labelled(level: str | None) -> dict[str, Any]:
+    return {"metadata": {"labels": {_LEVEL: level}}}
+
+
+def _greedy_pod() -> dict[str, Any]:
+    container = {"name": "all", "image": "all:1", "securityContext": {"privileged": True}}
+    spec = {"containers": [container]}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "all"}, "spec": spec}
 
 
 def _binding() -> dict[str, Any]:

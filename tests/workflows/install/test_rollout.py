@@ -5,6 +5,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
 import pytest
+from sqlmodel import select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from domain.identifiers import Prefix, new_id
@@ -13,13 +14,17 @@ from domain.rollout import TERMINAL, RolloutState, TargetState
 from domain.rollout_strategy import Selector, Strategy
 from infra.database.records import rollout_requests
 from infra.database.records.rollout_rows import lock_rollout
-from infra.database.tables import ProductRow, RolloutRow
+from infra.database.tables import ProductRow, RolloutRow, RolloutTargetRow
 from infra.temporal.rollouts import wake_rollout
 from tests.workflows.install.site import Published, Site
 
 _BROKEN = {"templates/broken.yaml": "{{ fail `this version is broken` }}"}
 _ADDED = {
     "templates/added.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: added}\ndata: {a: b}"
+}
+_SICK = {
+    "templates/sick.yaml": "apiVersion: v1\nkind: Pod\nmetadata: {name: sick}\n"
+    "spec: {containers: [{name: sick, image: none, args: [crash]}]}"
 }
 _STRATEGY = Strategy(canary=1, bake_seconds=0)
 
@@ -75,6 +80,17 @@ class _Vendor:
                 if row.state in TERMINAL | set(states) or (baking and row.bake_until is not None):
                     return row
                 await asyncio.sleep(0.2)
+
+    async def failure(self, rollout_id: str) -> str:
+        """Return why the one target failed that did."""
+        query = select(RolloutTargetRow.last_error).where(
+            RolloutTargetRow.rollout_id == rollout_id,
+            RolloutTargetRow.state == TargetState.FAILED,
+        )
+        async with self._session() as session:
+            error = (await session.exec(query)).one()
+        assert error is not None
+        return str(error["message"])
 
     async def versions(self) -> set[str | None]:
         """Return what the installs have."""
@@ -166,6 +182,14 @@ async def test_a_broken_chart_is_stopped_at_the_canary_and_a_good_one_reaches_al
         assert row.state is RolloutState.FAILED
         assert row.counts == {TargetState.FAILED: 1, TargetState.SKIPPED: 1}
         assert await vendor.versions() == {first.version_id}
+        said = "Its chart could not be rendered with the customer's values ("
+        assert (await vendor.failure(row.id)).startswith(said)
+        sick = await site.publish("web", "1.1.1", files=_SICK)
+        row = await vendor.until(await vendor.roll_out(sick, _STRATEGY))
+        assert await vendor.failure(row.id) == (
+            "The new version did not become healthy: Pod sick is Degraded (CrashLoopBackOff). "
+            "It has what it had before."
+        )
         good = await site.publish("web", "1.2.0")
         row = await vendor.until(await vendor.roll_out(good, _STRATEGY))
         assert row.state is RolloutState.SUCCEEDED, row.reason

@@ -1,0 +1,56 @@
+"""What the objects of a render need of a cluster and of its owner, by what they are."""
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from domain.pod_security import beyond_baseline
+from infra.kubernetes.client import KubernetesClient, Object
+
+_STORAGE_CLASSES: Final = "/apis/storage.k8s.io/v1/storageclasses"
+_DEFAULT_CLASS: Final = "storageclass.kubernetes.io/is-default-class"
+
+
+def privileges(manifests: Sequence[Object]) -> list[dict[str, str]]:
+    """Return the approval that pods need which ask for more than the baseline."""
+    found = beyond_baseline(manifests)
+    if not found:
+        return []
+    more = f" and {len(found) - 3} more" if len(found) > 3 else ""  # noqa: PLR2004
+    why = (
+        "Its pods want more of their nodes than the baseline of the Pod Security Standards "
+        "allows, which can give whoever made the chart these nodes: "
+    )
+    named = "; ".join(str(one) for one in found[:3])
+    return [{"what": "approval", "why": f"{why}{named}{more}."}]
+
+
+def storage(client: KubernetesClient, manifests: Iterable[Object]) -> list[dict[str, str]]:
+    """Return the storage classes that volumes need and the cluster does not have."""
+    asked = {
+        (claim.get("spec") or {}).get("storageClassName")
+        for manifest in manifests
+        for claim in _claims_of(manifest)
+    }
+    if not asked:
+        return []
+    classes = client.list_all(_STORAGE_CLASSES)
+    known = {found["metadata"]["name"] for found in classes}
+    has_default = any(
+        (found["metadata"].get("annotations") or {}).get(_DEFAULT_CLASS) == "true"
+        for found in classes
+    )
+    needs = []
+    for name in sorted(asked - known, key=str):
+        if name is None and not has_default:
+            why = "A volume names no storage class, and the cluster has no default one."
+            needs.append({"what": "storage_class", "why": why})
+        elif name:
+            why = f"A volume wants the storage class {name}, which the cluster does not have."
+            needs.append({"what": "storage_class", "why": why, "name": name})
+    return needs
+
+
+def _claims_of(manifest: Object) -> list[Object]:
+    if manifest["kind"] == "PersistentVolumeClaim":
+        return [manifest]
+    return (manifest.get("spec") or {}).get("volumeClaimTemplates") or []
