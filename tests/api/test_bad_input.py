@@ -133,7 +133,7 @@ WRONG_FIELDS: list[tuple[str, str, str, list[Any]]] = [
         "POST",
         "/v1/installs",
         "initial_values",
-        [{"region_id": REGION, "initial_values": value} for value in ([], "x", 7, None)],
+        [{"region_id": REGION, "initial_values": value} for value in (["x"], "x", 7, None)],
     ),
     ("POST", "/v1/installs", CANARY, [{"region_id": REGION, CANARY: CANARY}]),
     (

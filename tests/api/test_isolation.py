@@ -11,11 +11,12 @@ from tests.api.holdings import TABLES, new_holdings
 from tests.api.keeper import new_keeper
 from tests.api.own_server import new_bootstrap, new_machine
 
-# Every route that takes an id: the kind of thing, the method, the path, and a body. What lies below
-# another thing is looked for below one of the person's own.
 DIGEST = "sha256:" + "0" * 64
 NEW_VERSION = {"semver": "2.0.0", "ref": "2.0.0", "input_schema": {}}
-ROUTES = [
+
+# Every route that takes an id: the kind of thing, the method, the path, and a body. What lies below
+# another thing is looked for below one of the person's own.
+ROUTES: list[tuple[Prefix, str, str, JSON | None]] = [
     (Prefix.WORKSPACE, "GET", "/v1/workspaces/{}", None),
     (Prefix.WORKSPACE, "PATCH", "/v1/workspaces/{}", {"name": "mine"}),
     (Prefix.API_TOKEN, "DELETE", "/v1/api_tokens/{}", None),
@@ -263,12 +264,13 @@ async def test_a_foreign_thing_in_a_body_is_refused_as_an_unknown_one(
     body: str,
 ) -> None:
     assert before
+    named = {str(kind): identifier for kind, identifier in own.items()}
     answers = []
     for value in (foreign[prefix], new_id(prefix)):
         answer = await asker.call(
             "POST",
-            Template(f"/v1/{path}").substitute(own),
-            content=Template(body).substitute(own, it=value),
+            Template(f"/v1/{path}").substitute(named),
+            content=Template(body).substitute(named, it=value),
             headers=await headers_for(asker, path, own),
         )
         assert value not in answer.text

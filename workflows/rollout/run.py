@@ -45,6 +45,7 @@ class RunRollout:
 
     def __init__(self) -> None:
         self._changed = False
+        self._ended = False
         self._patience = _FIRST_LOOK
 
     @workflow.signal(name=ROLLOUT_CHANGED)
@@ -58,7 +59,7 @@ class RunRollout:
         place = run.place
         look = RolloutLook(place=place, turns=run.turns)
         while True:
-            self._changed = False
+            self._changed = self._ended = False
             step = await self._advance(look)
             if step.ended:
                 return step.turns
@@ -94,23 +95,27 @@ class RunRollout:
             )
         except WorkflowAlreadyStartedError:
             return
-        begun.add_done_callback(self._ended)
+        begun.add_done_callback(self._target_ended)
 
-    def _ended(self, target: asyncio.Future[Any]) -> None:
+    def _target_ended(self, target: asyncio.Future[Any]) -> None:
         """Look again; how a target's workflow ended is in rows."""
         if not target.cancelled():
             target.exception()
-        self._changed = True
+        self._ended = True
 
     async def _rest(self, step: Step) -> None:
+        def is_woken() -> bool:
+            # Where nothing moves, rows said already what a late end says.
+            return self._changed or (step.busy and self._ended)
+
         pause = timedelta(seconds=step.look_again_seconds)
-        if not pause or self._changed:
+        if not pause or is_woken():
             self._patience = _FIRST_LOOK
             return
         if step.busy:
             pause = min(pause, self._patience)
         try:
-            await workflow.wait_condition(lambda: self._changed, timeout=pause)
+            await workflow.wait_condition(is_woken, timeout=pause)
             self._patience = _FIRST_LOOK
         except TimeoutError:
             self._patience = min(2 * self._patience, _SLOW_LOOK)

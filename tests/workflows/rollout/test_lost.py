@@ -26,6 +26,8 @@ PHASES = [
     ("RollBackTarget", "await_end"),
 ]
 CASES = [(*phase, moment) for phase in PHASES for moment in Moment]
+# A worker begins, and reaches the last phase, on a machine on which much else runs.
+DIES_WITHIN_SECONDS = 150.0
 STRATEGY = Strategy(canary=1, waves=(Share(percent=100),), concurrency=3, bake_seconds=0)
 
 
@@ -77,7 +79,7 @@ async def test_a_rollout_whose_workflow_was_terminated_goes_on_by_the_schedule(l
 
 
 @pytest.mark.full
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(450)
 @pytest.mark.parametrize("case", CASES, ids=" ".join)
 async def test_a_rollout_ends_although_its_worker_is_killed_in_every_phase(
     servers: Servers, case: tuple[str, str, Moment]
@@ -89,6 +91,6 @@ async def test_a_rollout_ends_although_its_worker_is_killed_in_every_phase(
         await lab.wake(place)
         death = Death(workflow=workflow, step=step, moment=moment)
         with running_worker(servers, queue, death) as dying:
-            assert await asyncio.to_thread(dying.wait, 60) == -signal.SIGKILL
+            assert await asyncio.to_thread(dying.wait, DIES_WITHIN_SECONDS) == -signal.SIGKILL
         with running_worker(servers, queue):
             await _verify(lab, offer, place, canary)
