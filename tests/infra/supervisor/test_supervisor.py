@@ -130,6 +130,8 @@ def test_a_removed_group_leaves_no_process_no_file_and_no_log(supervisor: Superv
     assert supervisor.groups() == ["kept"]
     assert supervisor.state("g") == {}
     assert not list(supervisor.files.logs.glob("g.*"))
+    # A process is `setpriv` until it becomes what it runs.
+    wait_until(lambda: "setpriv" not in processes_of(supervisor).values())
     assert list(processes_of(supervisor).values()).count("sleep") == 1
 
 

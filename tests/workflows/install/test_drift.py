@@ -43,7 +43,7 @@ async def detect(site: Site, install_id: str) -> None:
         DetectInstallDrift.run,
         id=f"pass-{uuid4().hex}",
         task_queue=CONTROL_TASK_QUEUE,
-        execution_timeout=timedelta(seconds=60),
+        execution_timeout=timedelta(seconds=240),
     )
 
 
@@ -55,7 +55,7 @@ async def states(site: Site, install_id: str) -> list[DriftState]:
 
 async def last_operation(site: Site, install_id: str) -> OperationRow:
     """Wait for the end of an install's last operation."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while (await site.known(install_id)).active_operation_id is not None:  # noqa: ASYNC110 - rows set no event
             await asyncio.sleep(0.1)
     async with site.platform.api.workspace(site.owner.workspace_id) as session:
