@@ -32,8 +32,9 @@ async def observer(site: Site) -> AsyncIterator[InstallObserver]:
 
 
 async def detect(site: Site, install_id: str) -> None:
-    """Run a pass of the clock in which an install is due."""
+    """Run a pass in which one install is due, and no other: the hosts of others may be gone."""
     with site.platform.servers.administrator() as administrator:
+        administrator.execute("UPDATE installs SET drift_looked_at = now()")
         administrator.execute(
             "UPDATE installs SET created_at = now() - interval '1 hour', drift_looked_at = NULL,"
             " observed_at = now() WHERE id = %s",
@@ -43,7 +44,7 @@ async def detect(site: Site, install_id: str) -> None:
         DetectInstallDrift.run,
         id=f"pass-{uuid4().hex}",
         task_queue=CONTROL_TASK_QUEUE,
-        execution_timeout=timedelta(seconds=240),
+        execution_timeout=timedelta(seconds=60),
     )
 
 
@@ -55,7 +56,7 @@ async def states(site: Site, install_id: str) -> list[DriftState]:
 
 async def last_operation(site: Site, install_id: str) -> OperationRow:
     """Wait for the end of an install's last operation."""
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(60):
         while (await site.known(install_id)).active_operation_id is not None:  # noqa: ASYNC110 - rows set no event
             await asyncio.sleep(0.1)
     async with site.platform.api.workspace(site.owner.workspace_id) as session:
