@@ -104,8 +104,10 @@ def start(
             return process
         if process.started_at:
             starts.add(process.started_at)
-        taken = [] if process.state.has_process else taken_by_others(ports, part)
-        if len(starts) > (1 if taken else _STARTS):
+        # While it runs once more, nobody knows how it ended or who has its ports.
+        ended = not process.state.has_process
+        taken = taken_by_others(ports, part) if ended else []
+        if ended and len(starts) > (1 if taken else _STARTS):
             why = f"{part} does not start: it ended {len(starts)} times, last with status"
             message = " ".join([f"{why} {process.exit_status}.", *taken])
             raise PartFailedError(part, message, process.log_file)
