@@ -32,7 +32,7 @@ _COLUMNS = (
     app,
     "create",
     examples=(
-        "bulkhead registries create ghcr oci://ghcr.io/acme --username ci < token.txt",
+        "bulkhead registries create acme oci://registry.example.com/acme --username ci < token.txt",
         "bulkhead registries create internal https://registry.example.com --token",
     ),
 )
@@ -103,7 +103,7 @@ def list_registries(session: Session) -> None:
     session.show_list("registries", entries, _COLUMNS, "bulkhead registries create NAME ADDRESS")
 
 
-@command(app, "delete", examples=("bulkhead registries delete ghcr --yes",))
+@command(app, "delete", examples=("bulkhead registries delete acme --yes",))
 def delete_registry(
     session: Session,
     registry: Annotated[

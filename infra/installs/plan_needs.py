@@ -9,19 +9,27 @@ from infra.kubernetes.client import KubernetesClient, Object
 _STORAGE_CLASSES: Final = "/apis/storage.k8s.io/v1/storageclasses"
 _DEFAULT_CLASS: Final = "storageclass.kubernetes.io/is-default-class"
 
+# As many as a sentence can name.
+_NAMED: Final = 3
+
+
+def first_few(names: Sequence[str], separator: str) -> str:
+    """Return the first names of many for a sentence, and how many more there are."""
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return separator.join(names[:_NAMED]) + more
+
 
 def privileges(manifests: Sequence[Object]) -> list[dict[str, str]]:
     """Return the approval that pods need which ask for more than the baseline."""
     found = beyond_baseline(manifests)
     if not found:
         return []
-    more = f" and {len(found) - 3} more" if len(found) > 3 else ""  # noqa: PLR2004
     why = (
         "Its pods want more of their nodes than the baseline of the Pod Security Standards "
         "allows, which can give whoever made the chart these nodes: "
     )
-    named = "; ".join(str(one) for one in found[:3])
-    return [{"what": "approval", "why": f"{why}{named}{more}."}]
+    named = first_few([str(one) for one in found], "; ")
+    return [{"what": "approval", "why": f"{why}{named}."}]
 
 
 def storage(client: KubernetesClient, manifests: Iterable[Object]) -> list[dict[str, str]]:

@@ -18,7 +18,7 @@ from domain.pod_security import beyond_baseline
 from infra.helm.manifest import hooks_of, is_kept, is_secret, key_of
 from infra.installs.identities import MANAGED_BY, labels_of
 from infra.installs.object_diff import differences
-from infra.installs.plan_needs import privileges, storage
+from infra.installs.plan_needs import first_few, privileges, storage
 from infra.kubernetes.client import FIELD_MANAGER, KubernetesClient, Object
 from infra.kubernetes.discovery import Discovery
 
@@ -376,8 +376,7 @@ def _refused(manifest: Object, error: BulkheadError) -> BulkheadError:
 
 def _approvals(changes: Sequence[PlannedChange]) -> list[dict[str, str]]:
     def named(found: list[PlannedChange]) -> str:
-        more = f" and {len(found) - 3} more" if len(found) > 3 else ""  # noqa: PLR2004
-        return ", ".join(change.key for change in found[:3]) + more
+        return first_few([change.key for change in found], ", ")
 
     needs: list[dict[str, str]] = []
     wide = [change for change in changes if change.scope is ObjectScope.CLUSTER]
