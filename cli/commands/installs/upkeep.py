@@ -40,7 +40,7 @@ _WINDOW = re.compile(
 def hold_install(
     session: Session,
     install: InstallArgument,
-    reason: Annotated[str, typer.Option(help="Why, as the vendor and colleagues read it.")],
+    reason: Annotated[str, typer.Option(help="Why, as your colleagues read it.")],
     lasting: Annotated[
         str | None, typer.Option("--for", metavar="TIME", help="By default until it is released.")
     ] = None,
