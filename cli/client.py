@@ -243,7 +243,10 @@ class ApiClient:
                 failure = self._unreachable(request, error)
                 again = (request.repeatable or _never_sent(error)) and not _is_lasting(error)
             except KeyboardInterrupt as error:
-                raise _interrupted(request) from error
+                if request.method == "GET":
+                    # Whoever reads knows what goes on without it: an operation that it follows.
+                    raise
+                raise _interrupted_change() from error
             else:
                 if response.is_success:
                     return response
@@ -344,10 +347,8 @@ def _verification(connection: Connection) -> ssl.SSLContext | bool:
         raise CliError(message, ExitCode.USAGE) from error
 
 
-def _interrupted(request: _Request) -> CliError:
-    message = "Nothing was changed."
-    if request.method != "GET":
-        message = "The request may have been carried out; look before you repeat it."
+def _interrupted_change() -> CliError:
+    message = "The request may have been carried out; look before you repeat it."
     failure = CliError(message, ExitCode.INTERRUPTED, next_commands=("bulkhead operations list",))
     failure.title = "Interrupted"
     return failure

@@ -61,17 +61,20 @@ _PLACES = 1000
 
 ROLLOUT_WORKFLOWS = (RunRollout, MoveTarget, RollBackTarget, PlanTarget, ReconcileRollouts)
 
+# A schema of their own: what the product stores is listed by the tables of the others.
 LAB_TABLES = """
-CREATE TABLE IF NOT EXISTS lab_operations (
+CREATE SCHEMA IF NOT EXISTS lab;
+CREATE TABLE IF NOT EXISTS lab.operations (
     id text PRIMARY KEY, workspace_id text NOT NULL, install_id text NOT NULL,
     rollout_id text NOT NULL, version_id text NOT NULL, restored_from text,
     approved_digest text, effects integer NOT NULL DEFAULT 0, failed boolean,
     planned_at timestamptz NOT NULL DEFAULT clock_timestamp(), ended_at timestamptz);
-CREATE TABLE IF NOT EXISTS lab_settings (
+CREATE TABLE IF NOT EXISTS lab.settings (
     queue text PRIMARY KEY, seconds double precision NOT NULL, gate_open boolean NOT NULL);
-CREATE TABLE IF NOT EXISTS lab_failures (install_id text NOT NULL, version_id text NOT NULL);
-CREATE TABLE IF NOT EXISTS lab_plans (install_id text PRIMARY KEY, digest text NOT NULL);
-GRANT ALL ON lab_operations, lab_settings, lab_failures, lab_plans TO bulkhead_worker;
+CREATE TABLE IF NOT EXISTS lab.failures (install_id text NOT NULL, version_id text NOT NULL);
+CREATE TABLE IF NOT EXISTS lab.plans (install_id text PRIMARY KEY, digest text NOT NULL);
+GRANT USAGE ON SCHEMA lab TO bulkhead_worker;
+GRANT ALL ON lab.operations, lab.settings, lab.failures, lab.plans TO bulkhead_worker;
 """
 
 _POPULATE = """
@@ -113,7 +116,7 @@ class LabEngine:
         operation_id = new_id(Prefix.OPERATION)
         await session.execute(
             text(
-                "INSERT INTO lab_operations (id, workspace_id, install_id, rollout_id, version_id,"
+                "INSERT INTO lab.operations (id, workspace_id, install_id, rollout_id, version_id,"
                 " restored_from, approved_digest) VALUES (:id, :workspace, :install, :rollout,"
                 " :version, :restored, :digest)"
             ),
@@ -137,7 +140,7 @@ class LabEngine:
         """Let the time of the operation pass, and have its effect if nobody had it before."""
         while True:
             async with self._database.transaction() as session:
-                query = text("SELECT seconds, gate_open FROM lab_settings WHERE queue = :queue")
+                query = text("SELECT seconds, gate_open FROM lab.settings WHERE queue = :queue")
                 settings = (await session.execute(query, {"queue": self._queue})).one()
             await asyncio.sleep(settings.seconds)
             if settings.gate_open:
@@ -150,8 +153,8 @@ class LabEngine:
 async def _have_effect(session: AsyncSession, operation_id: str) -> MoveEnd:
     found = await session.execute(
         text(
-            "SELECT o.*, EXISTS (SELECT FROM lab_failures f WHERE f.install_id = o.install_id"
-            " AND f.version_id = o.version_id) AS fails FROM lab_operations o WHERE o.id = :id"
+            "SELECT o.*, EXISTS (SELECT FROM lab.failures f WHERE f.install_id = o.install_id"
+            " AND f.version_id = o.version_id) AS fails FROM lab.operations o WHERE o.id = :id"
             " FOR UPDATE OF o"
         ),
         {"id": operation_id},
@@ -162,7 +165,7 @@ async def _have_effect(session: AsyncSession, operation_id: str) -> MoveEnd:
         failed = operation.fails or stale
         await session.execute(
             text(
-                "UPDATE lab_operations SET effects = effects + 1, failed = :failed,"
+                "UPDATE lab.operations SET effects = effects + 1, failed = :failed,"
                 " ended_at = clock_timestamp() WHERE id = :id"
             ),
             {"id": operation_id, "failed": failed},
@@ -181,7 +184,7 @@ async def _have_effect(session: AsyncSession, operation_id: str) -> MoveEnd:
 async def _is_stale(session: AsyncSession, install_id: str, digest: str | None) -> bool:
     if digest is None:
         return False
-    query = text("SELECT digest FROM lab_plans WHERE install_id = :install")
+    query = text("SELECT digest FROM lab.plans WHERE install_id = :install")
     return bool((await session.execute(query, {"install": install_id})).scalar_one() != digest)
 
 
@@ -195,8 +198,8 @@ class LabPlanner:
         """Return the digest that the lab has for the install."""
         async with self._database.transaction() as session:
             query = text(
-                "INSERT INTO lab_plans VALUES (:install, :digest) ON CONFLICT (install_id)"
-                " DO UPDATE SET digest = lab_plans.digest RETURNING digest"
+                "INSERT INTO lab.plans VALUES (:install, :digest) ON CONFLICT (install_id)"
+                " DO UPDATE SET digest = lab.plans.digest RETURNING digest"
             )
             digest = f"plan of {subject.install_id}"
             found = await session.execute(query, {"install": subject.install_id, "digest": digest})
@@ -316,7 +319,7 @@ class Lab:
         with servers.administrator() as administrator:
             administrator.execute(LAB_TABLES)
             administrator.execute(
-                "INSERT INTO lab_settings VALUES (%s, 0.02, true)"
+                "INSERT INTO lab.settings VALUES (%s, 0.02, true)"
                 " ON CONFLICT (queue) DO UPDATE SET seconds = 0.02, gate_open = true",
                 (queue,),
             )
@@ -324,7 +327,7 @@ class Lab:
     def set(self, *, seconds: float = 0.02, gate_open: bool = True) -> None:
         """Say how long operations take, and whether any of them ends."""
         self.sql(
-            "UPDATE lab_settings SET seconds = %s, gate_open = %s WHERE queue = %s",
+            "UPDATE lab.settings SET seconds = %s, gate_open = %s WHERE queue = %s",
             (seconds, gate_open, self.queue),
         )
 
@@ -523,7 +526,7 @@ class Lab:
     def fail(self, install_ids: Sequence[str], version_id: str) -> None:
         """Have every operation fail that brings a version to some installs."""
         for install_id in install_ids:
-            self.sql("INSERT INTO lab_failures VALUES (%s, %s)", (install_id, version_id))
+            self.sql("INSERT INTO lab.failures VALUES (%s, %s)", (install_id, version_id))
 
     def check_effects(self) -> None:
         """Assert that no operation had its effect twice, and no two were at one install at once.
@@ -535,9 +538,9 @@ class Lab:
             " FROM (SELECT rollout_id, state, count(*) AS n FROM rollout_targets GROUP BY 1, 2)"
             " AS counted GROUP BY 1) AS found ON found.rollout_id = r.id WHERE r.counts <> found.n"
         )
-        assert not self.sql("SELECT id FROM lab_operations WHERE effects > 1")
+        assert not self.sql("SELECT id FROM lab.operations WHERE effects > 1")
         overlapping = (
-            "SELECT a.id FROM lab_operations a JOIN lab_operations b"
+            "SELECT a.id FROM lab.operations a JOIN lab.operations b"
             " ON a.install_id = b.install_id AND a.id < b.id AND b.planned_at < a.ended_at"
         )
         assert not self.sql(overlapping)

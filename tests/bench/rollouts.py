@@ -159,7 +159,7 @@ class _Run:
         # Whatever might still begin shows within this time.
         await asyncio.sleep(2)
         (begun,) = self._lab.sql(
-            "SELECT extract(epoch FROM max(planned_at) - %s)::float8 FROM lab_operations", (row[0],)
+            "SELECT extract(epoch FROM max(planned_at) - %s)::float8 FROM lab.operations", (row[0],)
         )
         return {
             "answered_seconds": round(answered, 3),

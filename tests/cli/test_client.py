@@ -10,7 +10,7 @@ from cli.client import ApiClient
 from cli.configuration import Connection
 from cli.errors import ApiError, CliError, ExitCode, UnreachableError, exit_code_of
 
-Answer = httpx.Response | httpx.TransportError
+Answer = httpx.Response | httpx.TransportError | KeyboardInterrupt
 
 
 class Wire:
@@ -30,7 +30,7 @@ class Wire:
     def _answer(self, request: httpx.Request) -> httpx.Response:
         self.sent.append(request)
         answer = self._answers.pop(0)
-        if isinstance(answer, httpx.TransportError):
+        if not isinstance(answer, httpx.Response):
             raise answer
         return answer
 
@@ -92,6 +92,16 @@ def test_repetition_ends(wire: MakeWire) -> None:
 
     assert len(away.sent) == 5
     assert "may have been carried out" not in failed.value.message
+
+
+def test_an_interrupt_in_the_middle_of_a_request_says_what_may_go_on(wire: MakeWire) -> None:
+    with pytest.raises(CliError, match="may have been carried out") as stopped:
+        wire(KeyboardInterrupt()).client.create("/clusters", {})
+    assert stopped.value.exit_code is ExitCode.INTERRUPTED
+
+    # What follows an operation says that it goes on.
+    with pytest.raises(KeyboardInterrupt):
+        wire(KeyboardInterrupt()).client.get("/operations/op_1")
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ async def test_a_pause_bites_within_two_seconds_and_a_resume_goes_on(lab: Lab) -
     asked = time.monotonic()
     await lab.ask(place, "pause", offer.vendor)
     await lab.until(place, RolloutState.PAUSED)
-    begun = lab.sql("SELECT id FROM lab_operations WHERE rollout_id = %s", (place.rollout_id,))
+    begun = lab.sql("SELECT id FROM lab.operations WHERE rollout_id = %s", (place.rollout_id,))
     assert time.monotonic() - asked < 2
     async with asyncio.timeout(20):
         while True:
@@ -50,7 +50,7 @@ async def test_a_pause_bites_within_two_seconds_and_a_resume_goes_on(lab: Lab) -
             await asyncio.sleep(0.1)
     await asyncio.sleep(1)
     assert len(begun) == len(
-        lab.sql("SELECT id FROM lab_operations WHERE rollout_id = %s", (place.rollout_id,))
+        lab.sql("SELECT id FROM lab.operations WHERE rollout_id = %s", (place.rollout_id,))
     )
     lab.set()
     await lab.ask(place, "resume", offer.vendor)
@@ -156,7 +156,7 @@ async def test_only_the_plan_that_was_looked_at_is_approved_and_done(lab: Lab) -
     assert refused.value.reason is Reason.ABORTED
     assert refused.value.metadata["plan_digest"] == row.plan_digest
     lab.sql("UPDATE installs SET observed_at = now() WHERE id = %s", (away,))
-    lab.sql("UPDATE lab_plans SET digest = 'another' WHERE install_id = %s", (stale,))
+    lab.sql("UPDATE lab.plans SET digest = 'another' WHERE install_id = %s", (stale,))
     await lab.approve(place, row.plan_digest or "", offer.vendor)
     row = await lab.until(place)
     assert row.state is RolloutState.SUCCEEDED
