@@ -13,7 +13,7 @@ from temporalio import activity
 from activities.control_planes import RemovalEvidence
 from activities.machines import WithinSeconds
 from activities.records import worker_is_stopping
-from domain.cluster import ClusterState
+from domain.cluster import wait_for_api
 from domain.errors import BulkheadError, Reason
 from domain.machine import NODE_USER_PREFIX
 from domain.names import node_name_of
@@ -251,10 +251,9 @@ class NodeActivities:
         except BulkheadError as error:
             if error.reason is Reason.DEPENDENCY_UNAVAILABLE:
                 state = (await self._machines.look(operation)).cluster_state
-                why = "" if state is ClusterState.ACTIVE else f"; it is {state}, resume it"
-                await self._operations.note_waiting(
-                    operation, f"the API server of the cluster to answer{why}"
-                )
+                cluster_id = operation.control_plane.cluster_id
+                awaited = wait_for_api(state, cluster_id, operation.operation_id)
+                await self._operations.note_waiting(operation, awaited)
             raise
 
     async def _note(self, operation: MachineOperation, what: str, names: object) -> None:

@@ -9,9 +9,10 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from typing_extensions import TypedDict
 
-from api.fields import PRINTABLE
+from api.fields import DIGEST, PRINTABLE, TIME_OF_DAY
 from api.methods import methods_of
 from domain.errors import BulkheadError, Reason
+from domain.package import SEMVER_PATTERN
 
 # Seconds after which a client may try again what was refused for the moment.
 _RETRY_AFTER: Final = "2"
@@ -41,6 +42,13 @@ _UNPRINTABLE: Final = (
     "This holds a character that is not shown: a control character, a line separator, or one that "
     "turns the direction of the text."
 )
+# What a field has to look like, for people; a pattern is for programs.
+_FORMS: Final = {
+    PRINTABLE: _UNPRINTABLE,
+    SEMVER_PATTERN: "This is no version: write all three numbers, such as 1.4.0 or 1.4.0-rc.1.",
+    TIME_OF_DAY: "This is no time of day: write hours and minutes, such as 02:30 or 22:00.",
+    DIGEST: "This is no digest: it is sha256: and 64 hexadecimal digits, as the plan shows it.",
+}
 # The routes whose requests hold what no answer may quote.
 _WITH_SECRETS: Final = {"secrets", "registry_connections"}
 _UNREADABLE: Final = (Reason.INVALID_ARGUMENT, "The body is not readable JSON.")
@@ -139,8 +147,8 @@ def _message(failure: dict[str, Any]) -> str:
             return str(failure["ctx"]["error"])
         case "string_too_short" if failure["ctx"]["min_length"] == 1:
             return "This is empty; give it at least one character."
-        case "string_pattern_mismatch" if failure["ctx"]["pattern"] == PRINTABLE:
-            return _UNPRINTABLE
+        case "string_pattern_mismatch" if failure["ctx"]["pattern"] in _FORMS:
+            return _FORMS[failure["ctx"]["pattern"]]
         case _:
             return _MESSAGES.get(kind) or f"{failure['msg']}."
 

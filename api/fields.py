@@ -16,6 +16,8 @@ from domain.identifiers import Prefix, is_id
 # logs; those for the direction of text make a name look like another one. Joiners are needed by
 # scripts and emoji. Half surrogate pairs are refused by pydantic itself.
 PRINTABLE: Final = r"^[^\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]*$"
+TIME_OF_DAY: Final = r"^([01][0-9]|2[0-3]):[0-5][0-9]$"
+DIGEST: Final = r"^(sha256:)?[0-9a-f]{64}$"
 
 # Letters and a symbol by their category, and yet nothing is drawn for them.
 _FILLERS: Final = frozenset("\u115f\u1160\u2800\u3164\uffa0")

@@ -87,6 +87,7 @@ class InstallBody(TypedDict):
     update_window: NotRequired[WindowBody | None]
     hold: NotRequired[HoldBody | None]
     drift_correction: NotRequired[bool]
+    drift_looked_at: NotRequired[int | None]
     health_message: NotRequired[str | None]
     sync: NotRequired[Sync]
     active_operation_id: NotRequired[str | None]
@@ -247,6 +248,7 @@ def install_body(row: InstallRow, customer_name: str, *, links: Links) -> Instal
         update_window=row.update_window,  # type: ignore[typeddict-item] # as it was checked
         hold=hold,
         drift_correction=row.drift_correction,
+        drift_looked_at=unix_or_none(row.drift_looked_at),
         health_message=row.health_message,
         sync=row.sync,
         active_operation_id=row.active_operation_id,

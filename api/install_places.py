@@ -142,10 +142,14 @@ def check_active(cluster: ClusterRow) -> None:
         BulkheadError: FAILED_PRECONDITION.
     """
     if cluster.state is not ClusterState.ACTIVE:
+        way = "wait until it is active"
+        if cluster.state is ClusterState.SUSPENDED:
+            way = f"`bulkhead clusters resume {cluster.id}` wakes it"
+        elif cluster.state is ClusterState.DELETING:
+            way = "it does not come back: take another one"
         raise BulkheadError(
             Reason.FAILED_PRECONDITION,
-            f"The cluster is {cluster.state}, and its API is what has to be asked; wait until it "
-            "is active, or resume it.",
+            f"The cluster is {cluster.state}, and its API is what has to be asked; {way}.",
             metadata={"state": cluster.state, "cluster_id": cluster.id},
         )
 

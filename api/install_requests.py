@@ -4,7 +4,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints
 
-from api.fields import PRINTABLE, Body, JsonObject, RegionId
+from api.fields import DIGEST, PRINTABLE, TIME_OF_DAY, Body, JsonObject, RegionId
 from domain.install import Consent
 from domain.package import LONGEST_SEMVER, SEMVER_PATTERN, Channel, PinKind
 from domain.windows import Window
@@ -20,11 +20,11 @@ _Semver = Annotated[
 ]
 _Reason = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=PRINTABLE)]
 _Message = Annotated[str, StringConstraints(max_length=255, pattern=PRINTABLE)]
-_Digest = Annotated[str, StringConstraints(pattern=r"^(sha256:)?[0-9a-f]{64}$")]
+_Digest = Annotated[str, StringConstraints(pattern=DIGEST)]
 _Channel = Annotated[Channel, Field(strict=False)]
 _Consent = Annotated[Consent, Field(strict=False)]
 _Moment = Annotated[int, Field(ge=0, le=253402300799)]
-_Time = Annotated[str, StringConstraints(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$")]
+_Time = Annotated[str, StringConstraints(pattern=TIME_OF_DAY)]
 _Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 
 Labels = Annotated[dict[_Label, _LabelValue], Field(max_length=_LABELS)]

@@ -1,4 +1,4 @@
-"""HTTP to the API: authentication, bounded repetition, pages, and one type of error."""
+"""HTTP to the API: authentication, bounded repetition, and pages."""
 
 import random
 import ssl
@@ -7,7 +7,6 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http import HTTPStatus
 from itertools import islice
 from typing import Any
 from urllib.parse import quote
@@ -15,8 +14,15 @@ from urllib.parse import quote
 import httpx
 
 from cli.configuration import Connection
-from cli.errors import ApiError, ApiFault, CliError, ExitCode, UnreachableError
-from cli.hints import next_commands_for
+from cli.errors import ApiError, CliError, ExitCode, UnreachableError
+from cli.failures import (
+    cause_of,
+    is_lasting,
+    is_transient,
+    not_ours,
+    refused,
+    was_never_sent,
+)
 
 JsonObject = dict[str, Any]
 
@@ -34,20 +40,6 @@ _LONG_POLL_GRACE_SECONDS = 10.0
 _SILENCE_SECONDS = 40.0
 
 PAGE_SIZE = 100
-
-_TRANSIENT_STATUSES = frozenset(
-    {
-        HTTPStatus.TOO_MANY_REQUESTS,
-        HTTPStatus.BAD_GATEWAY,
-        HTTPStatus.SERVICE_UNAVAILABLE,
-        HTTPStatus.GATEWAY_TIMEOUT,
-    }
-)
-# Answered with a transient status, but no wait will change it.
-_LASTING_REASONS = frozenset({"CAPACITY_UNAVAILABLE", "QUOTA_EXCEEDED"})
-
-# How OpenSSL's refusal of a certificate reads; httpx hands it on as text only.
-_UNTRUSTED = "CERTIFICATE_VERIFY_FAILED"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -214,7 +206,7 @@ class ApiClient:
             try:
                 if not response.is_success:
                     response.read()
-                    raise self._refused(request, response)
+                    raise refused(response, url=self.connection.url, path=request.path)
                 yield response.iter_lines()
             finally:
                 response.close()
@@ -228,9 +220,9 @@ class ApiClient:
         try:
             value = response.json()
         except ValueError as error:
-            raise self._not_ours(response) from error
+            raise not_ours(response, self.connection.url) from error
         if not isinstance(value, dict):
-            raise self._not_ours(response)
+            raise not_ours(response, self.connection.url)
         return value
 
     def _send(self, request: _Request, retry: RetryPolicy) -> httpx.Response:
@@ -241,7 +233,7 @@ class ApiClient:
                 response = self._http.send(self._build(request))
             except httpx.TransportError as error:
                 failure = self._unreachable(request, error)
-                again = (request.repeatable or _never_sent(error)) and not _is_lasting(error)
+                again = (request.repeatable or was_never_sent(error)) and not is_lasting(error)
             except KeyboardInterrupt as error:
                 if request.method == "GET":
                     # Whoever reads knows what goes on without it: an operation that it follows.
@@ -250,10 +242,10 @@ class ApiClient:
             else:
                 if response.is_success:
                     return response
-                failure = self._refused(request, response)
+                failure = refused(response, url=self.connection.url, path=request.path)
                 if self._goes_on_without_workspace(failure):
                     continue
-                again = request.repeatable and _is_transient(failure)
+                again = request.repeatable and is_transient(failure)
             attempt += 1
             asked = failure.retry_after_seconds if isinstance(failure, ApiError) else None
             delay = retry.delay_before(attempt, asked) if again else None
@@ -293,43 +285,8 @@ class ApiClient:
         )
 
     def _unreachable(self, request: _Request, error: httpx.TransportError) -> UnreachableError:
-        maybe_done = request.method != "GET" and not _never_sent(error)
-        return UnreachableError(self.connection.url, _cause_of(error), maybe_done=maybe_done)
-
-    def _refused(self, request: _Request, response: httpx.Response) -> CliError:
-        faults = _faults_of(response)
-        if faults is None:
-            return self._not_ours(response)
-        metadata = faults[0].metadata
-        return ApiError(
-            status=response.status_code,
-            faults=faults,
-            request_id=response.headers.get("x-request-id"),
-            retry_after_seconds=_retry_after(response),
-            next_commands=next_commands_for(
-                status=response.status_code,
-                reason=metadata.get("reason", ""),
-                request_path=request.path,
-                fault_path=faults[0].path,
-                metadata=metadata,
-                url=self.connection.url,
-            ),
-        )
-
-    def _not_ours(self, response: httpx.Response) -> CliError:
-        """Describe an answer that the API cannot have given: a proxy's page, another server."""
-        kind = response.headers.get("content-type", "no content type")
-        message = (
-            f"{self.connection.url} answered HTTP {response.status_code} with {kind}, "
-            "which is not an answer of this API. Is the address right?"
-        )
-        transient = response.status_code in _TRANSIENT_STATUSES
-        return ApiError(
-            status=response.status_code,
-            faults=(ApiFault(message),),
-            request_id=response.headers.get("x-request-id"),
-            retry_after_seconds=_retry_after(response) if transient else None,
-        )
+        maybe_done = request.method != "GET" and not was_never_sent(error)
+        return UnreachableError(self.connection.url, cause_of(error), maybe_done=maybe_done)
 
 
 def segment(text: str) -> str:
@@ -352,57 +309,3 @@ def _interrupted_change() -> CliError:
     failure = CliError(message, ExitCode.INTERRUPTED, next_commands=("bulkhead operations list",))
     failure.title = "Interrupted"
     return failure
-
-
-def _never_sent(error: httpx.TransportError) -> bool:
-    """Whether the request certainly did not reach the API."""
-    return isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
-
-
-def _is_lasting(error: httpx.TransportError) -> bool:
-    """Whether the same attempt fails again whenever it is made."""
-    return _UNTRUSTED in str(error)
-
-
-def _is_transient(failure: CliError) -> bool:
-    return (
-        isinstance(failure, ApiError)
-        and failure.status in _TRANSIENT_STATUSES
-        and failure.reason not in _LASTING_REASONS
-    )
-
-
-def _cause_of(error: httpx.TransportError) -> str:
-    if isinstance(error, httpx.TimeoutException):
-        return "it took too long"
-    text = str(error) or type(error).__name__
-    if _UNTRUSTED in text:
-        return (
-            "its certificate is not signed by an authority that is trusted here "
-            "(--ca-file names another one)"
-        )
-    # The operating system's own sentence, without Python's error number before it.
-    return text.rsplit("] ", 1)[-1].rstrip(".")
-
-
-def _retry_after(response: httpx.Response) -> float | None:
-    """Return the seconds that the API asks to wait; its clock format is seconds only."""
-    text = response.headers.get("retry-after", "").strip()
-    return float(text) if text.isdecimal() else None
-
-
-def _faults_of(response: httpx.Response) -> tuple[ApiFault, ...] | None:
-    try:
-        entries = response.json()["errors"]
-        faults = tuple(
-            ApiFault(
-                message=str(entry["message"]),
-                code=entry.get("code"),
-                path=tuple(str(part) for part in entry.get("path") or ()),
-                metadata={k: str(v) for k, v in (entry.get("metadata") or {}).items()},
-            )
-            for entry in entries
-        )
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return None
-    return faults or None

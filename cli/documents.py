@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ _MAXIMUM_BYTES = 1024 * 1024
 
 _STEP = re.compile(r"(?P<key>[^\[\].]+)(?P<indexes>(?:\[[0-9]{1,4}\])*)")
 _INDEX = re.compile(r"\[([0-9]+)\]")
-_SECRET_ID = re.compile(r"sec_[0-9a-f]{32}")
 
 
 def document_in(file: Path) -> JsonObject:
@@ -61,13 +60,20 @@ def merged(base: JsonObject, over: JsonObject) -> JsonObject:
     return result
 
 
-def values_of(files: Iterable[Path], settings: Iterable[str], secrets: Iterable[str]) -> JsonObject:
+def values_of(
+    files: Iterable[Path],
+    settings: Iterable[str],
+    secrets: Iterable[str],
+    secret_id_of: Callable[[str], str],
+) -> JsonObject:
     """Return the values that a command line gives: files in order, then single ones, then secrets.
 
     Args:
         files: YAML or JSON.
         settings: `path.to.key=VALUE`; what is JSON is read as such, so that 3 is a number.
-        secrets: `path.to.key=sec_...[:alias[:key]]`.
+        secrets: `path.to.key=SECRET[:alias[:key]]`.
+        secret_id_of: finds a secret by its name or id; what it raises repeats nothing of a name
+            that is none.
 
     Raises:
         CliError: one of them is written in another way.
@@ -79,8 +85,8 @@ def values_of(files: Iterable[Path], settings: Iterable[str], secrets: Iterable[
         path, value = _pair(text, "--set", "replicas=3")
         _put(values, path, _scalar(value))
     for text in secrets:
-        path, reference = _pair(text, "--secret", "database.password=sec_...:current")
-        _put(values, path, {"$secret": _reference(reference)})
+        path, reference = _pair(text, "--secret", "database.password=SECRET:current")
+        _put(values, path, {"$secret": _reference(reference, secret_id_of)})
     return values
 
 
@@ -93,17 +99,23 @@ def _pair(text: str, option: str, example: str) -> tuple[str, str]:
     return path, value
 
 
-def _reference(text: str) -> JsonObject:
-    secret_id, *rest = text.split(":")
-    if not _SECRET_ID.fullmatch(secret_id) or len(rest) > 2:  # noqa: PLR2004 - alias and key
-        message = (
-            "--secret takes PATH=sec_ID, PATH=sec_ID:ALIAS or PATH=sec_ID:ALIAS:KEY. Never the "
-            "value: if this was one, it is now in your shell's history; remove it there."
-        )
-        raise CliError(message, ExitCode.USAGE, next_commands=("bulkhead secrets list",))
-    reference: JsonObject = {"id": secret_id}
+def _reference(text: str, secret_id_of: Callable[[str], str]) -> JsonObject:
+    name, *rest = text.split(":")
+    if not name or len(rest) > 2:  # noqa: PLR2004 - alias and key
+        raise no_secret()
+    reference: JsonObject = {"id": secret_id_of(name)}
     reference |= dict(zip(("alias", "key"), (part for part in rest if part), strict=False))
     return reference
+
+
+def no_secret() -> CliError:
+    """Return the failure of a `--secret` that names none; it repeats nothing, as it may be one."""
+    message = (
+        "--secret takes PATH=SECRET, PATH=SECRET:ALIAS or PATH=SECRET:ALIAS:KEY, where SECRET is "
+        "the name or id of one secret of the workspace. Never the value: if this was one, it is "
+        "now in your shell's history; remove it there."
+    )
+    return CliError(message, ExitCode.USAGE, next_commands=("bulkhead secrets list",))
 
 
 def _scalar(text: str) -> Any:  # noqa: ANN401 - whatever JSON makes of it

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from cli.client import JsonObject
 from cli.output import Output
-from cli.text import clean, plural
+from cli.text import age, clean, moment, plural
 
 # A line: parts with their styles.
 Line = tuple[str | tuple[str, str], ...]
@@ -30,10 +30,35 @@ _SHORT = 60
 _MOST_LINES = 40
 
 
-def show_plan(output: Output, plan: JsonObject, title: str) -> None:
-    """Print what applying a render would do, and what it needs for that."""
+# Which renders a plan is history of; of the others it says what will be done.
+_PAST = {
+    "deployed": "It was applied {when}: this is what that did.",
+    "failed": "It failed {when}.",
+    "skipped": "It rendered to what was there already ({when}).",
+}
+
+
+def standing_of(render: JsonObject) -> str:
+    """Return what became of the render of a plan, as a sentence; empty while it is under way."""
+    at = render.get("updated_at")
+    told = _PAST.get(str(render.get("state")), "").format(when=f"{age(at)} ago, at {moment(at)}")
+    why = clean(render.get("message")) if render.get("state") == "failed" else ""
+    return f"{told} {why}".rstrip()
+
+
+def show_plan(output: Output, plan: JsonObject, title: str, standing: str = "") -> None:
+    """Print what applying a render does, or did, and what it needs for that.
+
+    Args:
+        output: where to.
+        plan: as the API gave it.
+        title: what it is a plan of.
+        standing: what became of it; empty while it is still to be applied.
+    """
     ascii_only = not output.progress_console.encoding.lower().startswith("utf")
     output.say((title, "bold"))
+    if standing:
+        output.say((f"  {standing}", "cyan"))
     changes = plan.get("changes") or []
     for change in changes:
         for line in lines_of(change, ascii_only=ascii_only):
@@ -72,11 +97,17 @@ def show_unified(output: Output, text: str) -> None:
         output.say((_readable(line), style), copied=True)
 
 
-def show_differences(output: Output, differences: Sequence[JsonObject]) -> None:
-    """Print single fields that differ."""
+def show_drift_of(output: Output, differences: Sequence[JsonObject]) -> None:
+    """Print how a live object differs from its render."""
     for difference in differences:
-        for line in _difference(difference):
-            output.say(*line, copied=True)
+        if difference.get("path"):
+            for line in _difference(difference):
+                output.say(*line, copied=True)
+        elif difference.get("before") is None:
+            output.say("      ", ("not in the cluster: somebody or something removed it", "red"))
+        else:
+            for line in _difference({**difference, "path": "the whole object"}):
+                output.say(*line, copied=True)
 
 
 def _difference(difference: JsonObject) -> Iterator[Line]:

@@ -20,6 +20,10 @@ _WAITS = {
         "waits for a person's new token: make one in the provider's console and add it to the "
         "secret that the rotation's settings name (bulkhead secrets add-version)"
     ),
+    "emergency_stop": (
+        "waits because an emergency stop covers it: bulkhead stops list shows it, and whoever may "
+        "ends it with bulkhead stops lift"
+    ),
     "approval": (
         "waits for an approval of its plan: bulkhead installs plan {owner}, then bulkhead installs "
         "approve {owner}"
@@ -116,13 +120,22 @@ class OperationProgress:
             return self.trouble
         if self.done:
             return ""
-        waiting_for = clean(self.operation.get("waiting_for"))
-        if waiting_for:
-            owner = clean(self.operation.get("owner_id"))
-            return _WAITS.get(waiting_for, f"waits for: {waiting_for}").format(owner=owner)
+        if self.wait:
+            return self.wait
         if self.operation.get("cancel_requested_at"):
             return "a cancel was asked for: what was done is being undone"
         return ""
+
+    @property
+    def wait(self) -> str:
+        """What it waits for, in words, and what helps; may be empty."""
+        waiting_for = clean(self.operation.get("waiting_for"))
+        if not waiting_for:
+            return ""
+        known = _WAITS.get(waiting_for)
+        if known is None:
+            return f"waits for: {waiting_for}"
+        return known.format(owner=clean(self.operation.get("owner_id")))
 
     def steps(self) -> list[StepView]:
         """Return the steps as they stand now."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from cli.client import NO_RETRY, ApiClient, JsonObject, segment
-from cli.errors import ApiError
+from cli.rollout_names import InstallNames, wave_in_words, wave_name
 from cli.text import clean, duration, plural, remaining
 
 ENDED = frozenset({"succeeded", "failed", "cancelled", "rolled_back"})
@@ -16,7 +16,6 @@ _WORTH_A_LOOK = ("failed", "waiting", "rolling_back", "moving", "baking")
 # As many targets as fit on a screen under the waves.
 MOST_TARGETS = 12
 _EVENTS_A_PAGE = 100
-_MOST_NAMES = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +69,24 @@ class TargetView:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WaveView:
-    """One wave as it is shown; `status` is that of a step of an operation."""
+    """One wave as it is shown; `status` is that of a step of an operation.
+
+    Attributes:
+        name: what it is called.
+        status: `completed` when each install of it has the version or was left out.
+        targets: how many installs it has.
+        moved: how many of them have the version for good.
+        skipped: how many were left out.
+        failed: how many did not get it.
+        counts: all of them by their states.
+    """
 
     name: str
     status: str
     targets: int
-    done: int
+    moved: int
+    skipped: int
+    failed: int
     counts: JsonObject
 
 
@@ -97,7 +108,7 @@ class RolloutProgress:
     ) -> None:
         self._client = client
         self._wall_clock = wall_clock
-        self._names: dict[str, str] = {}
+        self._names = InstallNames(client, rollout)
         self._cursor: str | None = None
         self.rollout = rollout
         self.targets: list[JsonObject] = []
@@ -157,7 +168,12 @@ class RolloutProgress:
             )
         if rollout["state"] == "paused":
             return f"paused: bulkhead rollouts resume {clean(rollout['id'])}"
-        return clean(rollout.get("reason"))
+        return self.reason
+
+    @property
+    def reason(self) -> str:
+        """Why it is in its state, with names for installs; may be empty."""
+        return self.in_words(self.rollout.get("reason"))
 
     @property
     def baking(self) -> str:
@@ -166,20 +182,17 @@ class RolloutProgress:
         if self.rollout["state"] != "running" or not isinstance(bake_until, int):
             return ""
         left = bake_until - self._wall_clock()
-        name = self.wave_name(self.rollout["wave"])
-        return f"looks at wave {name} for another {duration(round(left))}" if left > 0 else ""
+        wave = wave_in_words(self.rollout, self.rollout["wave"])
+        return f"looks at {wave} for another {duration(round(left))}" if left > 0 else ""
 
     def waves(self) -> list[WaveView]:
         """Return the waves as they stand."""
         # What could not be reached in its own wave has left it for one behind all others.
         return [self._wave(wave) for wave in self.rollout.get("waves") or () if wave["targets"]]
 
-    def wave_name(self, number: object) -> str:
-        """Return how a wave is called: the first one is the canary, if there is one."""
-        strategy = self.rollout.get("strategy") or {}
-        if number == 0 and strategy.get("canary"):
-            return "canary"
-        return f"{number}"
+    def in_words(self, sentence: object) -> str:
+        """Return a sentence of the API with names for the ids of installs."""
+        return self._names.in_text(clean(sentence))
 
     def target_views(self) -> list[TargetView]:
         """Return the targets that are worth a look."""
@@ -190,7 +203,7 @@ class RolloutProgress:
         detail, command = self._explained(target)
         return TargetView(
             name=self.name_of(target["install_id"]),
-            wave=self.wave_name(target["wave"]),
+            wave=wave_name(self.rollout, target["wave"]),
             state=clean(target["state"]),
             detail=detail,
             command=command,
@@ -204,11 +217,11 @@ class RolloutProgress:
     def _explained(self, target: JsonObject) -> tuple[str, str]:
         if target["state"] == "waiting" and target.get("waiting_for"):
             waiting_for = clean(target["waiting_for"])
-            obstacle = _OBSTACLES.get(waiting_for, _Obstacle(f"it waits for: {waiting_for}", ""))
+            obstacle = _OBSTACLES.get(waiting_for, _Obstacle(reason_to_wait(waiting_for), ""))
             is_own = target.get("workspace_id") == self.rollout.get("workspace_id")
             install = clean(target["install_id"])
             command = obstacle.command.format(
-                install=shlex.quote(self.name_of(install)) if is_own else install,
+                install=shlex.quote(self._names.typed(install)) if is_own else install,
                 cluster=clean(target["cluster_id"]),
                 version=clean(self.rollout["package_version_id"]),
             )
@@ -217,7 +230,7 @@ class RolloutProgress:
             return f"{obstacle.why}{self._next_try(target)}", command
         error = target.get("last_error") or {}
         if error.get("message"):
-            return clean(error["message"]), ""
+            return self.in_words(error["message"]), ""
         if target["state"] in {"moving", "rolling_back"} and target.get("operation_id"):
             begun = target.get("started_at")
             return "" if begun is None else f"for {duration(self._wall_clock() - begun)}", ""
@@ -234,41 +247,34 @@ class RolloutProgress:
 
     def _wave(self, wave: JsonObject) -> WaveView:
         counts = wave["counts"]
-        done = sum(counts.get(state, 0) for state in ("succeeded", "skipped", "rolled_back"))
+        moved, skipped = counts.get("succeeded", 0), counts.get("skipped", 0)
         begun = wave["targets"] - counts.get("pending", 0)
         current = wave["wave"] == self.rollout["wave"] and self.rollout["state"] not in ENDED
-        if counts.get("failed") or counts.get("rolled_back"):
+        back = counts.get("rolled_back", 0)
+        if counts.get("failed") or (back and not self.rollout.get("rollback_requested_at")):
             status = "failed"
-        elif done == wave["targets"] and not current:
-            status = "completed"
+        elif back:
+            # A person wanted that: it is no failure of the wave.
+            status = "skipped"
+        elif moved + skipped == wave["targets"] and not current:
+            status = "completed" if moved else "skipped"
         elif begun or current:
             status = "running" if self.rollout["state"] not in ENDED else "skipped"
         else:
             status = "pending" if self.rollout["state"] not in ENDED else "skipped"
         return WaveView(
-            name=self.wave_name(wave["wave"]),
+            name=wave_name(self.rollout, wave["wave"]),
             status=status,
             targets=wave["targets"],
-            done=done,
+            moved=moved,
+            skipped=skipped,
+            failed=counts.get("failed", 0),
             counts=counts,
         )
 
     def name_of(self, install: str) -> str:
-        """Return the label `name` of an install, or its id.
-
-        Asked once for each that is shown, and of a very long list for the first ones only.
-        """
-        install_id = clean(install)
-        if install_id not in self._names and len(self._names) < _MOST_NAMES:
-            name = ""
-            try:
-                found = self._client.get(f"/installs/{segment(install_id)}", retry=NO_RETRY)
-                name = clean((found.get("labels") or {}).get("name"))
-            except ApiError:
-                # Only for show: an install may be gone, or no longer granted.
-                pass
-            self._names[install_id] = name or install_id
-        return self._names.get(install_id, install_id)
+        """Return how a person calls an install."""
+        return self._names.shown(clean(install))
 
     def _read_events(self) -> list[JsonObject]:
         """Read the timeline on from the last whole page."""
@@ -286,6 +292,12 @@ class RolloutProgress:
             self._cursor = answer["next_cursor"]
 
 
+def reason_to_wait(code: str) -> str:
+    """Return in words why installs wait, for the API's word for it."""
+    obstacle = _OBSTACLES.get(code)
+    return f"waits for: {clean(code)}" if obstacle is None else obstacle.why
+
+
 def timeline(progress: RolloutProgress, events: Sequence[JsonObject]) -> list[str]:
     """Return the lines of a timeline, with the seconds since its beginning."""
     begin = progress.rollout.get("created_at") or 0
@@ -294,8 +306,8 @@ def timeline(progress: RolloutProgress, events: Sequence[JsonObject]) -> list[st
 
 def _event_line(progress: RolloutProgress, event: JsonObject, begin: int) -> str:
     wave = event.get("wave")
-    place = "" if wave is None else progress.wave_name(wave)
-    place = f"wave {place}: " if place.isdecimal() else place and f"{place}: "
+    place = "" if wave is None else f"{wave_in_words(progress.rollout, wave)}: "
+    place = place.removeprefix("the ")
     install = event.get("install_id")
     about = "" if install is None else f"{progress.name_of(install)}: "
-    return f"+{event['at'] - begin:>5} s  {place}{about}{clean(event['message'])}"
+    return f"+{event['at'] - begin:>5} s  {place}{about}{progress.in_words(event['message'])}"

@@ -20,7 +20,7 @@ _MARKS = {
 _ASCII_MARKS = {"✓": "+", "✗": "x", "·": "."}
 # What a person counts, and the states that it is made of.
 _COUNTED = (
-    ("done", ("succeeded",)),
+    ("moved", ("succeeded",)),
     ("baking", ("baking",)),
     ("moving", ("moving",)),
     ("waiting", ("waiting",)),
@@ -78,14 +78,14 @@ class LiveRollout:
         table.add_column(no_wrap=True)
         table.add_column(justify="right", no_wrap=True)
         table.add_column(overflow="fold")
-        table.add_row("", Text("WAVE", "bold"), "", Text("INSTALLS", "bold"), "")
+        table.add_row("", Text("WAVE", "bold"), "", Text("MOVED", "bold"), "")
         for wave in waves:
             quiet = "dim" if wave.status in {"pending", "skipped"} else ""
             table.add_row(
                 self._mark(wave.status),
                 Text(wave.name, quiet),
                 self._bar(wave),
-                Text(f"{wave.done}/{wave.targets}", quiet),
+                Text(f"{wave.moved}/{wave.targets}", quiet),
                 Text(counts_text(wave.counts), quiet),
             )
         return table
@@ -110,7 +110,7 @@ class LiveRollout:
         return table
 
     def _bar(self, wave: WaveView) -> Text:
-        full = _BAR_CELLS * wave.done // wave.targets if wave.targets else 0
+        full = _BAR_CELLS * wave.moved // wave.targets if wave.targets else 0
         done, open_ = ("#", ".") if self._ascii_only else ("█", "░")
         style = "red" if wave.status == "failed" else "green"
         return Text.assemble((done * full, style), (open_ * (_BAR_CELLS - full), "dim"))
@@ -159,10 +159,17 @@ class RolloutLines:
                 self._output.note(line)
 
 
-def counts_text(counts: JsonObject) -> str:
-    """Return how many installs are in which state, without those whose turn has not come."""
+def counts_text(counts: JsonObject, *, without: frozenset[str] = frozenset()) -> str:
+    """Return how many installs are in which state, without those whose turn has not come.
+
+    Args:
+        counts: of the API, by state.
+        without: the words of what is shown elsewhere.
+    """
     told = []
     for name, states in _COUNTED:
+        if name in without:
+            continue
         number = sum(counts.get(state, 0) for state in states)
         if number:
             told.append(f"{number} {name}")

@@ -93,8 +93,12 @@ class LineView:
 
     def refresh(self) -> None:
         """Say what is new."""
+        not_run = []
         for step in self._progress.steps():
-            if step.status == "pending":
+            if step.status == "skipped":
+                not_run.append(step.name)
+            # Steps that were not needed are known at the end only, when later ones were said.
+            if step.status in {"pending", "skipped"}:
                 continue
             took = ""
             if step.status in ENDED_STEPS and step.seconds is not None:
@@ -102,6 +106,8 @@ class LineView:
             detail = f" ({step.detail})" if step.detail else ""
             self._say_once(step.name, f"  {step.name}: {step.status}{took}{detail}")
         self._say_once("", f"  {self._progress.notice}" if self._progress.notice else "")
+        if self._progress.done and not_run:
+            self._say_once("skipped", f"  not run: {', '.join(not_run)}")
 
     def _say_once(self, subject: str, line: str) -> None:
         if self._said.get(subject, "") != line:

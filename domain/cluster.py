@@ -15,6 +15,26 @@ class ClusterState(StrEnum):
     DELETING = "deleting"
 
 
+def wait_for_api(state: ClusterState | None, cluster_id: str, operation_id: str) -> str:
+    """Return what an operation waits for while its cluster's API server does not answer.
+
+    Args:
+        state: of the cluster; None: it is gone.
+        cluster_id: the cluster, which a person may resume.
+        operation_id: the operation, which a person may cancel.
+    """
+    waited = "the API server of the cluster to answer"
+    match state:
+        case ClusterState.ACTIVE:
+            return waited
+        case ClusterState.SUSPENDED:
+            return f"{waited}; it is suspended: `bulkhead clusters resume {cluster_id}`"
+        case ClusterState.DELETING | None:
+            return f"{waited}; it is deleted: `bulkhead operations cancel {operation_id}`"
+        case _:
+            return f"{waited}; it is {state}, wait until it is active"
+
+
 class ClusterProvider(StrEnum):
     """Whether Bulkhead hosts the control plane or the customer brought one."""
 

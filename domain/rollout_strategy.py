@@ -162,6 +162,12 @@ class Strategy:
     automatic_rollback: bool = True
     deadline_seconds: int = _DAY_SECONDS
 
+    def wave_in_words(self, number: int) -> str:
+        """Return how people call a wave: `the canary`, and `wave 1` for the first one after it."""
+        if not self.canary:
+            return f"wave {number + 1}"
+        return f"wave {number}" if number else "the canary"
+
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Self:
         """Read a strategy as a row has it; what is absent has its default."""

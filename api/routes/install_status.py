@@ -20,7 +20,7 @@ from infra.database.queries.install import find_install, find_render, page_of_fi
 from infra.database.queries.operation import find_operation
 from infra.database.tables import InstallRow, OperationRow
 from infra.database.tables.columns import unix_or_none
-from infra.kubernetes.pods import PodReader
+from infra.kubernetes.pods import Pod, PodReader
 
 router = APIRouter(prefix="/installs", tags=["installs"])
 
@@ -73,10 +73,17 @@ class StatusBody(TypedDict):
 
 
 class PodBody(TypedDict):
-    """The contract's Pod."""
+    """The contract's Pod; from `phase` on it is ours, in the words of Kubernetes.
+
+    `reason`: why it, or a container of it, does not run; null: nothing is known to be wrong.
+    """
 
     name: str
     containers: list[str]
+    phase: str
+    ready: bool
+    restarts: int
+    reason: str | None
 
 
 class PodList(TypedDict):
@@ -118,9 +125,7 @@ async def list_pods(request: Request, context: Context, install_id: Identifier) 
         place = await readable_install(scope, install_id)
     async with PodReader(scope.clients.openbao, place) as reader:
         pods = await reader.list_pods()
-    return JSONResponse(
-        PodList(data=[PodBody(name=pod.name, containers=pod.container_names) for pod in pods])
-    )
+    return JSONResponse(PodList(data=[_pod_body(pod) for pod in pods]))
 
 
 @router.get("/{id}/drift", response_model=FindingList, responses=documented(403, 404))
@@ -133,6 +138,17 @@ async def list_findings(
     before = position_of(cursor, Prefix.INSTALL_DRIFT)
     page = await page_of_findings(scope.session, install_id, before=before, limit=limit)
     return JSONResponse(page_body(page, finding_body))
+
+
+def _pod_body(pod: Pod) -> PodBody:
+    return PodBody(
+        name=pod.name,
+        containers=pod.container_names,
+        phase=pod.phase,
+        ready=pod.is_ready,
+        restarts=pod.restarts,
+        reason=pod.reason,
+    )
 
 
 def _status_body(

@@ -1,31 +1,39 @@
 """Grants: what a customer lets a vendor do with an install, and takes back at any time."""
 
 import shlex
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 import typer
 
 from cli.client import JsonObject, segment
-from cli.commands.installs.group import InstallArgument, install_called, title_of, typed_name
+from cli.commands.installs.group import (
+    InstallArgument,
+    install_called,
+    label_name_of,
+    semvers,
+    title_of,
+    typed_name,
+)
 from cli.commands.packages import version_of
 from cli.confirmation import confirm_by_name
 from cli.errors import ApiError, CliError, ExitCode
 from cli.options import command
 from cli.output import Column
-from cli.session import GRANT, PACKAGE_VERSION, Session, is_id
-from cli.text import age, clean
+from cli.session import CLUSTER, GRANT, PACKAGE_VERSION, PRODUCT, Session, is_id
+from cli.text import age, clean, name_in
 
 app = typer.Typer(
     help="Grants: which vendor may move which install by rollouts.", no_args_is_help=True
 )
 
 _COLUMNS = (
-    Column("INSTALL", "install_id"),
+    Column("INSTALL", "install"),
     Column("ROLE", "role"),
     Column("CONSENT", "consent"),
     Column("WAITS", "waits"),
     Column("HEALTH", "health"),
-    Column("VERSION", "current_version_id", minor=True),
+    Column("VERSION", "version", minor=True),
     Column("STATE", "state"),
     Column("WITH", "other", wraps=True, minor=True),
     Column("AGE", "age"),
@@ -74,10 +82,18 @@ def give_grant(
 def list_grants(session: Session) -> None:
     """List the grants that the workspace gave, and those that it got."""
     entries = session.client.read_list(GRANT.path)
-    if not session.output.as_json:
+    if not session.output.as_json and entries:
+        products = {one["id"]: one for one in session.client.pages(PRODUCT.path)}
+        clusters = {one["id"]: name_in(one) for one in session.client.pages(CLUSTER.path)}
+        packages = [{"package_id": one["package"]["id"]} for one in products.values()]
+        versions = semvers(session, packages)
         entries = [
             {
                 **entry,
+                "install": _install_name(entry, products, clusters),
+                "version": versions.get(
+                    entry.get("current_version_id") or "", entry.get("current_version_id")
+                ),
                 "state": "in force" if entry.get("revoked_at") is None else "revoked",
                 "other": (
                     entry["vendor_workspace_id"]
@@ -90,7 +106,7 @@ def list_grants(session: Session) -> None:
             for entry in entries
         ]
     session.show_list("grants", entries, _COLUMNS, "bulkhead grants give INSTALL")
-    if not session.output.as_json:
+    if not session.output.as_json and entries:
         session.output.next_commands(
             *(f"bulkhead grants consent {entry['id']}" for entry in entries if entry["waits"]),
             beside=True,
@@ -151,6 +167,16 @@ def consent_to_version(
         session.output.data(answer)
     else:
         session.output.say(("✓ ", "green"), f"{clean(grant)} may get {clean(version)}.")
+
+
+def _install_name(
+    grant: JsonObject, products: Mapping[str, JsonObject], clusters: Mapping[str, str]
+) -> str:
+    """Return how a person calls the install: its label, or what it is of and where; else its id."""
+    product = name_in(products.get(grant["product_id"]) or {})
+    cluster = clusters.get(grant["cluster_id"], "")
+    placed = f"{product or 'install'} on {cluster}" if cluster else ""
+    return label_name_of(grant) or placed or clean(grant["install_id"])
 
 
 def _grant_called(session: Session, text: str) -> JsonObject:

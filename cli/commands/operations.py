@@ -84,7 +84,7 @@ def get_operation(session: Session, operation: OperationArgument) -> None:
             ("On", f"{found['owner_type']} {found['owner_id']}"),
             ("Started", moment(found["started_at"])),
             ("Took" if found["done"] else "So far", duration(progress.elapsed_seconds)),
-            ("Waits for", found.get("waiting_for")),
+            ("Now", progress.wait or None),
             ("Left", (found.get("inventory") or {}).get("left")),
             ("Error", error.get("message")),
         ),

@@ -89,7 +89,12 @@ def list_stops(
             }
             for entry in entries
         ]
-    session.show_list("stops", entries, _COLUMNS, "bulkhead stops create --reason REASON")
+    empty: tuple[str, ...] = ()
+    if not entries and session.output.shows_progress:
+        told = "No stop was ever made" if lifted_too else "Nothing is stopped"
+        how = "`bulkhead stops create --help` says what can be stopped; `bulkhead stops lift` ends"
+        empty = (f"{told} in {session.place}.", f"{how} a stop.")
+    session.output.listing(entries, _COLUMNS, empty)
 
 
 @command(app, "lift", examples=("bulkhead stops lift stop_0199...",))

@@ -22,7 +22,8 @@ from cli.rollout_progress import RolloutProgress, timeline
 from cli.text import clean, name_in
 
 _PRODUCT: Final = charts.NAME
-_MORE_CLUSTERS: Final = ("demo-2", "demo-3")
+# Nobody else calls clusters so: they are deleted in the end, whoever made them.
+_MORE_CLUSTERS: Final = ("demo-rollout-2", "demo-rollout-3")
 _NODES: Final = 2
 _PORTS_FILE: Final = "ports.json"
 
@@ -83,6 +84,10 @@ class ProductRollout:
             self._story.heading("What was made for this goes")
             self._uninstall()
         self._remove_more_clusters()
+        self._story.done(
+            f"Package and product {_PRODUCT} stay, as their rollouts do; the next run publishes "
+            "newer versions of them"
+        )
 
     def _stop_at_the_canary(
         self, product: JsonObject, version: str, clusters: Sequence[JsonObject], base: str
@@ -160,6 +165,10 @@ class ProductRollout:
             product = self._client.create("/products", body)
         else:
             path = f"/products/{segment(product['id'])}"
+            if product["state"] == "archived":
+                product = self._client.change(
+                    "POST", f"{path}:unarchive", etag=product["etag"], body={}
+                )
             body = {"package_version_pin": pin}
             product = self._client.change("PATCH", path, etag=product["etag"], body=body)
         self._story.found("Product", product, f"offers version {version}")

@@ -31,6 +31,8 @@ from infra.tools import ensure
 
 # Of `status` when something is not right, and of every command that failed.
 _NOT_RIGHT = 1
+# Of `status` when nothing of it runs, as after `down`; for `make status` that is no error.
+_STOPPED = 3
 _INTERRUPTED = 130
 
 _AFTER_INTERRUPT = {
@@ -244,6 +246,7 @@ def _status(stack: Stack, *, as_json: bool) -> int:
             console,
             f"Everything is stopped and kept in {stack.home.directory}; `make up` starts it.",
         )
+        return _NOT_RIGHT if lost else _STOPPED
     else:
         print_status(console, components)
         if stack.node_address is None:

@@ -5,7 +5,7 @@ For the web process: it streams what applications write, and keeps none of it.
 
 import asyncio
 import ssl
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from types import TracebackType
@@ -66,16 +66,33 @@ class Container:
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """A pod: its own containers first, then those that prepare it."""
+    """A pod: its own containers first, then those that prepare it.
+
+    Attributes:
+        name: its name.
+        uid: tells it from another one that had the name.
+        containers: of it.
+        phase: Kubernetes' word for how far it is, such as `Running`.
+        is_ready: it serves what is asked of it.
+        reason: Kubernetes' word for why it, or a container of it, does not run; None: it does.
+    """
 
     name: str
     uid: str
     containers: tuple[Container, ...]
+    phase: str
+    is_ready: bool
+    reason: str | None
 
     @property
     def container_names(self) -> list[str]:
         """The names of its containers."""
         return [container.name for container in self.containers]
+
+    @property
+    def restarts(self) -> int:
+        """How often its containers were started again, over all of them."""
+        return sum(container.restarts for container in self.containers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +250,28 @@ def _pod(item: Mapping[str, Any]) -> Pod:
         name=item["metadata"]["name"],
         uid=item["metadata"]["uid"],
         containers=tuple(_container(name, seen.get(name) or {}) for name in names),
+        phase=str(status.get("phase", "Unknown")),
+        is_ready=any(
+            each.get("type") == "Ready" and each.get("status") == "True"
+            for each in status.get("conditions") or []
+        ),
+        reason=_reason(item, seen.values()),
     )
+
+
+def _reason(item: Mapping[str, Any], statuses: Iterable[Mapping[str, Any]]) -> str | None:
+    """Return in one word why a pod does not run: of a container, of the pod, of its placing."""
+    if item["metadata"].get("deletionTimestamp"):
+        return "Terminating"
+    waiting = [(each.get("state") or {}).get("waiting") or {} for each in statuses]
+    status = item.get("status") or {}
+    placing = [
+        each
+        for each in status.get("conditions") or []
+        if each.get("type") == "PodScheduled" and each.get("status") == "False"
+    ]
+    told = (each.get("reason") for each in (*waiting, status, *placing))
+    return next((str(reason) for reason in told if reason), None)
 
 
 def _container(name: str, status: Mapping[str, Any]) -> Container:

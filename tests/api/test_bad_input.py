@@ -251,6 +251,26 @@ async def test_a_name_that_cannot_be_read_is_refused_in_words(
     assert "String should" not in message
 
 
+@pytest.mark.parametrize(
+    ("wrong", "example"),
+    [
+        ({"pinned_semver": "latest"}, "1.4.0"),
+        (
+            {"update_window": {"timezone": "UTC", "days": ["mon"], "start": "9", "end": "x"}},
+            "02:30",
+        ),
+    ],
+)
+async def test_what_has_another_form_is_told_the_form_with_an_example(
+    person: Person, wrong: dict[str, Any], example: str
+) -> None:
+    path = f"/v1/installs/inst_{NOWHERE}"
+    answer = await person.call("PATCH", path, json=wrong, headers={"if-match": "1"})
+    message = failure_of(answer, 422)["message"]
+    assert example in message
+    assert "pattern" not in message
+
+
 async def test_few_of_many_wrong_fields_are_named(person: Person) -> None:
     body = {f"k{number}": 0 for number in range(20_000)}
     answer = await person.post("/v1/regions", body)

@@ -114,11 +114,23 @@ async def contents(events: AsyncIterator[Event], count: int) -> list[str]:
         return [(await anext(events)).data["content"] for _ in range(count)]
 
 
-async def test_pods_are_listed_with_their_containers(site: LogSite) -> None:
+async def test_pods_are_listed_with_their_containers_and_how_they_are(site: LogSite) -> None:
     site.run_pod("front", "web", "db")
+    container = {"image": "registry.test/any", "imageID": "", "ready": True}
+    crashed = {"waiting": {"reason": "CrashLoopBackOff"}}
+    seen = [
+        {**container, "name": "web", "restartCount": 0, "state": {"running": {}}},
+        {**container, "name": "db", "restartCount": 3, "state": crashed, "ready": False},
+    ]
+    status = {"conditions": [{"type": "Ready", "status": "False"}], "containerStatuses": seen}
+    path = f"/api/v1/namespaces/{site.space}/pods/front/status"
+    site.client.patch(path, {"status": status})
     pods = ok(await site.customer.person.get(f"{site.path}/pods"))
     assert contract.differences(pods, contract.POD_LIST) == []
-    assert pods["data"] == [{"name": "front", "containers": ["web", "db"]}]
+    (pod,) = pods["data"]
+    assert (pod["name"], pod["containers"]) == ("front", ["web", "db"])
+    assert (pod["phase"], pod["ready"]) == ("Running", False)
+    assert (pod["reason"], pod["restarts"]) == ("CrashLoopBackOff", 3)
 
 
 async def test_every_container_is_read_to_its_end(site: LogSite) -> None:

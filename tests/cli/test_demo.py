@@ -127,13 +127,14 @@ def test_a_bad_version_stops_at_the_canary_and_a_good_one_reaches_three_clusters
     assert "The wave is taken back" in bad
     assert bad.count("1.0.0") == 3
     assert good.count("The wave is good.") == 3
-    for cluster in ("demo", "demo-2", "demo-3"):
+    for cluster in ("demo", "demo-rollout-2", "demo-rollout-3"):
         assert [f"greeter-{cluster}", cluster, "1.2.0", "Healthy"] in map(
             str.split, good.splitlines()
         )
     inside = ("--workspace", "demo")
     assert [entry["name"] for entry in owner.json("clusters", "list", *inside)] == ["demo"]
     assert owner.json("installs", "list", *inside) == []
+    assert "Package and product greeter stay" in told
     states = [entry["state"] for entry in owner.json("rollouts", "list", *inside)]
     assert states == ["succeeded", "failed"]
     owner.ok("clusters", "delete", "demo", "--yes", *inside)

@@ -58,14 +58,19 @@ def test_an_install_is_made_changed_explained_restored_and_deleted(
 
     plan = bulkhead.ok("installs", "plan", "eu")
     assert "+ Deployment/web  added" in plan
+    assert plan.startswith("Plan of the last deployment of eu")
+    assert "Nothing waits to be done." in plan
     assert bulkhead.run("installs", "approve", "eu", "--yes").returncode == 5
-    assert "is updated" in bulkhead.ok("installs", "update", "eu", "1.1.0", "--set", "greeting=hi")
+    to_newer = ("--version", "1.1.0", "--set", "greeting=hi")
+    assert "is updated" in bulkhead.ok("installs", "update", "eu", *to_newer)
     assert bulkhead.json("installs", "get", "eu")["values"] == {"replicas": 0, "greeting": "hi"}
     assert "+" in bulkhead.ok("installs", "diff", "eu")
     assert "~ Deployment/web  changed" in bulkhead.ok("installs", "plan", "eu")
     assert "it renders to the same" in bulkhead.ok(
         "installs", "update", "eu", "--set", "greeting=hi"
     )
+    nothing = bulkhead.ok("installs", "plan", "eu")
+    assert "rendered to what was there already" in nothing
     bulkhead.ok("installs", "restore", "eu")
     states = [entry["state"] for entry in bulkhead.json("installs", "renders", "eu")]
     assert states == ["deployed", "skipped", "deployed", "deployed"]
@@ -79,7 +84,7 @@ def test_an_install_is_made_changed_explained_restored_and_deleted(
     )
     assert "22:00 to 04:00 on mon, tue, wed, thu, fri (Europe/Berlin)" in shown
     bulkhead.ok("installs", "auto-update", "eu", "off", "--any-time")
-    assert "as it was rendered" in bulkhead.ok("installs", "drift", "eu")
+    assert "was not compared with its render yet" in bulkhead.ok("installs", "drift", "eu")
 
     rolled = bulkhead.ok("rollouts", "create", "shop", "1.1.0", "--bake", "0")
     assert "The rollout has succeeded" in rolled

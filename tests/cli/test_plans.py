@@ -7,13 +7,19 @@ from typing import Any
 import pytest
 
 from cli.commands.installs.upkeep import window_of
-from cli.documents import values_of
+from cli.documents import no_secret, values_of
 from cli.errors import CliError
 from cli.output import Output
-from cli.plans import show_plan
+from cli.plans import show_drift_of, show_plan, standing_of
 
 SECRET = "sec_" + "1" * 32
 CHANGE = {"kind": "Deployment", "name": "web", "scope": "namespace", "change": "changed"}
+
+
+def _secret_id_of(name: str) -> str:
+    if name == "db-password":
+        return SECRET
+    raise no_secret()
 
 
 def _shown(plan: dict[str, Any]) -> list[str]:
@@ -58,6 +64,21 @@ def test_a_plan_reads_like_a_diff() -> None:
     ]
 
 
+def test_a_plan_that_was_applied_says_when_and_that_nothing_waits() -> None:
+    applied = {"state": "deployed", "updated_at": 0, "message": None}
+    assert standing_of(applied).endswith("at 1970-01-01 00:00:00 UTC: this is what that did.")
+    failed = {"state": "failed", "updated_at": 0, "message": "Deployment/web is Degraded."}
+    assert standing_of(failed).endswith("Deployment/web is Degraded.")
+    assert standing_of({"state": "running", "updated_at": 0}) == ""
+
+
+def test_an_object_that_is_gone_is_told_in_words() -> None:
+    out = io.StringIO()
+    delta = [{"path": "", "before": None, "after": "(as rendered)"}]
+    show_drift_of(Output(out=out, err=io.StringIO()), delta)
+    assert out.getvalue().strip() == "not in the cluster: somebody or something removed it"
+
+
 def test_texts_of_several_lines_differ_line_by_line() -> None:
     before = "".join(f"line {number}\n" for number in range(50))
     after = before.replace("line 20\n", "line twenty\n").replace("line 30\n", "  \x1b[2Jline 30\n")
@@ -78,7 +99,8 @@ def test_values_come_from_files_then_settings_then_secrets(tmp_path: Path) -> No
     first.write_text("web:\n  replicas: 1\n  image: {tag: '1'}\nports: [1, 2]\n")
     second.write_text('{"web": {"replicas": 2}, "ports": [3]}')
     settings = ["web.image.tag=1.10", "web.debug=true", "hosts[0].name=a", "hosts[1].name=b"]
-    values = values_of([first, second], settings, [f"db.password={SECRET}:previous:password"])
+    secrets = ["db.password=db-password:previous:password"]
+    values = values_of([first, second], settings, secrets, _secret_id_of)
     assert values == {
         "web": {"replicas": 2, "image": {"tag": "1.10"}, "debug": True},
         "ports": [3],
@@ -95,14 +117,14 @@ def test_values_come_from_files_then_settings_then_secrets(tmp_path: Path) -> No
         (["a..b=1"], []),
         (["a=1", "a[1]=2"], []),
         ([], ["db.password=hunter2"]),
-        ([], [f"db.password={SECRET}:a:b:c"]),
+        ([], ["db.password=db-password:a:b:c"]),
     ],
 )
 def test_what_is_no_value_is_refused_and_not_repeated(
     settings: list[str], secrets: list[str]
 ) -> None:
     with pytest.raises(CliError) as refused:
-        values_of([], settings, secrets)
+        values_of([], settings, secrets, _secret_id_of)
     assert refused.value.exit_code == 2
     assert "hunter2" not in refused.value.message
 
@@ -117,6 +139,6 @@ def test_windows_are_written_as_people_say_them() -> None:
     }
     assert len(window_of("daily 01:00-02:00 UTC")["days"]) == 7
     assert window_of("tue,thu 01:00-02:00 UTC")["days"] == ["tue", "thu"]
-    for text in ("always", "someday 01:00-02:00 UTC", "mon 1-2 UTC"):
-        with pytest.raises(CliError):
+    for text in ("always", "someday 01:00-02:00 UTC", "mon 1-2 UTC", "daily 25:00-26:00 UTC"):
+        with pytest.raises(CliError, match="'daily 01:00-05:00 UTC'"):
             window_of(text)

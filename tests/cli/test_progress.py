@@ -117,6 +117,30 @@ def test_a_log_gets_one_line_for_each_change(clock: Clock) -> None:
     ]
 
 
+def test_a_log_tells_steps_in_the_order_in_which_they_ran(clock: Clock) -> None:
+    err = io.StringIO()
+    plan, approve = _step("plan", "completed"), _step("approve", "pending")
+    progress = _progress(_operation(plan, approve, _step("apply", "running")), clock)
+    view = LineView(progress, "Installing shop", Output(err=err))
+    view.refresh()
+    clock.now += 2
+    ended = [plan, {**approve, "status": "skipped"}, _step("apply", "completed")]
+    progress.update(_operation(*ended, state="SUCCEEDED", done=True))
+    view.refresh()
+
+    assert err.getvalue().splitlines()[2:] == [
+        "  apply: running",
+        "  apply: completed in 2.00 s",
+        "  not run: approve",
+    ]
+
+
+def test_a_stop_is_told_in_words_with_what_shows_it(clock: Clock) -> None:
+    notice = _progress(_operation(waiting_for="emergency_stop"), clock).notice
+    assert "an emergency stop" in notice
+    assert "bulkhead stops list" in notice
+
+
 @pytest.mark.parametrize("ascii_only", [True, False])
 def test_a_screen_shows_every_step_with_its_time(clock: Clock, *, ascii_only: bool) -> None:
     steps = [_step("make_keys", "running"), _step("start", "failed", error_message="no disk")]

@@ -10,7 +10,9 @@ from rich.console import Console
 
 from cli.client import ApiClient
 from cli.configuration import Connection
+from cli.errors import CliError
 from cli.output import Output
+from cli.rollout_names import wave_called, wave_name
 from cli.rollout_progress import RolloutProgress
 from cli.rollout_views import LiveRollout, RolloutLines
 from domain.identifiers import Prefix, new_id
@@ -22,6 +24,11 @@ from tests.cli.conftest import Bulkhead
 PRODUCT, VERSION = new_id(Prefix.PRODUCT), new_id(Prefix.PACKAGE_VERSION)
 OFFLINE, HELD, FAILED, DONE = (new_id(Prefix.INSTALL) for _ in range(4))
 NOW = 1_000_000
+# How the API tells where installs are that have no label: one of its own, one of a customer.
+PLACES = {
+    DONE: {"cluster_id": "clu_1", "granted": False},
+    HELD: {"granted": True, "customer_workspace": {"id": "ws_2", "name": "Acme"}},
+}
 
 
 def _target(install: str, state: str, **more: Any) -> dict[str, Any]:  # noqa: ANN401 - fields
@@ -88,7 +95,12 @@ def _answer(request: httpx.Request) -> httpx.Response:
         return httpx.Response(200, json={"data": EVENTS, "has_more": False, "next_cursor": None})
     if "/installs/" in path:
         labels = {"name": "shop-eu"} if path.endswith(OFFLINE) else {}
-        return httpx.Response(200, json={"id": path, "labels": labels})
+        place = PLACES.get(path.rsplit("/", 1)[-1], {})
+        return httpx.Response(200, json={"id": path, "labels": labels, **place})
+    if path.endswith(f"/products/{PRODUCT}"):
+        return httpx.Response(200, json={"name": "shop"})
+    if "/clusters/" in path:
+        return httpx.Response(200, json={"name": "eu-1"})
     return httpx.Response(200, json=ROLLOUT)
 
 
@@ -107,7 +119,7 @@ def test_a_live_table_tells_waves_and_why_each_install_waits(progress: RolloutPr
     shown = screen.getvalue()
     assert "Rolling out shop 2.0.0  running  60.0 s" in shown
     lines = [" ".join(line.split()) for line in shown.splitlines()]
-    assert "+ canary #################### 1/1 1 done" in lines
+    assert "+ canary #################### 1/1 1 moved" in lines
     assert "x 1 .................... 0/3 2 waiting, 1 failed" in lines
     assert ". 2 .................... 0/9" in lines
     offline = "shop-eu 1 waiting its cluster was not seen lately, tried 3 times, tried again in 45s"
@@ -117,6 +129,52 @@ def test_a_live_table_tells_waves_and_why_each_install_waits(progress: RolloutPr
     assert "Deployment/web never became healthy." in shown
     assert "looks at wave 1 for another 30" in shown
     assert f"wave 1: {FAILED}: Failed." in " ".join(shown.split())
+
+
+def test_installs_have_names_in_sentences_and_ids_only_where_they_are_typed(
+    progress: RolloutProgress,
+) -> None:
+    told = f"The canary spent its error budget: 3 of 3 failed ({DONE}, {HELD}, {OFFLINE})."
+    named = f"shop on eu-1, shop {HELD[-6:]} of Acme, shop-eu"
+    assert progress.in_words(told) == told.replace(f"{DONE}, {HELD}, {OFFLINE}", named)
+    assert [view.name for view in map(progress.view_of, TARGETS)][1] == f"shop {HELD[-6:]} of Acme"
+    assert HELD in progress.view_of(TARGETS[1]).command
+
+
+def test_waves_are_called_the_same_whether_there_is_a_canary_or_not() -> None:
+    tried = {"strategy": {"canary": 2}}
+    at_once = {"strategy": {"canary": 0}}
+    assert [wave_name(tried, wave) for wave in range(3)] == ["canary", "1", "2"]
+    assert [wave_name(at_once, wave) for wave in range(3)] == ["1", "2", "3"]
+    for rollout in (tried, at_once):
+        names = [wave_name(rollout, wave) for wave in range(3)]
+        assert [wave_called(rollout, name) for name in names] == [0, 1, 2]
+        with pytest.raises(CliError, match="is no wave: they are called"):
+            wave_called(rollout, "0")
+    with pytest.raises(CliError, match="there is no canary"):
+        wave_called(at_once, "canary")
+
+
+@pytest.mark.parametrize(
+    ("counts", "status"),
+    [
+        ({"succeeded": 2}, "completed"),
+        ({"succeeded": 1, "skipped": 1}, "completed"),
+        ({"skipped": 2}, "skipped"),
+        ({"succeeded": 1, "failed": 1}, "failed"),
+    ],
+)
+def test_what_was_left_out_does_not_count_as_moved(counts: dict[str, int], status: str) -> None:
+    client = ApiClient(Connection(url="https://api.example", token="t"))
+    ended = {
+        **ROLLOUT,
+        "state": "succeeded",
+        "waves": [{"wave": 0, "targets": 2, "counts": counts}],
+    }
+    (wave,) = RolloutProgress(client, ended).waves()
+    told = [counts.get(state, 0) for state in ("succeeded", "skipped", "failed")]
+    assert [wave.moved, wave.skipped, wave.failed] == told
+    assert wave.status == status
 
 
 def test_a_log_gets_each_line_and_each_reason_once(progress: RolloutProgress) -> None:
@@ -143,6 +201,11 @@ def test_stops_are_made_listed_and_lifted(bulkhead: Bulkhead) -> None:
     assert bulkhead.json("stops", "list") == []
     assert bulkhead.json("stops", "list", "--all")[0]["state"] == "lifted"
     assert bulkhead.run("stops", "lift").returncode == 3
+    nothing = bulkhead.run("stops", "list")
+    assert nothing.stdout == ""
+    assert "Nothing is stopped in workspace test" in nothing.stderr
+    # Nobody shall stop a workspace because a list that is empty proposed it.
+    assert "--reason" not in nothing.stderr
 
 
 def test_logs_are_off_until_an_owner_lets_them_be_read(bulkhead: Bulkhead) -> None:
@@ -270,6 +333,10 @@ def test_a_rollout_that_failed_says_where_and_why(bulkhead: Bulkhead, stack_home
     shown = bulkhead.ok("rollouts", "get")
     assert "shop 2.0.0" in shown
     assert "The canary failed." in shown
+    rows = [line.split() for line in shown.splitlines()]
+    assert ["WAVE", "INSTALLS", "MOVED", "SKIPPED", "FAILED", "OTHERS"] in rows
+    assert ["canary", "1", "0", "0", "1", "-"] in rows
+    assert ["1", "1", "0", "0", "0", "1", "to", "come"] in rows
     targets = bulkhead.ok("rollouts", "targets", rollout, "--state", "failed")
     assert "canary" in targets
     assert "Deployment/web never became healthy." in targets
@@ -283,7 +350,31 @@ def test_a_rollout_that_failed_says_where_and_why(bulkhead: Bulkhead, stack_home
         refused = bulkhead.run("rollouts", verb[0], rollout, *verb[1:])
         assert refused.returncode == 5, refused.stderr
     assert bulkhead.run("rollouts", "approve", rollout, "--yes").returncode == 5
+    assert bulkhead.json("rollouts", "targets", rollout, "--wave", "canary")[0]["wave"] == 0
+    assert bulkhead.run("rollouts", "targets", rollout, "--wave", "0").returncode == 2
     nobody = bulkhead.run("rollouts", "create", "shop", "2.0.0", "--no-wait")
     assert nobody.returncode == 2
     assert "No install of the product" in nobody.stderr
     assert bulkhead.run("rollouts", "create", "shop", "9.9.9", "--no-wait").returncode == 3
+
+
+def test_a_rollout_that_a_person_took_back_has_not_failed(
+    bulkhead: Bulkhead, stack_home: Home
+) -> None:
+    workspace = bulkhead.environment["BULKHEAD_WORKSPACE"]
+    rollout = _add_rollout(stack_home, workspace, "rolled_back")
+    watched = bulkhead.run("rollouts", "watch", rollout)
+    assert watched.returncode == 8
+    assert "taken back, as was asked for" in watched.stderr
+
+    # One of them could not return.
+    stack = Stack(stack_home, EmbeddedSettings.model_construct(home=None), durable=False)
+    with stack.administrator("bulkhead") as connection:
+        connection.execute(
+            "UPDATE rollout_targets SET rollback_operation_id = 'op_1'"
+            " WHERE rollout_id = %s AND state = 'failed'",
+            (rollout,),
+        )
+    watched = bulkhead.run("rollouts", "watch", rollout)
+    assert watched.returncode == 7
+    assert "1 install could not be taken back" in watched.stderr

@@ -86,3 +86,9 @@ def test_a_strategy_and_a_selector_are_stored_as_they_are() -> None:
     assert Strategy.from_json({}) == Strategy()
     selector = Selector(regions=("reg_1",), labels={"tier": "gold"})
     assert Selector.from_json(selector.to_json()) == selector
+
+
+def test_waves_are_numbered_from_one_behind_the_canary() -> None:
+    tried, at_once = Strategy(canary=2), Strategy(canary=0)
+    assert [tried.wave_in_words(wave) for wave in range(3)] == ["the canary", "wave 1", "wave 2"]
+    assert [at_once.wave_in_words(wave) for wave in range(2)] == ["wave 1", "wave 2"]

@@ -1,5 +1,6 @@
 """Installs made, moved to other versions and values, restored and removed."""
 
+import re
 import shlex
 from pathlib import Path
 from typing import Annotated, Literal
@@ -23,12 +24,24 @@ from cli.commands.installs.group import (
 from cli.commands.packages import version_of
 from cli.completion import names_of
 from cli.confirmation import confirm_by_name
-from cli.documents import merged, values_of
-from cli.errors import CliError, ExitCode
+from cli.documents import merged, no_secret, values_of
+from cli.errors import ApiError, CliError, ExitCode
 from cli.options import NoWaitOption, command
-from cli.session import CLUSTER, PACKAGE, PACKAGE_VERSION, PRODUCT, REGION, Session, is_id
+from cli.session import (
+    CLUSTER,
+    PACKAGE,
+    PACKAGE_VERSION,
+    PRODUCT,
+    REGION,
+    SECRET,
+    Session,
+    find_by_name,
+    is_id,
+)
 from cli.text import clean, duration
 from cli.waiting import see_through
+
+_SECRET_ID = re.compile(r"sec_[0-9a-f]{32}")
 
 _SetOption = Annotated[
     list[str] | None,
@@ -46,9 +59,9 @@ _SecretOption = Annotated[
     list[str] | None,
     typer.Option(
         "--secret",
-        metavar="PATH=sec_ID[:ALIAS[:KEY]]",
-        help="What the value is, by a secret of the workspace: the chart gets the name of a "
-        "Kubernetes Secret, and no value. May be repeated.",
+        metavar="PATH=SECRET[:ALIAS[:KEY]]",
+        help="What the value is, by the name or id of a secret of the workspace: the chart gets "
+        "the name of a Kubernetes Secret, and no value. May be repeated.",
     ),
 ]
 
@@ -59,7 +72,7 @@ _SecretOption = Annotated[
     examples=(
         "bulkhead installs create shop --cluster demo --set web.replicas=2",
         "bulkhead installs create shop --cluster demo --label name=shop-eu --values shop.yaml",
-        "bulkhead installs create shop --cluster demo --secret database.password=sec_0199...",
+        "bulkhead installs create shop --cluster demo --secret database.password=db-password",
         "bulkhead installs create --package shop --version 1.4.0 --cluster demo",
     ),
 )
@@ -97,7 +110,11 @@ def create_install(
     ] = None,
     version: Annotated[
         str | None,
-        typer.Option("--version", metavar="VERSION", help="Of the package; by default the newest."),
+        typer.Option(
+            "--version",
+            metavar="VERSION",
+            help="Of the package: a semantic version, or its id; by default the newest.",
+        ),
     ] = None,
     settings: _SetOption = None,
     values: _ValuesOption = None,
@@ -125,7 +142,7 @@ def create_install(
     until its plan was looked at and approved.
     """
     body: JsonObject = _what(session, product, package, version) | _where(session, cluster, region)
-    given = values_of(values or (), settings or (), secret or ())
+    given = _values(session, values, settings, secret)
     if given:
         body["initial_values"] = given
     if label:
@@ -153,16 +170,22 @@ def create_install(
     app,
     "update",
     examples=(
-        "bulkhead installs update shop-eu 1.5.0",
+        "bulkhead installs update shop-eu --version 1.5.0",
         "bulkhead installs update shop-eu --set web.replicas=4",
-        "bulkhead installs update shop-eu 1.5.0 --values shop.yaml --replace-values",
+        "bulkhead installs update shop-eu --version 1.5.0 --values shop.yaml --replace-values",
     ),
 )
 def update_install(
     session: Session,
     install: InstallArgument,
+    positional: Annotated[
+        str | None, typer.Argument(metavar="VERSION", help="The same as --version.")
+    ] = None,
     version: Annotated[
-        str | None, typer.Argument(metavar="VERSION", help="Its semantic version, or its id.")
+        str | None,
+        typer.Option(
+            "--version", metavar="VERSION", help="Of the package: a semantic version, or its id."
+        ),
     ] = None,
     settings: _SetOption = None,
     values: _ValuesOption = None,
@@ -176,7 +199,11 @@ def update_install(
 
     A failure takes it back to the last render that was good.
     """
-    given = values_of(values or (), settings or (), secret or ())
+    given = _values(session, values, settings, secret)
+    if version is not None and positional is not None:
+        message = "Give one version, with --version."
+        raise CliError(message, ExitCode.USAGE)
+    version = version or positional
     if version is None and not given and not replace_values:
         message = "Nothing to change: give a version or values."
         raise CliError(message, ExitCode.USAGE)
@@ -240,6 +267,26 @@ def delete_install(
         session.output.say(("✓ ", "green"), f"{title} is removed, and nothing of it is left.")
 
 
+def _values(
+    session: Session,
+    files: list[Path] | None,
+    settings: list[str] | None,
+    secrets: list[str] | None,
+) -> JsonObject:
+    def secret_id_of(name: str) -> str:
+        # Only a whole id is sent: what looks like one in part may be a value.
+        if _SECRET_ID.fullmatch(name):
+            return name
+        try:
+            return str(find_by_name(session.client, SECRET, name)["id"])
+        except CliError as error:
+            if isinstance(error, ApiError) or error.exit_code is not ExitCode.NOT_FOUND:
+                raise
+            raise no_secret() from error
+
+    return values_of(files or (), settings or (), secrets or (), secret_id_of)
+
+
 def _what(
     session: Session, product: str | None, package: str | None, version: str | None
 ) -> JsonObject:
@@ -252,10 +299,13 @@ def _what(
             raise CliError(message, ExitCode.USAGE)
         return {"product_id": session.id_of(PRODUCT, product)}
     assert package is not None  # noqa: S101 - looked at above
+    package_id = session.id_of(PACKAGE, package)
     pin: JsonObject = {"kind": "latest"}
     if version is not None:
+        if is_id(PACKAGE_VERSION, version):
+            version = str(version_of(session, package_id, version)["semver"])
         pin = {"kind": "pinned", "version": version.removeprefix("v")}
-    return {"package_id": session.id_of(PACKAGE, package), "package_version_pin": pin}
+    return {"package_id": package_id, "package_version_pin": pin}
 
 
 def _where(session: Session, cluster: str | None, region: str | None) -> JsonObject:

@@ -8,7 +8,7 @@ import typer
 from cli.client import NO_RETRY, JsonObject, segment
 from cli.completion import finished
 from cli.errors import ApiError, CliError, ExitCode
-from cli.session import CLUSTER, INSTALL, PRODUCT, Session, is_id
+from cli.session import CLUSTER, INSTALL, PRODUCT, Noun, Session, is_id
 from cli.text import clean, name_in
 
 app = typer.Typer(
@@ -79,6 +79,14 @@ def title_of(session: Session, install: JsonObject) -> str:
     cluster = _name_of(session, CLUSTER.path, install.get("cluster_id"))
     product = _name_of(session, PRODUCT.path, install.get("product_id"))
     return " on ".join(part for part in (product, cluster) if part) or clean(install["id"])
+
+
+def called(session: Session, noun: Noun, identifier: str | None) -> str | None:
+    """Return the name and the id of what an install is of or on; the id where it has no name."""
+    if identifier is None or session.output.as_json:
+        return identifier
+    name = _name_of(session, noun.path, identifier)
+    return f"{name} ({clean(identifier)})" if name else clean(identifier)
 
 
 def typed_name(install: JsonObject) -> str:

@@ -1,6 +1,7 @@
 """Renders: what versions and values came to, what applying them does, and approvals."""
 
 import shlex
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -21,9 +22,9 @@ from cli.confirmation import confirm_by_name
 from cli.errors import CliError, ExitCode
 from cli.options import command
 from cli.output import Column
-from cli.plans import show_differences, show_plan, show_unified
+from cli.plans import show_drift_of, show_plan, show_unified, standing_of
 from cli.session import Session
-from cli.text import age, clean
+from cli.text import age, clean, moment, plural
 
 _COLUMNS = (
     Column("RENDER", "id"),
@@ -70,17 +71,30 @@ def list_renders(
 def show_plan_of_render(
     session: Session, install: InstallArgument, render: _RenderArgument = None
 ) -> None:
-    """Show what applying a render does, as a diff, and what it needs for that.
+    """Show what applying a render does, or did, as a diff, and what it needs for that.
 
-    Data of Secrets are hidden, whoever made them.
+    By default of the newest render: once that is deployed, this is what it did. Data of Secrets are
+    hidden, whoever made them.
     """
     found = install_called(session, install)
-    plan = _plan(session, found, render)
+    shown = _render(session, found, render)
     output = session.output
+    standing = standing_of(shown)
+    if standing and render is None:
+        standing += " Nothing waits to be done."
+    is_last = shown["id"] == found.get("current_render_id")
+    what = "Plan of the last deployment of" if is_last else "Plan for"
+    title = f"{what} {title_of(session, found)} ({clean(shown['id'])})"
+    if shown["state"] == "skipped" and not output.as_json:
+        # There is none of it: it was not applied.
+        output.say((title, "bold"))
+        output.say((f"  {standing}", "cyan"))
+        return
+    plan = _plan(session, found, shown)
     if output.as_json:
         output.data(plan)
         return
-    show_plan(output, plan, f"Plan for {title_of(session, found)} ({clean(plan['render_id'])})")
+    show_plan(output, plan, title, standing)
     if plan.get("waits_for_approval"):
         digest = shlex.quote(clean(plan["plan_digest"]))
         typed = shlex.quote(typed_name(found))
@@ -107,7 +121,7 @@ def show_difference(
 ) -> None:
     """Show how two renders differ, without asking the cluster."""
     found = install_called(session, install)
-    render_id = render or _newest(session, found)
+    render_id = render or str(_newest(session, found)["id"])
     if against is None and render_id == found.get("current_render_id"):
         against = render_before(session, found)
     path = f"{path_of(found)}/renders/{segment(render_id)}/diff"
@@ -143,7 +157,7 @@ def approve_plan(
 ) -> None:
     """Approve the plan for which an install waits; another plan by now is refused."""
     found = install_called(session, install)
-    plan = _plan(session, found, None)
+    plan = _plan(session, found, _render(session, found, None))
     name, output = typed_name(found), session.output
     if not plan.get("waits_for_approval"):
         message = f"No plan of {name} waits for an approval."
@@ -190,34 +204,57 @@ def show_drift(
         body = {"drift_correction": correct == "on"}
         found = session.client.change("PATCH", path_of(found), etag=found["etag"], body=body)
     findings = session.client.read_list(f"{path_of(found)}/drift")
+    if session.output.as_json:
+        session.output.data(findings)
+    else:
+        _tell_drift(session, found, findings)
+
+
+def _tell_drift(session: Session, install: JsonObject, findings: Sequence[JsonObject]) -> None:
     output = session.output
-    if output.as_json:
-        output.data(findings)
-        return
+    open_ones = [finding for finding in findings if finding["state"] == "open"]
+    looked_at = install.get("drift_looked_at")
+    as_of = f"as of {age(looked_at)} ago ({moment(looked_at)})"
+    if looked_at is None:
+        output.say("It was not compared with its render yet; that is done every ten minutes.")
+    elif not open_ones:
+        output.say(("✓ ", "green"), f"Every live object is as it was rendered, {as_of}.")
+    else:
+        many = plural(len(open_ones), "live object")
+        differ = "is not" if len(open_ones) == 1 else "are not"
+        output.say(("~ ", "yellow"), f"{many} {differ} as rendered, {as_of}; live -> rendered:")
+    for finding in open_ones:
+        since = f"first seen {age(finding['first_seen_at'])} ago"
+        output.say("  ", (clean(finding["object"]), "bold"), f"  {since}")
+        show_drift_of(output, finding.get("delta") or ())
     for finding in findings:
-        since = f"{clean(finding['state'])}, first seen {age(finding['first_seen_at'])} ago"
-        output.say(("~ ", "yellow"), (clean(finding["object"]), "bold"), f"  {since}")
-        show_differences(output, finding.get("delta") or ())
-    if not findings:
-        output.say(("✓ ", "green"), "Every live object is as it was rendered.")
-    rule = "is put back by itself" if found.get("drift_correction") else "is only told"
+        if finding["state"] != "open":
+            end = f"{clean(finding['state'])} {age(finding.get('resolved_at'))} ago"
+            output.say((f"  {clean(finding['object'])}  differed; {end}", "dim"))
+    rule = "is put back by itself" if install.get("drift_correction") else "is only told"
     output.say((f"  What differs {rule}.", "dim"))
-    if findings and not found.get("drift_correction"):
-        typed = shlex.quote(typed_name(found))
+    if open_ones and not install.get("drift_correction"):
+        typed = shlex.quote(typed_name(install))
         output.next_commands(f"bulkhead installs drift {typed} --correct on")
 
 
-def _plan(session: Session, install: JsonObject, render: str | None) -> JsonObject:
-    render_id = render or _newest(session, install)
-    return session.client.get(f"{path_of(install)}/renders/{segment(render_id)}/plan")
+def _plan(session: Session, install: JsonObject, render: JsonObject) -> JsonObject:
+    return session.client.get(f"{path_of(install)}/renders/{segment(render['id'])}/plan")
 
 
-def _newest(session: Session, install: JsonObject) -> str:
+def _render(session: Session, install: JsonObject, render_id: str | None) -> JsonObject:
+    """Read a render of an install; without an id the newest one."""
+    if render_id is None:
+        return _newest(session, install)
+    return session.client.get(f"{path_of(install)}/renders/{segment(render_id)}")
+
+
+def _newest(session: Session, install: JsonObject) -> JsonObject:
     newest = session.client.read_list(f"{path_of(install)}/renders", limit=1)
     if not newest:
         message = "Nothing was rendered yet."
         raise CliError(message, ExitCode.NOT_FOUND)
-    return str(newest[0]["id"])
+    return newest[0]
 
 
 def _note(render: JsonObject, install: JsonObject) -> str:

@@ -9,6 +9,7 @@ from cli.client import JsonObject
 from cli.commands.installs.group import (
     InstallArgument,
     app,
+    called,
     install_called,
     label_name_of,
     path_of,
@@ -19,7 +20,7 @@ from cli.commands.installs.group import (
 from cli.completion import names_of
 from cli.options import command
 from cli.output import Column
-from cli.session import CLUSTER, PRODUCT, Session
+from cli.session import CLUSTER, PRODUCT, REGION, Session
 from cli.text import age, clean, moment, name_in
 
 _COLUMNS = (
@@ -39,7 +40,13 @@ _OBJECT_COLUMNS = (
     Column("HEALTH", "shown_health"),
     Column("WHY", "why", wraps=True),
 )
-_POD_COLUMNS = (Column("POD", "name"), Column("CONTAINERS", "shown_containers", wraps=True))
+_POD_COLUMNS = (
+    Column("POD", "name"),
+    Column("STATE", "state"),
+    Column("READY", "shown_ready"),
+    Column("RESTARTS", "restarts", right=True),
+    Column("CONTAINERS", "shown_containers", wraps=True),
+)
 
 
 @command(
@@ -66,7 +73,9 @@ def list_installs(
         entries = [
             {
                 **entry,
-                "shown_name": label_name_of(entry) or products.get(entry.get("product_id"), ""),
+                "shown_name": label_name_of(entry)
+                or products.get(entry.get("product_id"))
+                or entry.get("product_id"),
                 "cluster": clusters.get(entry["cluster_id"], entry["cluster_id"]),
                 "shown_version": versions.get(
                     entry["package_version_id"], entry["package_version_id"]
@@ -105,9 +114,9 @@ def get_install(session: Session, install: InstallArgument) -> None:
             ("Held", None if hold is None else _hold_text(hold)),
             ("Drift", "corrected" if found.get("drift_correction") else "told"),
             ("Labels", labels or None),
-            ("Cluster", found["cluster_id"]),
-            ("Region", found["region_id"]),
-            ("Product", found.get("product_id")),
+            ("Cluster", called(session, CLUSTER, found["cluster_id"])),
+            ("Region", called(session, REGION, found["region_id"])),
+            ("Product", called(session, PRODUCT, found.get("product_id"))),
             ("Id", found["id"]),
             ("Operation", found.get("active_operation_id")),
             ("Created", moment(found["created_at"])),
@@ -150,11 +159,19 @@ def show_status(session: Session, install: InstallArgument) -> None:
 
 @command(app, "pods", examples=("bulkhead installs pods shop-eu",))
 def list_pods(session: Session, install: InstallArgument) -> None:
-    """List the pods of an install and their containers."""
+    """List the pods of an install, how they are, and their containers."""
     found = install_called(session, install)
     pods = session.client.get(f"{path_of(found)}/pods")["data"]
     if not session.output.as_json:
-        pods = [{**pod, "shown_containers": ", ".join(pod["containers"])} for pod in pods]
+        pods = [
+            {
+                **pod,
+                "state": pod.get("reason") or pod.get("phase"),
+                "shown_ready": {True: "yes", False: "no"}.get(pod.get("ready")),
+                "shown_containers": ", ".join(pod["containers"]),
+            }
+            for pod in pods
+        ]
     session.output.listing(pods, _POD_COLUMNS, ("It has no pods now.",))
 
 

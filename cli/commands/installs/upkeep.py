@@ -23,8 +23,9 @@ from cli.session import Session
 from cli.text import clean, moment
 
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+_CLOCK = r"(?:[01]\d|2[0-3]):[0-5]\d"
 _WINDOW = re.compile(
-    r"(?P<days>daily|[a-z,-]+) (?P<start>\d\d:\d\d)-(?P<end>\d\d:\d\d) "
+    rf"(?P<days>daily|[a-z,-]+) (?P<start>{_CLOCK})-(?P<end>{_CLOCK}) "
     r"(?P<timezone>[A-Za-z0-9/_+-]+)"
 )
 

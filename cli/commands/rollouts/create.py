@@ -16,6 +16,8 @@ from cli.documents import document_in
 from cli.errors import CliError, ExitCode
 from cli.options import NoWaitOption, command
 from cli.output import Column
+from cli.rollout_names import wave_name
+from cli.rollout_progress import RolloutProgress
 from cli.session import PRODUCT, REGION, Session
 from cli.text import clean, plural
 
@@ -23,11 +25,12 @@ _WEEK_SECONDS = 7 * 86400
 _PERCENT = "%"
 
 _PLAN_COLUMNS = (
-    Column("INSTALL", "install_id"),
-    Column("WAVE", "wave", right=True),
+    Column("INSTALL", "name"),
+    Column("WAVE", "shown_wave"),
     Column("STATE", "state"),
     Column("PLAN", "digest"),
     Column("WHY", "why", wraps=True),
+    Column("ID", "install_id", minor=True),
 )
 
 
@@ -106,7 +109,7 @@ def create_rollout(
     """Bring a version to the installs of a product, and show it until it has ended.
 
     Customers' windows, holds, pins and consent stay above it; what is offline is tried again. A
-    wave that fails is taken back by itself.
+    wave that fails is taken back by itself. The exit code is that of `bulkhead rollouts watch`.
     """
     found = session.resource(PRODUCT, product)
     strategy: JsonObject = {
@@ -140,7 +143,7 @@ def create_rollout(
         return
     progress = follow_rollout(session, rollout)
     if plan_only and not session.output.as_json:
-        _show_plan(session, progress.rollout)
+        _show_plan(session, progress)
     tell_end(session, progress)
 
 
@@ -191,15 +194,17 @@ def _tell_begun(session: Session, rollout: JsonObject) -> None:
     session.output.next_commands(f"bulkhead rollouts watch {rollout['id']}")
 
 
-def _show_plan(session: Session, rollout: JsonObject) -> None:
+def _show_plan(session: Session, progress: RolloutProgress) -> None:
     """Print what each install's plan came to; what it is in detail only its customer may see."""
-    output = session.output
+    output, rollout = session.output, progress.rollout
     targets = session.client.read_list(f"{path_of(rollout)}/targets", limit=200)
     rows = [
         {
             **target,
+            "name": progress.name_of(target["install_id"]),
+            "shown_wave": wave_name(rollout, target["wave"]),
             "digest": clean(target.get("plan_digest"))[:19],
-            "why": (target.get("last_error") or {}).get("message"),
+            "why": progress.in_words((target.get("last_error") or {}).get("message")),
         }
         for target in targets
     ]

@@ -10,7 +10,7 @@ from cli.errors import ApiError, CliError, ExitCode
 from cli.rollout_follow import follow
 from cli.rollout_progress import ENDED, RolloutProgress, timeline
 from cli.session import ROLLOUT, Session
-from cli.text import clean, duration
+from cli.text import clean, duration, plural
 
 app = typer.Typer(
     help="Rollouts: a version on many installs, in waves that drive themselves.",
@@ -37,25 +37,38 @@ RolloutArgument = Annotated[
 
 
 class RolloutEndedError(CliError):
-    """A rollout was seen to its end, and the end is not what was wanted."""
+    """A rollout was seen to its end, and did not bring the version.
 
-    def __init__(self, rollout: JsonObject) -> None:
+    Args:
+        rollout: as it ended.
+        reason: why, for a person; may be empty.
+        left: how many installs still have the version after it was taken back.
+    """
+
+    def __init__(self, rollout: JsonObject, reason: str, left: int = 0) -> None:
         state = clean(rollout["state"])
-        reason = clean(rollout.get("reason"))
-        message = f"The rollout is {state.replace('_', ' ')}"
+        taken_back = state == "rolled_back"
+        message = f"The rollout is {_ENDS.get(state, state.replace('_', ' '))}"
         message += f": {reason}" if reason else "."
-        cancelled = state == "cancelled"
+        if left:
+            message += f" {plural(left, 'install')} could not be taken back."
+        wanted = state == "cancelled" or (taken_back and not left)
         rollout_id = clean(rollout["id"])
+        looked_at = "" if wanted else " --state failed"
         super().__init__(
             message,
-            ExitCode.OPERATION_CANCELLED if cancelled else ExitCode.OPERATION_FAILED,
+            ExitCode.OPERATION_CANCELLED if wanted else ExitCode.OPERATION_FAILED,
             next_commands=(
-                f"bulkhead rollouts targets {rollout_id} --state failed",
+                f"bulkhead rollouts targets {rollout_id}{looked_at}",
                 f"bulkhead rollouts events {rollout_id}",
             ),
         )
-        if cancelled:
-            self.title = "Cancelled"
+        if wanted:
+            self.title = "Taken back" if taken_back else "Cancelled"
+
+
+# Of these a person is the cause.
+_ENDS = {"rolled_back": "taken back, as was asked for", "cancelled": "cancelled"}
 
 
 def path_of(rollout: JsonObject) -> str:
@@ -106,11 +119,26 @@ def follow_rollout(session: Session, rollout: JsonObject) -> RolloutProgress:
     return follow(session.client, session.output, rollout, title)
 
 
+def left_behind(session: Session, progress: RolloutProgress) -> int:
+    """Return how many installs a rollback was to take back, and did not."""
+    rollout = progress.rollout
+    if rollout["state"] != "rolled_back":
+        return 0
+    left = 0
+    # Some had the version before, and some that failed never got it: these have no operation.
+    for state, key in (("succeeded", "operation_id"), ("failed", "rollback_operation_id")):
+        if (rollout.get("counts") or {}).get(state):
+            ended = session.client.pages(f"{path_of(rollout)}/targets", state=state)
+            left += sum(one.get(key) is not None for one in ended)
+    return left
+
+
 def tell_end(session: Session, progress: RolloutProgress) -> None:
     """Tell how a rollout ended, with its timeline where that was not said line by line.
 
     Raises:
-        RolloutEndedError: it did not bring the version to the installs.
+        RolloutEndedError: it did not bring the version to the installs; a person's cancel and
+            rollback have the exit code of a cancelled operation.
     """
     output, rollout = session.output, progress.rollout
     if output.as_json:
@@ -121,7 +149,7 @@ def tell_end(session: Session, progress: RolloutProgress) -> None:
         for line in timeline(progress, progress.events):
             output.say(f"  {line}", copied=True)
     if rollout["state"] in ENDED and rollout["state"] != "succeeded":
-        raise RolloutEndedError(rollout)
+        raise RolloutEndedError(rollout, progress.reason, left_behind(session, progress))
     if output.as_json:
         return
     took = duration(progress.elapsed_seconds)

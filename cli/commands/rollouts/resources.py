@@ -17,7 +17,8 @@ from cli.commands.rollouts.group import (
 from cli.completion import names_of
 from cli.options import command
 from cli.output import Column
-from cli.rollout_progress import RolloutProgress, timeline
+from cli.rollout_names import wave_called, wave_in_words, wave_name
+from cli.rollout_progress import RolloutProgress, reason_to_wait, timeline
 from cli.rollout_views import counts_text
 from cli.session import PRODUCT, Session
 from cli.text import age, clean, duration, moment, name_in
@@ -34,8 +35,10 @@ _COLUMNS = (
 _WAVE_COLUMNS = (
     Column("WAVE", "name"),
     Column("INSTALLS", "targets", right=True),
-    Column("DONE", "done", right=True),
-    Column("NOW", "now", wraps=True),
+    Column("MOVED", "moved", right=True),
+    Column("SKIPPED", "skipped", right=True),
+    Column("FAILED", "failed", right=True),
+    Column("OTHERS", "others", wraps=True),
 )
 _TARGET_COLUMNS = (
     Column("INSTALL", "name"),
@@ -44,7 +47,10 @@ _TARGET_COLUMNS = (
     Column("HEALTH", "health"),
     Column("WHY", "why", wraps=True),
     Column("HELPS", "command", minor=True),
+    Column("ID", "install_id", minor=True),
 )
+# What has a column of its own.
+_COUNTED = frozenset({"moved", "skipped", "failed"})
 
 
 @command(
@@ -71,7 +77,8 @@ def list_rollouts(
             {
                 **entry,
                 "product": names.get(entry["product_id"], entry["product_id"]),
-                "wave_of": entry["wave"],
+                "wave_of": wave_name(entry, entry["wave"]),
+                "reason": RolloutProgress(session.client, entry).reason,
                 "installs": _counts(entry["counts"]),
                 "age": age(entry["created_at"]),
             }
@@ -90,15 +97,14 @@ def get_rollout(session: Session, rollout: RolloutArgument = None) -> None:
         return
     progress = RolloutProgress(session.client, found)
     strategy = found["strategy"]
-    waiting = ", ".join(f"{number} {what}" for what, number in sorted(found["waiting"].items()))
     output.fields(
         found,
         (
             ("Brings", title_of(session, found)),
             ("State", found["state"]),
-            ("Why", found.get("reason")),
+            ("Why", progress.reason or None),
             ("Took" if found["done"] else "So far", duration(progress.elapsed_seconds)),
-            ("Waiting", waiting.replace("_", " ") or None),
+            ("Waiting", _waiting(found["waiting"])),
             ("Plan", found.get("plan_digest")),
             ("Approved", _approvals(found)),
             ("Gate", strategy["gate"]),
@@ -115,8 +121,10 @@ def get_rollout(session: Session, rollout: RolloutArgument = None) -> None:
         {
             "name": wave.name,
             "targets": wave.targets,
-            "done": wave.done,
-            "now": counts_text(wave.counts),
+            "moved": wave.moved,
+            "skipped": wave.skipped,
+            "failed": wave.failed,
+            "others": _counts(wave.counts, without=_COUNTED),
         }
         for wave in progress.waves()
     ]
@@ -129,7 +137,11 @@ def get_rollout(session: Session, rollout: RolloutArgument = None) -> None:
 
 @command(app, "watch", examples=("bulkhead rollouts watch", "bulkhead rollouts watch roll_0199..."))
 def watch_rollout(session: Session, rollout: RolloutArgument = None) -> None:
-    """Show waves and installs live until the rollout ends; the exit code tells how it ended."""
+    """Show waves and installs live until the rollout ends; the exit code tells how it ended.
+
+    0: it brought the version, except to what was left out. 7: it failed, or its way back did. 8: a
+    person cancelled it or had it taken back.
+    """
     tell_end(session, follow_rollout(session, rollout_called(session, rollout)))
 
 
@@ -147,13 +159,16 @@ def list_targets(
     state: Annotated[
         str | None, typer.Option(metavar="STATE", help="Such as waiting, moving or failed.")
     ] = None,
-    wave: Annotated[int | None, typer.Option(min=0, help="Of this one only.")] = None,
+    wave: Annotated[
+        str | None, typer.Option(metavar="WAVE", help="Of this one only: canary, 1, 2 and so on.")
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, help="How many, in the order they move.")] = 50,
 ) -> None:
     """List a rollout's installs: why each is not further, when it is tried again, what helps."""
     found = rollout_called(session, rollout, live_only=False)
+    number = None if wave is None else wave_called(found, wave)
     entries = session.client.read_list(
-        f"{path_of(found)}/targets", limit=limit, state=state, wave=wave
+        f"{path_of(found)}/targets", limit=limit, state=state, wave=number
     )
     if not session.output.as_json:
         progress = RolloutProgress(session.client, found)
@@ -188,15 +203,20 @@ def list_events(session: Session, rollout: RolloutArgument = None) -> None:
         session.output.say(line, copied=True)
 
 
-def _counts(counts: JsonObject) -> str:
+def _counts(counts: JsonObject, *, without: frozenset[str] = frozenset()) -> str:
     pending = counts.get("pending")
-    told = [counts_text(counts), f"{pending} to come" if pending else ""]
+    told = [counts_text(counts, without=without), f"{pending} to come" if pending else ""]
     return ", ".join(part for part in told if part)
+
+
+def _waiting(waiting: JsonObject) -> str | None:
+    told = [f"{number}: {reason_to_wait(what)}" for what, number in sorted(waiting.items())]
+    return "; ".join(told) or None
 
 
 def _approvals(rollout: JsonObject) -> str | None:
     told = [
-        f"wave {one['wave']} by {clean(one['principal_id'])}"
+        f"{wave_in_words(rollout, one['wave'])} by {clean(one['principal_id'])}"
         for one in rollout.get("approvals") or ()
     ]
     return ", ".join(told) or None

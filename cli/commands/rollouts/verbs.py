@@ -11,6 +11,7 @@ from cli.commands.rollouts.group import (
     YesOption,
     app,
     follow_rollout,
+    left_behind,
     path_of,
     rollout_called,
     tell_end,
@@ -19,6 +20,7 @@ from cli.commands.rollouts.group import (
 from cli.confirmation import confirm_by_name
 from cli.errors import CliError, ExitCode
 from cli.options import NoWaitOption, command
+from cli.rollout_names import wave_in_words
 from cli.rollout_views import counts_text
 from cli.session import Session
 from cli.text import clean
@@ -50,8 +52,8 @@ def approve_rollout(
         )
     title = title_of(session, found)
     if digest is None and not yes:
-        wave = found["wave"]
-        effect = f"This lets {title} go on with wave {wave}. The plan's digest is {clean(planned)}."
+        wave = wave_in_words(found, found["wave"])
+        effect = f"This lets {title} go on with {wave}. The plan's digest is {clean(planned)}."
         confirm_by_name(session, title, doing="approving", effect=effect, done="approved")
     body = {"digest": digest or planned}
     answer = session.client.change("POST", f"{path_of(found)}:approve", body=body)
@@ -110,7 +112,7 @@ def roll_back_rollout(
         _tell(session, answer, f"{title} is being taken back.", "watch")
         return
     progress = follow_rollout(session, answer)
-    if progress.rollout["state"] != "rolled_back":
+    if progress.rollout["state"] != "rolled_back" or left_behind(session, progress):
         tell_end(session, progress)
         return
     if session.output.as_json:

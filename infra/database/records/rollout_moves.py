@@ -97,7 +97,8 @@ async def settle_plan(look: Look) -> None:
 
 async def await_approval(look: Look) -> None:
     """Let nothing begin before somebody approved the wave."""
-    message = f"Wave {look.rollout.wave} waits for an approval."
+    wave = look.strategy.wave_in_words(look.rollout.wave)
+    message = f"{wave.capitalize()} waits for an approval."
     await enter(look, RolloutState.PLANNED, message)
 
 
@@ -258,8 +259,9 @@ async def blame(look: Look) -> str:
     named = list(await look.session.exec(query))
     more = look.counts.wave_failed - len(named)
     names = ", ".join(named) + (f" and {more} more" if more else "")
+    wave = look.strategy.wave_in_words(rollout.wave).capitalize()
     return (
-        f"Wave {rollout.wave} spent its error budget: {look.counts.wave_failed} of "
+        f"{wave} spent its error budget: {look.counts.wave_failed} of "
         f"{look.counts.wave_size} failed ({names})."
     )
 
