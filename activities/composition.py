@@ -56,6 +56,7 @@ from infra.helm.charts import Charts
 from infra.helm.program import Helm
 from infra.installs.cluster_installs import ClusterInstalls
 from infra.installs.deployer import Deployer
+from infra.installs.renders import Renders
 from infra.installs.secret_consumers import SecretConsumers
 from infra.installs.secret_objects import SecretObjects
 from infra.machines.clusters import HostClusters
@@ -111,6 +112,8 @@ class Activities:
         ledger_file = settings.secret_store.ledger_file
         self.ledger = None if ledger_file is None else Ledger(ledger_file)
         self._charts = self._chart_access()
+        # One for all: it bounds what runs at a time by the host's memory.
+        self._helm = None if settings.helm is None else Helm(settings.helm.program)
         self._rollout_activities = self._rollouts()
 
     def of_control(self) -> list[object]:
@@ -195,10 +198,10 @@ class Activities:
         return InstallDriftRecords(self._database, self._sweeper)
 
     def _deployer(self, clusters: HostClusters) -> Deployer | None:
-        helm = self._settings.helm
-        if helm is None or self._charts is None:
+        if self._helm is None or self._charts is None:
             return None
-        return Deployer(clusters, self._openbao.installs, self._charts, Helm(helm.program))
+        renders = Renders(clusters, self._openbao.installs, self._charts, self._helm)
+        return Deployer(clusters, renders, self._helm)
 
     def _installs(self, clusters: HostClusters, operations: OperationRecords) -> list[object]:
         helm, deployer = self._settings.helm, self._deployer(clusters)
@@ -245,6 +248,7 @@ class Activities:
         return SuspensionActivities(
             self._accounts(),
             ComputeRecords(self._database),
+            StackRecords(self._database),
             SuspensionRecords(self._database, self._sweeper),
         )
 

@@ -11,19 +11,21 @@ from temporalio import activity
 
 from activities.progress import note_progress
 from activities.records import worker_is_stopping
-from domain.cluster import ClusterState
+from domain.cluster import ClusterState, wait_for_api
 from domain.errors import BulkheadError, Reason
 from domain.names import install_namespace_of
+from infra.installs.finalizers import find_held, what_holds, what_to_do
 from infra.installs.identities import forget_pods, remove_namespace
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
     from domain.operation import InstallOperation
     from infra.database.records.endings import OperationRecords
     from infra.database.records.install import InstallRecords
     from infra.database.tables import RenderRow
-    from infra.installs.deployer import Deployed, Deployer
+    from infra.installs.deployer import Deployer
+    from infra.installs.renders import Deployed
     from infra.installs.secret_objects import SecretObjects
     from infra.openbao.install_vault import InstallVault
     from infra.settings import HelmSettings
@@ -66,11 +68,18 @@ class InstallSteps:
     async def _settle_cluster_objects(
         self, operation: InstallOperation, good: RenderRow | None
     ) -> None:
-        deployed: Deployed | None = None if good is None else await self._deployer.load(good)
-        references = await self._records.cluster_objects_of(operation)
-        stays = await self._deployer.restore_cluster_objects(
-            operation.control_plane, operation.install_id, deployed, references
+        deployed: Deployed | None = (
+            None if good is None else await self._deployer.renders.load(good)
         )
+        references = await self._records.cluster_objects_of(operation)
+        try:
+            stays = await self._deployer.restore_cluster_objects(
+                operation.control_plane, operation.install_id, deployed, references
+            )
+        except BulkheadError as error:
+            if error.reason is Reason.CONFLICT:
+                await self._tell_what_holds(operation, references)
+            raise
         if stays:
             note_progress("; ".join(stays))
 
@@ -91,13 +100,30 @@ class InstallSteps:
                 await self._deployer.clusters.ask(
                     plane, lambda client: forget_pods(client, install_id)
                 )
+                await self._tell_what_holds(operation, [])
                 raise BulkheadError(
                     Reason.CONFLICT,
                     f"The namespace {install_namespace_of(install_id)} is not gone yet: "
-                    f"{waits_for}. Look at the finalizers of what is in it.",
+                    f"{waits_for}.",
                     retryable=True,
                 )
             await asyncio.sleep(POLL_SECONDS)
+
+    async def _tell_what_holds(
+        self, operation: InstallOperation, references: Sequence[Mapping[str, str]]
+    ) -> None:
+        """Say on the operation which finalizers keep what shall go.
+
+        Raises:
+            BulkheadError: CONFLICT, worth another try, when there are some.
+        """
+        held = await self._deployer.clusters.ask(
+            operation.control_plane,
+            lambda client: find_held(client, operation.install_id, references),
+        )
+        if held:
+            await self._operations.note_waiting(operation, what_holds(held))
+            raise BulkheadError(Reason.CONFLICT, what_to_do(held), retryable=True) from None
 
     async def _uninstall_without_hooks(self, operation: InstallOperation) -> None:
         """Have helm remove the release; where it cannot, that goes with its namespace."""
@@ -135,10 +161,9 @@ class InstallSteps:
                 "dependency"
             ) in {"kubernetes", "helm"}:
                 state = await self._records.cluster_state_of(operation)
-                why = "" if state is ClusterState.ACTIVE else f"; it is {state}, resume it"
-                await self._operations.note_waiting(
-                    operation, f"the API server of the cluster to answer{why}"
-                )
+                cluster_id = operation.control_plane.cluster_id
+                awaited = wait_for_api(state, cluster_id, operation.operation_id)
+                await self._operations.note_waiting(operation, awaited)
             raise
         if activity.info().attempt > 1:
             await self._operations.note_waiting(operation, None)

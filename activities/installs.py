@@ -17,7 +17,7 @@ from activities.install_steps import POLL_SECONDS, InstallSteps
 from activities.progress import note_progress
 from activities.records import worker_is_stopping
 from domain.errors import BulkheadError, Reason
-from domain.install import Health
+from domain.install import Health, InstallState
 from domain.names import install_namespace_of
 from domain.operation import InstallOperation
 from domain.rollout_failures import UnhealthyObject
@@ -56,12 +56,14 @@ class Planned:
         waits: nobody has approved it, and somebody must.
         has_cluster_objects: the render has objects of cluster scope.
         leaves_behind: something that is there goes only when the render is healthy.
+        has_secrets: the render's values refer to secrets; plans before this was noted may.
     """
 
     digest: str
     waits: bool
     has_cluster_objects: bool
     leaves_behind: bool
+    has_secrets: bool = True
 
 
 class InstallActivities(InstallSteps):
@@ -70,6 +72,7 @@ class InstallActivities(InstallSteps):
     @activity.defn
     async def prepare_namespace(self, operation: InstallOperation) -> None:
         """Make the install's namespace and the rights of its users there."""
+        await asyncio.to_thread(self._vault.ensure_readers, operation.control_plane)
         async with self._reaching(operation):
             await self._deployer.prepare(operation.control_plane, operation.install_id, None)
 
@@ -87,14 +90,14 @@ class InstallActivities(InstallSteps):
             if sight.source is not None:
                 manifest, digest = sight.source.manifest or [], sight.source.render_hash or ""
                 chart = (sight.source.plan or {}).get("chart", {})
-                data = await self._deployer.data_of(sight.source)
+                data = await self._deployer.renders.data_of(sight.source)
             else:
                 await self._deployer.prepare(
                     operation.control_plane,
                     operation.install_id,
                     None if sight.good is None else sight.good.manifest,
                 )
-                rendering = await self._deployer.render(
+                rendering = await self._deployer.renders.render(
                     operation.control_plane,
                     sight.install,
                     await self._records.version_of(sight.install, render.package_version_id),
@@ -108,7 +111,7 @@ class InstallActivities(InstallSteps):
             and sight.good is not None
             and sight.good.render_hash == digest
         )
-        await self._deployer.keep(sight.install, render.id, data)
+        await self._deployer.renders.keep(sight.install, render.id, data)
         await self._records.keep_rendered(operation, manifest, digest, chart)
         return Rendered(skipped=skipped)
 
@@ -118,7 +121,7 @@ class InstallActivities(InstallSteps):
         sight = await self._records.look(operation)
         is_good = sight.good is not None and sight.good.id == sight.deploying.id
         if not is_good:
-            await self._deployer.forget(sight.install, sight.deploying.id)
+            await self._deployer.renders.forget(sight.install, sight.deploying.id)
 
     @activity.defn
     async def plan_changes(self, operation: InstallOperation) -> Planned:
@@ -149,8 +152,7 @@ class InstallActivities(InstallSteps):
     @activity.defn
     async def sync_secrets(self, operation: InstallOperation) -> None:
         """Write the Kubernetes Secrets that the render's values refer to; those before stay."""
-        sight = await self._records.look(operation)
-        await self._records.begin_sync(operation)
+        sight = await self._begin(operation)
         async with self._reaching(operation):
             await self._secrets.sync(operation, extract_references(sight.deploying.values))
 
@@ -167,9 +169,9 @@ class InstallActivities(InstallSteps):
     @activity.defn
     async def apply_cluster_objects(self, operation: InstallOperation) -> None:
         """Apply the render's objects of cluster scope, CRDs first; those before stay for now."""
-        sight = await self._records.look(operation)
+        sight = await self._begin(operation)
         async with self._reaching(operation):
-            deployed = await self._deployer.load(sight.deploying)
+            deployed = await self._deployer.renders.load(sight.deploying)
             await self._deployer.cluster_objects.apply(
                 operation.control_plane, operation.install_id, deployed.of_cluster
             )
@@ -190,10 +192,10 @@ class InstallActivities(InstallSteps):
         Raises:
             BulkheadError: FAILED_PRECONDITION when helm or a hook fails.
         """
-        sight = await self._records.look(operation)
+        sight = await self._begin(operation)
         render = sight.deploying
         async with self._reaching(operation):
-            deployed = await self._deployer.load(render)
+            deployed = await self._deployer.renders.load(render)
             note_progress("Helm applies the release and runs its hooks.")
             revision = await self._deployer.apply_release(
                 operation.control_plane,
@@ -219,7 +221,7 @@ class InstallActivities(InstallSteps):
             revision = await self._deployer.restore_release(
                 plane,
                 install_id,
-                await self._deployer.load(sight.good),
+                await self._deployer.renders.load(sight.good),
                 (sight.render.manifest if sight.render is not None else None) or [],
                 seconds=seconds,
             )
@@ -270,9 +272,16 @@ class InstallActivities(InstallSteps):
             await self._settle_cluster_objects(operation, sight.deploying)
             await self._secrets.prune(operation, extract_references(sight.deploying.values))
 
+    async def _begin(self, operation: InstallOperation) -> InstallSight:
+        """Look at what is deployed by a step that changes objects; the first of them says so."""
+        sight = await self._records.look(operation)
+        if sight.install.state is not InstallState.SYNCING:
+            await self._records.begin_sync(operation)
+        return sight
+
     async def _plan(self, operation: InstallOperation, sight: InstallSight) -> Planned:
         render = sight.deploying
-        deployed = await self._deployer.load(render)
+        deployed = await self._deployer.renders.load(render)
         plan = await self._deployer.plan(
             operation.control_plane, operation.install_id, deployed, sight.good
         )
@@ -296,6 +305,7 @@ class InstallActivities(InstallSteps):
         return Planned(
             digest=digest,
             waits=plan.needs_approval and approved != digest,
+            has_secrets=bool(extract_references(render.values)),
             has_cluster_objects=bool(plan.cluster_objects),
             leaves_behind=_leaves_behind(plan, sight),
         )

@@ -15,15 +15,16 @@ from api.scope import RequestScope
 from domain.errors import BulkheadError, Reason
 from domain.identifiers import Prefix, is_id, new_id
 from domain.operation import OperationType
-from domain.package import ChartPlace, PinKind, ResolvedChart
+from domain.package import ChartPlace, PinKind, ProductState, ResolvedChart
 from domain.secret_use import secret_uses_in
 from infra.database.queries.package import (
     count_installs_of,
+    delete_archived_products,
     find_package,
     find_package_version,
     find_pinned_version,
     find_version_called,
-    products_of_package,
+    products_that_hold,
 )
 from infra.database.records.operation import package_operation_of, plan_operation
 from infra.database.records.package import add_version, touch
@@ -176,24 +177,27 @@ async def publish(
 
 
 async def delete(scope: RequestScope, package_id: str, if_match: str) -> None:
-    """Remove a package and its versions; the charts stay where they are.
+    """Remove a package, its versions and its archived products; the charts stay where they are.
 
     Raises:
-        BulkheadError: NOT_FOUND, ABORTED; FAILED_PRECONDITION while a product or an install
-            refers to it.
+        BulkheadError: NOT_FOUND, ABORTED; FAILED_PRECONDITION while a product that is not archived
+            or was rolled out, or an install, refers to it.
     """
     package = await find(scope, package_id, lock=True)
     check_etag(if_match, package.version)
-    products = await products_of_package(scope.session, package.id, _NAMED + 1)
+    products = await products_that_hold(scope.session, package.id, _NAMED + 1)
     installs = await count_installs_of(scope.session, package.id)
     if products or installs:
         raise _is_used(products, installs)
-    await scope.session.delete(package)
     try:
+        gone = await delete_archived_products(scope.session, package.id)
+        await scope.session.delete(package)
         await scope.session.flush()
     except IntegrityError:
-        # A product or an install that came in between.
-        raise _is_used([], 1) from None
+        # A product, a rollout or an install that came in between.
+        raise _is_used({}, 1) from None
+    for product_id in gone:
+        scope.audit("product.delete", "product", product_id, package_id=package.id)
     scope.audit("package.delete", "package", package.id, name=package.name)
 
 
@@ -292,16 +296,26 @@ def _is_published(semver: str) -> BulkheadError:
     )
 
 
-def _is_used(products: list[str], installs: int) -> BulkheadError:
+def _is_used(products: dict[str, ProductState], installs: int) -> BulkheadError:
+    archived = [name for name, state in products.items() if state is ProductState.ARCHIVED]
+    offered = [name for name in products if name not in archived]
     found = []
-    if products:
-        more = " and more" if len(products) > _NAMED else ""
-        found.append(f"products: {', '.join(products[:_NAMED])}{more}")
+    if offered:
+        found.append(f"products to archive first: {_some(offered)}")
+    if archived:
+        found.append(
+            f"archived products whose rollouts are kept as history: {_some(archived)}; with them "
+            "the package is kept too, and nothing of it is offered"
+        )
     if installs:
-        found.append(f"installs: {installs}")
+        found.append(f"installs to delete first: {installs}")
     return BulkheadError(
         Reason.FAILED_PRECONDITION,
-        f"The package cannot be deleted while something refers to it ({'; '.join(found)}). "
-        "Archived products count too.",
-        metadata={"product_ids": ",".join(products[:_NAMED]), "installs": str(installs)},
+        f"The package cannot be deleted while something refers to it ({'; '.join(found)}).",
+        metadata={"product_ids": ",".join(list(products)[:_NAMED]), "installs": str(installs)},
     )
+
+
+def _some(names: list[str]) -> str:
+    more = " and more" if len(names) > _NAMED else ""
+    return f"{', '.join(names[:_NAMED])}{more}"

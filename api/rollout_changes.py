@@ -107,10 +107,10 @@ async def cancel(scope: RequestScope, rollout_id: str, if_match: str | None) -> 
 
 
 async def roll_back(scope: RequestScope, rollout_id: str, if_match: str | None) -> RolloutRow:
-    """Ask that everything that was moved is taken back.
+    """Ask that everything that was moved is taken back, also after the end.
 
     Raises:
-        BulkheadError: as `pause`.
+        BulkheadError: NOT_FOUND, ABORTED; FAILED_PRECONDITION when nothing is left to take back.
     """
     return await _ask(scope, rollout_id, if_match, "rollback", rollout_requests.request_rollback)
 

@@ -1,4 +1,4 @@
-"""The file of a backup: a manifest with sums, the database, the secret store, the login keys.
+"""The file of a backup: a manifest with sums, database, secret store, login keys, and charts.
 
 The seal key is never in it: with it, who has the file would have every secret.
 """
@@ -16,10 +16,13 @@ from infra.openbao.setup import ROOT_LOGINS
 
 DATABASE: Final = "postgresql.dump"
 SNAPSHOT: Final = "openbao.snapshot"
+CHARTS: Final = "charts.tar"
 LOGIN_KEYS: Final = tuple(f"{login.principal}.key" for login in ROOT_LOGINS)
 
 _MANIFEST: Final = "manifest.json"
-_MEMBERS: Final = frozenset({DATABASE, SNAPSHOT, *LOGIN_KEYS})
+_MEMBERS: Final = frozenset({DATABASE, SNAPSHOT, CHARTS, *LOGIN_KEYS})
+# Backups that were made before the stack had a registry of charts are as good as they were.
+_MAY_BE_MISSING: Final = frozenset({CHARTS})
 _CHUNK_BYTES: Final = 1 << 20
 
 
@@ -116,7 +119,7 @@ def unpack(archive: Path, directory: Path) -> Manifest:
         raise _unusable(archive, "it is no archive, or was cut short") from error
     except ValidationError as error:
         raise _unusable(archive, "its manifest is of another version") from error
-    if manifest.files.keys() != _MEMBERS:
+    if not _MEMBERS - _MAY_BE_MISSING <= manifest.files.keys() <= _MEMBERS:
         raise _unusable(archive, "its manifest names other files")
     for name, facts in manifest.files.items():
         if not (directory / name).exists() or facts_of(directory / name) != facts:

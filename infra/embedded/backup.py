@@ -1,7 +1,7 @@
 """Saves a running stack into one file, and puts it back.
 
-The database is saved before the secret store: whatever a saved row says is stored then is. The
-other way round, a value written in between would be missing for ever.
+The database is saved before the secret store and the charts: whatever a saved row says is stored
+then is. The other way round, a value written in between would be missing for ever.
 """
 
 import shutil
@@ -13,6 +13,7 @@ from domain.errors import BulkheadError, Reason
 from infra.embedded import archive as archives
 from infra.embedded import database_copy
 from infra.embedded.archive import Manifest
+from infra.embedded.chart_copy import load_charts, save_charts
 from infra.embedded.openbao import OpenBao
 from infra.embedded.server import Part
 from infra.embedded.stack import Report, Stack, report_nothing
@@ -31,11 +32,11 @@ _POLL_SECONDS: Final = 0.1
 def back_up(
     stack: Stack, archive: Path, *, seal_key_to: Path | None, report: Report = report_nothing
 ) -> Manifest:
-    """Save database, secret store and login keys of a running stack into a new private file.
+    """Save database, secret store, login keys and charts of a running stack into a private file.
 
     Args:
         stack: goes on serving meanwhile.
-        archive: the file; must not exist yet.
+        archive: the new file; must not exist yet.
         seal_key_to: another new file, which gets a copy of the seal key.
         report: told of each thing that is done.
 
@@ -60,13 +61,15 @@ def back_up(
                 Reason.FAILED_PRECONDITION,
                 "The seal key is being rotated; `make rotate-seal-key` finishes that first.",
             )
-        for name in (archives.DATABASE, archives.SNAPSHOT):
+        for name in (archives.DATABASE, archives.SNAPSHOT, archives.CHARTS):
             (scratch / name).touch(mode=0o600)
         with report("database"):
             file = scratch / archives.DATABASE
             database_copy.save_database(stack.postgresql, stack.database.name, file)
         with report("secret store"), stack.operator() as operator:
             operator.save_snapshot(scratch / archives.SNAPSHOT)
+        with report("charts"):
+            save_charts(stack.charts.storage, scratch / archives.CHARTS)
         for name in archives.LOGIN_KEYS:
             write_atomically(scratch / name, (openbao.directory / name).read_bytes())
         key = openbao.seal_keys.current.read_bytes()
@@ -80,7 +83,7 @@ def back_up(
 def restore(
     stack: Stack, archive: Path, *, seal_key: Path | None, report: Report = report_nothing
 ) -> Manifest:
-    """Replace database and secret store of a stack, new or not, by those of a backup.
+    """Replace database, secret store and charts of a stack, new or not, by those of a backup.
 
     Nothing is changed before the whole backup is known to be sound and to open with the seal key.
     From then on the stack serves nothing until this has come to its end; it may be repeated.
@@ -115,6 +118,8 @@ def restore(
             _load_secret_store(stack, openbao, manifest)
         with report("database"):
             _load_database(stack)
+        with report("charts"):
+            _load_charts(stack)
         # What was in progress is unknown to the database; its schedules are announced anew.
         shutil.rmtree(stack.home.temporal, ignore_errors=True)
         database_copy.forget_replaced(stack.postgresql, stack.database.name)
@@ -190,6 +195,14 @@ def _load_database(stack: Stack) -> None:
     database_copy.load_database(stack.postgresql, name, file)
     stack.bootstrap()
     database_copy.keep_ledgers(stack.postgresql, name)
+
+
+def _load_charts(stack: Stack) -> None:
+    file = stack.home.restore / archives.CHARTS
+    # An older backup has none: what was pushed stays.
+    if file.exists():
+        stack.supervisor.stop(Part.CHARTS, Part.CHARTS)
+        load_charts(file, stack.charts.storage, stack.charts.uid)
 
 
 def _cluster_id(openbao: OpenBao) -> str | None:

@@ -24,6 +24,9 @@ class ChartRegistry:
     Args:
         home: the stack's home.
         ports: the stack's ports.
+
+    Attributes:
+        uid: whose process and files it has; None: the stack's own user's.
     """
 
     part = Part.CHARTS
@@ -32,7 +35,7 @@ class ChartRegistry:
         self._program = home.programs / PROGRAM
         self._directory = home.charts
         self._port = ports.charts
-        self._uid = ports.charts_uid if os.geteuid() == 0 else None
+        self.uid = ports.charts_uid if os.geteuid() == 0 else None
 
     @property
     def host_and_port(self) -> str:
@@ -48,14 +51,14 @@ class ChartRegistry:
         """Write its configuration, and make the folder in which it keeps what is pushed."""
         del running
         self._directory.mkdir(mode=0o700, exist_ok=True)
-        self._directory.chmod(0o711 if self._uid is not None else 0o700)
-        self._storage.mkdir(mode=0o700, exist_ok=True)
-        if self._uid is not None:
-            os.chown(self._storage, self._uid, self._uid)
+        self._directory.chmod(0o711 if self.uid is not None else 0o700)
+        self.storage.mkdir(mode=0o700, exist_ok=True)
+        if self.uid is not None:
+            os.chown(self.storage, self.uid, self.uid)
         configuration = {
             "version": 0.1,
             "log": {"level": "warn", "formatter": "json", "accesslog": {"disabled": True}},
-            "storage": {"filesystem": {"rootdirectory": str(self._storage)}},
+            "storage": {"filesystem": {"rootdirectory": str(self.storage)}},
             "http": {
                 "addr": self.host_and_port,
                 # Signs the state of uploads, which are this process's own; a new one ends them.
@@ -66,8 +69,8 @@ class ChartRegistry:
         if not self._configuration.exists():
             # JSON is YAML.
             write_atomically(self._configuration, json.dumps(configuration, indent=2) + "\n")
-            if self._uid is not None:
-                os.chown(self._configuration, self._uid, self._uid)
+            if self.uid is not None:
+                os.chown(self._configuration, self.uid, self.uid)
 
     def program(self) -> Program:
         """Return its process."""
@@ -80,7 +83,7 @@ class ChartRegistry:
                 "OTEL_TRACES_EXPORTER": "none",
                 "REGISTRY_HTTP_ADDR": self.host_and_port,
             },
-            uid=self._uid,
+            uid=self.uid,
             priority=20,
         )
 
@@ -97,7 +100,8 @@ class ChartRegistry:
         """Do nothing."""
 
     @property
-    def _storage(self) -> Path:
+    def storage(self) -> Path:
+        """The folder of what was pushed."""
         return self._directory / "storage"
 
     @property

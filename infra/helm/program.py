@@ -7,10 +7,7 @@ no folders to write to. It dies with the worker that started it.
 import asyncio
 import contextlib
 import json
-import os
 import re
-import resource
-import signal
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,28 +17,20 @@ from domain.errors import BulkheadError, Reason
 from infra.helm.archive import files_of, with_file
 from infra.helm.failures import LOCKED, failure_of, template_place
 from infra.helm.manifest import is_test, parse_stream
+from infra.helm.places import Places
+from infra.helm.process import Ended, run_helm
 from infra.helm.releases import Release, Revision, break_lock, history
 from infra.kubernetes.client import KubernetesClient, Login, Object
-from infra.kubernetes.kubeconfig import in_memory, kubeconfig
-from infra.supervisor.configuration import util_linux
+from infra.kubernetes.kubeconfig import kubeconfig
 
 # What Helm remembers of earlier revisions; restoring takes our own renders.
 _REVISIONS_KEPT: Final = 3
 
-# Helm records an interrupted deployment as failed, which takes a request or two.
-_INTERRUPTED_WITHIN_SECONDS: Final = 10.0
-_KILLED_WITHIN_SECONDS: Final = 5.0
 # Beyond Helm's own timeout, for what it does around the wait that it bounds.
 _SLACK_SECONDS: Final = 30.0
 _RENDERS_WITHIN_SECONDS: Final = 60.0
-
-_MAXIMUM_OUTPUT_BYTES: Final = 48 * 1024 * 1024
-_MAXIMUM_ERROR_BYTES: Final = 256 * 1024
-_READ_BYTES: Final = 256 * 1024
-
-# A template can ask for any amount of memory, on a host that has other customers' control planes.
-# Helm with the largest charts that we know takes 300 MB.
-_MAXIMUM_DATA_BYTES: Final = 2 * 1024 * 1024 * 1024
+# Logins are made before, and live for a quarter of an hour: who waits for longer comes again.
+_PLACE_WITHIN_SECONDS: Final = 120.0
 
 # Helm stops before it asks the API server about the objects, and prints them: that would need
 # rights beyond the namespace, and the kinds of CRDs that do not exist yet. It reads what templates
@@ -57,17 +46,6 @@ _UPGRADE_OPTIONS: Final = (
     f"--history-max={_REVISIONS_KEPT}",
 )
 
-# A folder that nobody can make: Helm keeps nothing, and finds no plugin and no login of others.
-_NOWHERE: Final = "/proc/self/nowhere"
-_ENVIRONMENT: Final[Mapping[str, str]] = {
-    **dict.fromkeys(("HOME", "TMPDIR", "KUBECACHEDIR", "PATH"), _NOWHERE),
-    **dict.fromkeys(("HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"), _NOWHERE),
-    "HELM_PLUGINS": _NOWHERE,
-    # Our own API servers: the client's default of 5 requests a second is for strangers'.
-    "HELM_QPS": "100",
-    "HELM_BURST_LIMIT": "300",
-}
-
 _SOURCE: Final = re.compile(r"^---\n# Source: (\S+)\n", re.MULTILINE)
 _REVISION: Final = re.compile(r"^REVISION: (\d+)$", re.MULTILINE)
 
@@ -82,26 +60,24 @@ class ClusterAccess:
     login: Login
 
 
-@dataclass(frozen=True, slots=True)
-class _Ended:
-    code: int
-    output: str
-    said: str
-
-
 class Helm:
-    """The pinned program.
+    """The pinned program. So many run at a time as the host has places; others wait for one.
 
-    Every method raises what `infra.helm.failures` makes of Helm's words, and DEADLINE_EXCEEDED when
-    it was stopped because its time was over. Cancelled, it interrupts Helm, which then records the
+    Every method raises what `infra.helm.failures` makes of Helm's words, DEADLINE_EXCEEDED when it
+    was stopped because its time was over, and DEPENDENCY_UNAVAILABLE when there was no place for
+    two minutes. Cancelled, it interrupts Helm, which then records the
     deployment as failed, and kills it after 10 s.
 
     Args:
         program: where it is.
+        places: by default those of this host.
     """
 
-    def __init__(self, program: Path) -> None:
+    def __init__(self, program: Path, places: Places | None = None) -> None:
+        places = places or Places.of_this_host()
         self._program = program
+        self._renders = asyncio.Semaphore(places.renders)
+        self._deployments = asyncio.Semaphore(places.deployments)
 
     async def template(
         self,
@@ -249,35 +225,18 @@ class Helm:
         access: ClusterAccess | None,
         *,
         seconds: float,
-    ) -> _Ended:
-        """Run a command to its end; names of `contents` in its arguments become their files."""
-        with contextlib.ExitStack() as held:
-            files = {
-                name: held.enter_context(in_memory(name.lower(), content))
-                for name, content in contents.items()
-            }
-            environment = dict(_ENVIRONMENT)
-            if access is not None:
-                config = kubeconfig(access.url, access.login)
-                files["KUBECONFIG"] = held.enter_context(in_memory("kubeconfig", config))
-                environment["KUBECONFIG"] = _path_of(files["KUBECONFIG"])
-            command = [util_linux("setpriv"), "--pdeathsig=KILL", "--", os.fspath(self._program)]
-            process = await asyncio.create_subprocess_exec(
-                *command,
-                *(_with_paths(argument, files) for argument in arguments),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-                pass_fds=tuple(files.values()),
-                env=environment,
-                cwd="/",
-                start_new_session=True,
+    ) -> Ended:
+        is_render = arguments[0] == "template"
+        config = None if access is None else kubeconfig(access.url, access.login)
+        async with _place_of(self._renders if is_render else self._deployments):
+            return await run_helm(
+                self._program,
+                arguments,
+                contents,
+                config,
+                seconds=seconds,
+                may_finish=not is_render,
             )
-            with contextlib.suppress(ProcessLookupError):
-                limits = (_MAXIMUM_DATA_BYTES, _MAXIMUM_DATA_BYTES)
-                resource.prlimit(process.pid, resource.RLIMIT_DATA, limits)
-            async with _ending(process, may_finish=arguments[0] != "template"):
-                return await _outcome_of(process, arguments[0], seconds)
 
     @staticmethod
     async def _with_client(
@@ -290,93 +249,22 @@ class Helm:
         return await asyncio.to_thread(ask)
 
 
-def _path_of(descriptor: int) -> str:
-    return f"/proc/self/fd/{descriptor}"
-
-
-def _with_paths(argument: str, files: Mapping[str, int]) -> str:
-    option, sign, name = argument.rpartition("=")
-    return f"{option}{sign}{_path_of(files[name])}" if name in files else argument
-
-
-async def _outcome_of(process: asyncio.subprocess.Process, command: str, seconds: float) -> _Ended:
-    assert process.stdout is not None  # noqa: S101 - both are pipes
-    assert process.stderr is not None  # noqa: S101
+@contextlib.asynccontextmanager
+async def _place_of(places: asyncio.Semaphore) -> AsyncIterator[None]:
     try:
-        async with asyncio.timeout(seconds):
-            output, said = await asyncio.gather(
-                _whole(process.stdout), _last_of(process.stderr, _MAXIMUM_ERROR_BYTES)
-            )
-            code = await process.wait()
+        async with asyncio.timeout(_PLACE_WITHIN_SECONDS):
+            await places.acquire()
     except TimeoutError:
         raise BulkheadError(
-            Reason.DEADLINE_EXCEEDED,
-            f"`helm {command}` did not end within {seconds:.0f} s and was stopped.",
-            metadata={"dependency": "helm", "cause": "time"},
+            Reason.DEPENDENCY_UNAVAILABLE,
+            "As many charts are rendered or applied on this host as its memory can take; it is "
+            "tried again.",
+            metadata={"dependency": "host", "cause": "memory"},
         ) from None
-    if b"fatal error: " in said and b"out of memory" in said:
-        raise BulkheadError(
-            Reason.FAILED_PRECONDITION,
-            f"`helm {command}` needs more memory than the {_MAXIMUM_DATA_BYTES:,} bytes that it is "
-            "given; make the chart smaller.",
-            metadata={"dependency": "helm", "cause": "memory"},
-        )
-    if code < 0:
-        raise BulkheadError(
-            Reason.INTERNAL,
-            f"`helm {command}` was ended by a signal ({-code}).",
-            metadata={"dependency": "helm", "cause": "killed"},
-        )
-    return _Ended(code, output.decode(errors="replace"), said.decode(errors="replace"))
-
-
-async def _whole(stream: asyncio.StreamReader) -> bytes:
-    found = bytearray()
-    while piece := await stream.read(_READ_BYTES):
-        found += piece
-        if len(found) > _MAXIMUM_OUTPUT_BYTES:
-            raise BulkheadError(
-                Reason.INVALID_ARGUMENT,
-                f"The chart comes to more than {_MAXIMUM_OUTPUT_BYTES:,} bytes of objects; make it "
-                "smaller.",
-                metadata={"dependency": "helm", "cause": "too_large"},
-            )
-    return bytes(found)
-
-
-async def _last_of(stream: asyncio.StreamReader, count: int) -> bytes:
-    found = bytearray()
-    while piece := await stream.read(_READ_BYTES):
-        found += piece
-        del found[:-count]
-    return bytes(found)
-
-
-@contextlib.asynccontextmanager
-async def _ending(process: asyncio.subprocess.Process, *, may_finish: bool) -> AsyncIterator[None]:
-    """See to it that nothing of a process is left, even if that is cancelled once more."""
     try:
         yield
     finally:
-        ending = asyncio.ensure_future(_end(process, may_finish=may_finish))
-        while not ending.done():
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.shield(ending)
-
-
-async def _end(process: asyncio.subprocess.Process, *, may_finish: bool) -> None:
-    signals = [(signal.SIGKILL, _KILLED_WITHIN_SECONDS)]
-    if may_finish:
-        signals.insert(0, (signal.SIGINT, _INTERRUPTED_WITHIN_SECONDS))
-    for number, seconds in signals:
-        if process.returncode is not None:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            process.send_signal(number)
-        with contextlib.suppress(TimeoutError):
-            # What nobody reads any more would block it at its end.
-            async with asyncio.timeout(seconds):
-                await process.communicate()
+        places.release()
 
 
 def _rendered(archive: bytes, output: str) -> list[Object]:

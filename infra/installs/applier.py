@@ -261,7 +261,7 @@ def _await_gone(client: KubernetesClient, paths: Sequence[str]) -> None:
     if left:
         raise BulkheadError(
             Reason.CONFLICT,
-            f"{', '.join(left[:3])} is still being removed; look at its finalizers.",
+            f"{', '.join(left[:3])} is still being removed.",
             retryable=True,
         )
 

@@ -1,70 +1,29 @@
-"""Renders, plans and applies installs on the clusters of one host.
+"""Plans and applies renders on the clusters of one host.
 
 Megabytes of objects are worked on in threads: the worker's heart beats in its event loop.
-It writes no row: activities do. What a chart puts into Secrets passes through memory alone: to
-OpenBao, from there to helm, and nowhere else.
+It writes no row: activities do.
 """
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from domain.cluster import HostedControlPlane
-from domain.errors import BulkheadError, Reason
-from domain.names import install_namespace_of, install_user_of
+from domain.names import install_user_of
 from domain.pod_security import level_of
-from domain.secret_use import with_object_names
 from infra.database.tables import InstallRow, PackageVersionRow, RenderRow
-from infra.helm.archive import looks_up
-from infra.helm.chart_access import ChartAccess
-from infra.helm.manifest import (
-    SecretData,
-    hooks_of,
-    is_kept,
-    key_of,
-    redact,
-    render_hash,
-    restore,
-    split,
-    texts_of,
-)
-from infra.helm.program import ClusterAccess, Helm
+from infra.helm.manifest import hooks_of, is_kept, key_of, texts_of
+from infra.helm.program import Helm
 from infra.helm.release_chart import check_size, release_chart, release_size
-from infra.helm.releases import Release
 from infra.installs.applier import ClusterObjects, Reference, remove_release_objects
-from infra.installs.identities import is_prepared, prepare_namespace, refuse_reserved
+from infra.installs.identities import access_of, is_prepared, prepare_namespace, release_of
 from infra.installs.planner import Plan, Wanted, conflicts, make_plan
-from infra.installs.secret_echoes import carried_texts, refuse_echoes
+from infra.installs.renders import Deployed, Renders, is_in_namespace
 from infra.kubernetes.client import KubernetesClient, Object
-from infra.kubernetes.discovery import Discovery
 from infra.machines.clusters import HostClusters
-from infra.openbao.install_vault import InstallVault
-
-# What `helm list` shows of a render whose chart nobody noted.
-_NO_CHART: Final = {"name": "bulkhead", "semver": "0.0.0", "app_version": ""}
 
 Result = TypeVar("Result")
-
-# OpenBao keeps an entry in one piece of at most 1 MiB.
-_SECRET_BYTES: Final = 700_000
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Rendering:
-    """What a version and values came to.
-
-    Attributes:
-        manifest: the objects, sorted, with a keyed digest for each datum of a Secret.
-        data: what these stand for; nowhere but in memory and in OpenBao.
-        render_hash: the same whenever it came to the same.
-        chart: the chart's `name`, `semver` and `app_version`.
-    """
-
-    manifest: list[Object]
-    data: SecretData = field(repr=False)
-    render_hash: str
-    chart: dict[str, str]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,48 +37,13 @@ class Preview:
     is_unchanged: bool
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Deployed:
-    """A render as helm gets it.
-
-    Attributes:
-        chart: the chart's `name`, `semver` and `app_version`.
-        manifest: the objects with digests of what is in Secrets.
-        objects: the same with the data.
-        hidden: the data as texts, which no error may repeat.
-    """
-
-    chart: dict[str, str]
-    manifest: list[Object]
-    objects: list[Object] = field(repr=False)
-    hidden: set[str] = field(repr=False)
-
-    @property
-    def of_release(self) -> list[Object]:
-        """The objects in the install's namespace, hooks among them."""
-        return [found for found in self.objects if is_in_namespace(found)]
-
-    @property
-    def of_cluster(self) -> list[Object]:
-        """The objects of cluster scope."""
-        return [found for found in self.objects if not is_in_namespace(found)]
-
-
-def is_in_namespace(manifest: Object) -> bool:
-    """Tell whether a rendered object is in the install's namespace, and not of the cluster."""
-    return bool(manifest["metadata"].get("namespace"))
-
-
 class Deployer:
     """The installs on one host's clusters. Every method may be repeated."""
 
-    def __init__(
-        self, clusters: HostClusters, vault: InstallVault, charts: ChartAccess, helm: Helm
-    ) -> None:
+    def __init__(self, clusters: HostClusters, renders: Renders, helm: Helm) -> None:
         self.clusters = clusters
         self.cluster_objects = ClusterObjects(clusters)
-        self._vault = vault
-        self._charts = charts
+        self.renders = renders
         self._helm = helm
 
     async def prepare(
@@ -135,95 +59,6 @@ class Deployer:
         """
         level = level_of(manifest or [])
         await self.clusters.ask(plane, lambda client: prepare_namespace(client, install_id, level))
-
-    async def render(
-        self,
-        plane: HostedControlPlane,
-        install: InstallRow,
-        version: PackageVersionRow,
-        values: dict[str, Any],
-        *,
-        operation_id: str,
-    ) -> Rendering:
-        """Render a version with a customer's values over the version's own.
-
-        Raises:
-            BulkheadError: INVALID_ARGUMENT for values that the chart's schema refuses, and for
-                templates that fail; FAILED_PRECONDITION for what the cluster does not serve;
-                DEPENDENCY_UNAVAILABLE when registry or API server do not answer.
-        """
-        chart = await self._charts.chart_of(
-            version.workspace_id, version.ref, version.chart_digest, operation_id=operation_id
-        )
-        carried: dict[str, str] = {}
-        if await asyncio.to_thread(looks_up, chart.archive):
-            carried = await self.clusters.ask(
-                plane, lambda client: carried_texts(client, install.id)
-            )
-        found = await self._helm.template(
-            chart.archive,
-            with_object_names(merged(version.default_values, values)),
-            _release_of(install.id),
-            await self._access(plane, install.id),
-            is_upgrade=install.current_render_id is not None,
-            hidden=carried,
-        )
-        space = install_namespace_of(install.id)
-        parts = await self.clusters.ask(
-            plane, lambda client: split(found, Discovery(client), space)
-        )
-        refuse_reserved(parts.namespaced)
-        key = await asyncio.to_thread(self._vault.render_key, install.workspace_id, install.id)
-        about = {"name": chart.name, "semver": chart.semver, "app_version": chart.app_version}
-        objects = [*parts.namespaced, *parts.cluster]
-        rendering = await asyncio.to_thread(_rendering, objects, key, about)
-        await asyncio.to_thread(refuse_echoes, rendering.manifest, carried)
-        return rendering
-
-    async def keep(self, install: InstallRow, render_id: str, data: SecretData) -> None:
-        """Keep what a render puts into Secrets.
-
-        Raises:
-            BulkheadError: FAILED_PRECONDITION when it is more than OpenBao takes.
-        """
-        size = sum(
-            len(name) + len(text)
-            for fields in data.values()
-            for texts in fields.values()
-            for name, text in texts.items()
-        )
-        if size > _SECRET_BYTES:
-            raise BulkheadError(
-                Reason.FAILED_PRECONDITION,
-                f"The chart puts {size:,} bytes into Secrets, and at most {_SECRET_BYTES:,} are "
-                "kept for one render. Split the chart, or take large files out of its Secrets.",
-                metadata={"bytes": str(size), "limit": str(_SECRET_BYTES)},
-            )
-        await asyncio.to_thread(
-            self._vault.keep_render, install.workspace_id, install.id, render_id, data
-        )
-
-    async def data_of(self, render: RenderRow) -> SecretData:
-        """Return what a render puts into Secrets."""
-        return await asyncio.to_thread(
-            self._vault.render_data, render.workspace_id, render.install_id, render.id
-        )
-
-    async def forget(self, install: InstallRow, render_id: str) -> None:
-        """Keep no more what a render puts into Secrets."""
-        await asyncio.to_thread(
-            self._vault.forget_render, install.workspace_id, install.id, render_id
-        )
-
-    async def load(self, render: RenderRow) -> Deployed:
-        """Return a stored render with the data of its Secrets.
-
-        Raises:
-            BulkheadError: FAILED_PRECONDITION when they are not kept any more.
-        """
-        chart = (render.plan or {}).get("chart") or _NO_CHART
-        data = await self.data_of(render)
-        return await asyncio.to_thread(_deployed, chart, render.manifest or [], data)
 
     async def plan(
         self, plane: HostedControlPlane, install_id: str, deployed: Deployed, good: RenderRow | None
@@ -267,9 +102,11 @@ class Deployer:
         Raises:
             BulkheadError: as `render` and `plan`.
         """
-        rendering = await self.render(plane, install, version, values, operation_id=operation_id)
+        rendering = await self.renders.render(
+            plane, install, version, values, operation_id=operation_id
+        )
         deployed = await asyncio.to_thread(
-            _deployed, rendering.chart, rendering.manifest, rendering.data
+            Deployed.of, rendering.chart, rendering.manifest, rendering.data
         )
         plan = await self.plan(plane, install.id, deployed, good)
         return Preview(
@@ -303,15 +140,15 @@ class Deployer:
                 DEPENDENCY_UNAVAILABLE when the API server does not answer.
         """
         # Before helm: what the render does not say of its pods must not find an open door.
-        await self.prepare(plane, install_id, deployed.manifest)
+        _, access, archive = await asyncio.gather(
+            self.prepare(plane, install_id, deployed.manifest),
+            access_of(self.clusters, plane, install_id),
+            asyncio.to_thread(release_chart, *_about(deployed.chart), deployed.of_release),
+        )
         going = [found for found in deployed.of_release if key_of(found) in replaced]
         await self._remove(plane, install_id, [one for one in going if not hooks_of(one)])
         return await self._helm.upgrade(
-            await asyncio.to_thread(release_chart, *_about(deployed.chart), deployed.of_release),
-            _release_of(install_id),
-            await self._access(plane, install_id),
-            seconds=seconds,
-            hidden=deployed.hidden,
+            archive, release_of(install_id), access, seconds=seconds, hidden=deployed.hidden
         )
 
     async def restore_release(
@@ -335,8 +172,8 @@ class Deployer:
         await self._remove(plane, install_id, in_the_way)
         revision = await self._helm.upgrade(
             await asyncio.to_thread(release_chart, *_about(good.chart), good.of_release),
-            _release_of(install_id),
-            await self._access(plane, install_id),
+            release_of(install_id),
+            await access_of(self.clusters, plane, install_id),
             seconds=seconds,
             with_hooks=False,
             hidden=good.hidden,
@@ -373,11 +210,11 @@ class Deployer:
         # Whatever ran there may have taken the deployer's rights.
         await self.prepare(plane, install_id, None if good is None else good.manifest)
         await self._helm.uninstall(
-            _release_of(install_id),
-            await self._access(plane, install_id),
+            release_of(install_id),
+            await access_of(self.clusters, plane, install_id),
             seconds=seconds,
             with_hooks=hooks,
-            hidden=texts_of({} if good is None else await self.data_of(good)),
+            hidden=texts_of({} if good is None else await self.renders.data_of(good)),
         )
 
     async def restore_cluster_objects(
@@ -421,37 +258,6 @@ class Deployer:
         work: Callable[[KubernetesClient], Result],
     ) -> Result:
         return await self.clusters.ask_as(plane, install_user_of(install_id), work)
-
-    async def _access(self, plane: HostedControlPlane, install_id: str) -> ClusterAccess:
-        login = await self.clusters.login_as(plane, install_user_of(install_id))
-        return ClusterAccess(self.clusters.url_of(plane), login)
-
-
-def _rendering(objects: list[Object], key: bytes, chart: dict[str, str]) -> Rendering:
-    manifest, data = redact(objects, key)
-    return Rendering(manifest=manifest, data=data, render_hash=render_hash(manifest), chart=chart)
-
-
-def _deployed(chart: dict[str, str], manifest: list[Object], data: SecretData) -> Deployed:
-    objects = restore(manifest, data)
-    return Deployed(chart=chart, manifest=manifest, objects=objects, hidden=texts_of(data))
-
-
-def merged(defaults: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
-    """Return values over defaults as helm lays them: mappings into each other, the rest anew."""
-    found = dict(defaults)
-    for name, value in values.items():
-        before = found.get(name)
-        if isinstance(before, dict) and isinstance(value, dict) and "$secret" not in value:
-            found[name] = merged(before, value)
-        else:
-            found[name] = value
-    return found
-
-
-def _release_of(install_id: str) -> Release:
-    space = install_namespace_of(install_id)
-    return Release(space, space)
 
 
 def _about(chart: dict[str, str]) -> tuple[str, str, str]:

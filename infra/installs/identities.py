@@ -1,12 +1,13 @@
 """An install's namespace and the users that may act for it there.
 
 All of it is made and removed by the platform's administrator; each user is a client certificate
-that is made for one use (`HostClusters.login_as`), and has what the bindings here give it.
+that is made when it is needed (`HostClusters.login_as`), and has what the bindings here give it.
 """
 
 from collections.abc import Iterable
 from typing import Final
 
+from domain.cluster import HostedControlPlane
 from domain.errors import BulkheadError, Reason
 from domain.identifiers import opaque_part
 from domain.names import (
@@ -17,9 +18,12 @@ from domain.names import (
 )
 from domain.pod_security import POD_SECURITY_VERSION, PodSecurity
 from domain.secret_use import is_object_name
+from infra.helm.program import ClusterAccess
+from infra.helm.releases import Release
 from infra.kubernetes.client import KubernetesClient, Object
 from infra.kubernetes.install_namespaces import INSTALL_LABEL, POD_SECURITY
 from infra.kubernetes.manifest import RBAC, KeptObject, binding, role, user
+from infra.machines.clusters import HostClusters
 
 MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 PLATFORM: Final = "bulkhead"
@@ -30,6 +34,20 @@ _READER: Final = "bulkhead-reader"
 _UNPROCESSABLE: Final = "422"
 
 Rules = list[dict[str, list[str]]]
+
+
+def release_of(install_id: str) -> Release:
+    """Return the helm release that an install is."""
+    space = install_namespace_of(install_id)
+    return Release(space, space)
+
+
+async def access_of(
+    clusters: HostClusters, plane: HostedControlPlane, install_id: str
+) -> ClusterAccess:
+    """Return how helm reaches the cluster: as the user with the rights of the namespace alone."""
+    login = await clusters.login_as(plane, install_user_of(install_id))
+    return ClusterAccess(clusters.url_of(plane), login)
 
 
 def labels_of(install_id: str) -> dict[str, str]:
@@ -63,8 +81,10 @@ def prepare_namespace(
         f"{POD_SECURITY}enforce": str(level),
         f"{POD_SECURITY}enforce-version": POD_SECURITY_VERSION,
     }
-    metadata = {"name": space, "labels": {**labels_of(install_id), **security}}
-    client.apply(path, {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+    labels = {**labels_of(install_id), **security}
+    if found is None or not labels.items() <= (found["metadata"].get("labels") or {}).items():
+        metadata = {"name": space, "labels": labels}
+        client.apply(path, {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
     for kept in _rights(install_id):
         _keep(client, kept)
 
@@ -138,6 +158,10 @@ def remains_of(client: KubernetesClient, install_id: str) -> dict[str, list[str]
 
 
 def _keep(client: KubernetesClient, kept: KeptObject) -> None:
+    live = client.find(kept.path)
+    # Reading is a tenth of the work of an apply that changes nothing.
+    if live is not None and all(live.get(name) == what for name, what in kept.content.items()):
+        return
     try:
         client.apply(kept.path, kept.manifest)
     except BulkheadError as error:

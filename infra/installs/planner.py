@@ -170,7 +170,7 @@ def make_plan(client: KubernetesClient, install_id: str, wanted: Wanted) -> Plan
     gone = [
         manifest
         for manifest in wanted.before
-        if key_of(manifest) not in kept and not hooks_of(manifest) and not is_kept(manifest)
+        if key_of(manifest) not in kept and not _outlives(manifest)
     ]
     removals = _all_at_once(view.removal_of, gone)
     changes = [change for change in [*found, *removals] if change is not None]
@@ -328,6 +328,15 @@ class _View:
                 "Install what brings its CustomResourceDefinition first, or another version.",
                 metadata={"object": key_of(manifest)},
             )
+
+
+def _outlives(manifest: Object) -> bool:
+    """Tell whether an object stays that its chart has no more.
+
+    What helm has to do with; objects of cluster scope go, whatever helm would make of them.
+    """
+    is_of_release = bool(manifest["metadata"].get("namespace"))
+    return is_of_release and (bool(hooks_of(manifest)) or is_kept(manifest))
 
 
 def _marked(manifest: Object, labels: dict[str, str], annotations: dict[str, str]) -> Object:

@@ -1,11 +1,27 @@
 """Where objects of any kind are at an API server: asked from its discovery, remembered."""
 
+from collections import ChainMap
 from dataclasses import dataclass
 from threading import Lock
-from typing import Final
+from typing import ClassVar, Final
 from urllib.parse import quote
+from weakref import WeakKeyDictionary
 
+from domain.errors import BulkheadError
 from infra.kubernetes.client import KubernetesClient, Object, none_if_missing
+
+# Stable APIs of every API server, of which nothing goes while it runs; the kinds of others may.
+_LASTING: Final = frozenset(
+    {
+        "v1",
+        "apps/v1",
+        "batch/v1",
+        "networking.k8s.io/v1",
+        "policy/v1",
+        "rbac.authorization.k8s.io/v1",
+        "storage.k8s.io/v1",
+    }
+)
 
 # What a subresource's name has in a list of resources.
 _SUBRESOURCE: Final = "/"
@@ -44,17 +60,26 @@ class ApiResource:
         return f"{self.collection(namespace)}/{quote(name, safe=':')}"
 
 
+# A version and a kind.
+_Key = tuple[str, str]
+_Known = dict[_Key, ApiResource]
+
+
 class Discovery:
     """Finds kinds at one API server. Safe to use from several threads.
 
-    A kind that is served is remembered for the object's life; one that is not is asked for again,
-    so that the kinds of a CRD that was just made are found.
+    A kind that is served is remembered for the object's life, one of a lasting API for the
+    client's; one that is not is asked for again, so that the kinds of a CRD that was just made are
+    found.
     """
+
+    _lasting: ClassVar[WeakKeyDictionary[KubernetesClient, _Known]] = WeakKeyDictionary()
+    _lock: ClassVar[Lock] = Lock()
 
     def __init__(self, client: KubernetesClient) -> None:
         self._client = client
-        self._lock = Lock()
-        self._known: dict[tuple[str, str], ApiResource] = {}
+        with self._lock:
+            self._known = ChainMap[_Key, ApiResource]({}, self._lasting.setdefault(client, {}))
 
     def find(self, api_version: str, kind: str) -> ApiResource | None:
         """Return a kind, None when the API server does not serve it.
@@ -66,9 +91,10 @@ class Discovery:
         with self._lock:
             found = self._known.get(key)
         if found is None:
+            known = self._known.maps[api_version in _LASTING]
             for resource in self._list(api_version):
                 with self._lock:
-                    self._known[resource.api_version, resource.kind] = resource
+                    known[resource.api_version, resource.kind] = resource
                 if resource.kind == kind:
                     found = resource
         return found
@@ -94,3 +120,28 @@ class Discovery:
             for found in (answer or {}).get("resources", [])
             if _SUBRESOURCE not in found["name"]
         ]
+
+
+def listed_in_namespaces(client: KubernetesClient) -> list[ApiResource]:
+    """Return every kind of which a namespace may have objects; extensions that are away have none.
+
+    Raises:
+        BulkheadError: as `KubernetesClient`.
+    """
+    groups = client.get("/apis").get("groups", [])
+    versions = ["v1", *(group["preferredVersion"]["groupVersion"] for group in groups)]
+    found: list[ApiResource] = []
+    for version in versions:
+        root = "/apis" if "/" in version else "/api"
+        try:
+            listed = client.get(f"{root}/{version}").get("resources", [])
+        except BulkheadError as error:
+            if error.metadata.get("status") is None:
+                raise
+            continue
+        found += [
+            ApiResource(version, one["kind"], one["name"], namespaced=True)
+            for one in listed
+            if one["namespaced"] and "list" in one["verbs"] and _SUBRESOURCE not in one["name"]
+        ]
+    return found

@@ -1,6 +1,7 @@
 """The API servers of the clusters on this host, for code that must not wait for each other."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
@@ -23,6 +24,9 @@ from infra.settings import ControlPlaneSettings
 # One that does not answer by then is asked again with the next look.
 _TIMEOUT_SECONDS: Final = 5.0
 
+# The steps of one operation share a login; its key is in memory for no longer than they take.
+_LOGIN_SECONDS: Final = 30.0
+
 # A cluster that hangs holds one or two threads, each for at most a few timeouts.
 _THREADS: Final = 64
 
@@ -39,6 +43,7 @@ class HostClusters:
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="clusters")
         self._lock = Lock()
         self._clients: dict[HostedControlPlane, KubernetesClient] = {}
+        self._logins: dict[tuple[HostedControlPlane, str], tuple[float, Login]] = {}
 
     def url_of(self, cluster: HostedControlPlane) -> str:
         """Return where this host reaches a cluster's API server."""
@@ -65,8 +70,11 @@ class HostClusters:
         return await self._run(lambda: work(self._client_of(cluster)))
 
     async def login_as(self, cluster: HostedControlPlane, user: str) -> Login:
-        """Make a login of an identity that has only the rights that bindings give it."""
-        return await self._run(lambda: user_login(self._openbao, cluster, user))
+        """Make a login of an identity that has only the rights that bindings give it.
+
+        It is valid for all but `_LOGIN_SECONDS` of `LOGIN_SECONDS`.
+        """
+        return await self._run(lambda: self._login_of(cluster, user))
 
     async def ask_as(
         self,
@@ -79,7 +87,7 @@ class HostClusters:
         def run() -> Result:
             client = KubernetesClient(
                 self.url_of(cluster),
-                lambda: user_login(self._openbao, cluster, user),
+                lambda: self._login_of(cluster, user),
                 timeout_seconds=_TIMEOUT_SECONDS,
             )
             with client:
@@ -108,6 +116,20 @@ class HostClusters:
         for cluster in list(self._clients):
             self.forget(cluster)
         self._threads.shutdown(wait=False)
+
+    def _login_of(self, cluster: HostedControlPlane, user: str) -> Login:
+        now = time.monotonic()
+        with self._lock:
+            for key, (made_at, _) in list(self._logins.items()):
+                if now - made_at > _LOGIN_SECONDS:
+                    del self._logins[key]
+            known = self._logins.get((cluster, user))
+        if known is not None:
+            return known[1]
+        login = user_login(self._openbao, cluster, user)
+        with self._lock:
+            self._logins[cluster, user] = (now, login)
+        return login
 
     def _client_of(self, cluster: HostedControlPlane) -> KubernetesClient:
         with self._lock:

@@ -1,6 +1,6 @@
 """What OpenBao keeps of an install: the key of its digests, and what its renders put into Secrets.
 
-All of it is under `installs/<install>/` of the workspace's own `kv` mount, so that one removal
+All of that is under `installs/<install>/` of the workspace's own `kv` mount, so that one removal
 takes everything.
 """
 
@@ -13,9 +13,11 @@ from typing import Final, TypeVar
 import hvac
 from hvac import exceptions
 
+from domain.cluster import HostedControlPlane
 from domain.errors import BulkheadError, Reason
 from domain.identifiers import opaque_part
-from domain.names import install_secret_path_of, secret_namespace_of
+from domain.names import authority_mount_of, install_secret_path_of, secret_namespace_of
+from infra.openbao import authorities, policies
 from infra.openbao.answers import listing, read, write
 from infra.openbao.session import OpenBaoSession
 
@@ -38,6 +40,31 @@ class InstallVault:
 
     def __init__(self, session: OpenBaoSession) -> None:
         self._session = session
+        self._ensured: set[str] = set()
+
+    def ensure_readers(self, plane: HostedControlPlane) -> None:
+        """Have the roles and policies of today for a cluster that is older than one of them.
+
+        Two or three reads where nothing is missing. A cluster that has no authority gets none here.
+        """
+        mount = authority_mount_of(plane.cluster_id)
+
+        def ensure(client: hvac.Client) -> None:
+            known = listing(client, f"{mount}/roles").get("keys", [])
+            for name, role in authorities.roles().items():
+                if known and name not in known:
+                    write(client, f"{mount}/roles/{name}", role)
+            for login in policies.workspace_logins():
+                path = f"sys/policies/acl/{login.principal}"
+                found = read(client, path)
+                if found is not None and found["policy"] != login.policy:
+                    write(client, path, {"policy": login.policy})
+
+        # Roles are those of the running program: once a process, and what a person removes is back
+        # with the next one.
+        if plane.cluster_id not in self._ensured:
+            self._call("bring a cluster's roles up to date", plane.workspace_id, ensure)
+            self._ensured.add(plane.cluster_id)
 
     def render_key(self, workspace_id: str, install_id: str) -> bytes:
         """Return the key of an install's digests of Secret data, made when there is none yet."""

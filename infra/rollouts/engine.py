@@ -29,8 +29,9 @@ from infra.database.tables import (
 )
 from infra.temporal.outbox import Outbox
 
-# An operation takes seconds at the least, and most of that is Kubernetes' time.
-_FIRST_LOOK_SECONDS: Final = 0.25
+# Its workflow says when an operation has ended. One that was lost, or that nobody can be asked
+# for, says nothing: then the row is looked at.
+_WORKFLOW_SECONDS: Final = 20.0
 _LOOKS_SECONDS: Final = 1.0
 
 
@@ -173,11 +174,15 @@ class InstallEngine:
             )
 
     async def end_of(self, workspace_id: str, operation_id: str) -> MoveEnd:
-        """Look at the operation's row until it has ended."""
-        pause = _FIRST_LOOK_SECONDS
-        while (row := await self._read(workspace_id, operation_id)).state is OperationState.RUNNING:
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, _LOOKS_SECONDS)
+        """Wait for the operation's workflow, and look at its row until that has ended."""
+        row = await self._read(workspace_id, operation_id)
+        typed = TypedOperation(type=row.type, operation=owned_operation_of(row))
+        while row.state is OperationState.RUNNING:
+            await self._outbox.until_closed(typed, _WORKFLOW_SECONDS)
+            row = await self._read(workspace_id, operation_id)
+            if row.state is OperationState.RUNNING:
+                await asyncio.sleep(_LOOKS_SECONDS)
+                row = await self._read(workspace_id, operation_id)
         if row.state is OperationState.SUCCEEDED:
             return MoveEnd(succeeded=True)
         reason = str((row.error or {}).get("reason", Reason.ABORTED))

@@ -1,10 +1,12 @@
 """Brings what Temporal does in line with what the operations table says."""
 
+import asyncio
+import contextlib
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import update
 from sqlmodel import col, select
-from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.client import Client, WorkflowExecutionStatus, WorkflowFailureError
 from temporalio.service import RPCError, RPCStatusCode
 
 from domain.errors import Reason
@@ -51,6 +53,18 @@ class Outbox:
             BulkheadError: DEPENDENCY_UNAVAILABLE when Temporal does not answer.
         """
         await start_operation(await self._temporal.client(), typed.type, typed.operation)
+
+    async def until_closed(self, typed: TypedOperation, at_most_seconds: float) -> None:
+        """Wait until the workflow of an operation has closed, or cannot be asked; not for ever.
+
+        How the operation ended is in its row.
+        """
+        operation = typed.operation
+        workflow_id = workflow_id_of(typed.type, operation.owner_id, operation.operation_id)
+        handle = (await self._temporal.client()).get_workflow_handle(workflow_id)
+        with contextlib.suppress(TimeoutError, RPCError, WorkflowFailureError):
+            async with asyncio.timeout(at_most_seconds):
+                await handle.result()
 
     async def cancel(self, workspace_id: str, operation_id: str) -> None:
         """Pass the cancellation that a row asks for on to its workflow.

@@ -248,7 +248,7 @@ async def test_a_published_chart_is_imported_with_its_first_version(
     assert gate.count("packages", vendor.workspace) == 1
 
 
-async def test_a_package_is_deleted_when_no_product_refers_to_it(
+async def test_a_package_is_deleted_with_its_archived_products_when_no_other_refers_to_it(
     gate: Gate, vendor: Person, places: Places
 ) -> None:
     package = await created(vendor, source_of(places.open.url_of("web")))
@@ -256,6 +256,13 @@ async def test_a_package_is_deleted_when_no_product_refers_to_it(
     product = await new_product(vendor, package["id"])
     refused = error_of(await vendor.call("DELETE", own, headers=etag), 409, "FAILED_PRECONDITION")
     assert refused["metadata"]["product_ids"] == product["id"]
+    archive = f"/v1/products/{product['id']}:archive"
+    ok(await vendor.post(archive, {}, headers={"if-match": product["etag"]}))
+    deleted = await vendor.call("DELETE", own, headers=etag)
+    assert (deleted.status_code, deleted.content) == (204, b"")
+    assert gate.count("products", vendor.workspace) == 0
+    assert ("product.delete", "allowed", product["id"]) in gate.audit(vendor.workspace)
+    package = await created(vendor, source_of(places.open.url_of("web")))
     other = await created(vendor, source_of(places.open.url_of("web")), "other")
     own = f"{PATH}/{other['id']}"
     stale = await vendor.call("DELETE", own, headers={"if-match": "99"})

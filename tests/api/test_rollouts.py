@@ -149,6 +149,28 @@ async def test_a_rollout_needs_a_version_of_the_products_own_package(
     error_of(await other.ask(foreign), 409, "FAILED_PRECONDITION")
 
 
+async def test_a_package_that_was_rolled_out_is_kept_with_its_rollouts(gate: Gate) -> None:
+    other = await new_vendor(gate)
+    version = await other.new_version("1.0.0")
+    other.run("UPDATE packages SET latest_version_id = %s WHERE id = %s", version, other.package_id)
+    other.run("UPDATE products SET state = 'archived' WHERE id = %s", other.product_id)
+    other.run(
+        "INSERT INTO rollouts (workspace_id, id, product_id, package_version_id, selector,"
+        " strategy, plan_only, state, wave, waves, counts, approvals, caller, version)"
+        " VALUES (%s, %s, %s, %s, '{}', '{}', false, 'succeeded', 0, 1, '{}', '[]', '{}', 1)",
+        other.person.workspace,
+        new_id(Prefix.ROLLOUT),
+        other.product_id,
+        version,
+    )
+    own = f"/v1/packages/{other.package_id}"
+    etag = ok(await other.person.get(own))["etag"]
+    refused = await other.person.call("DELETE", own, headers={"if-match": etag})
+    said = error_of(refused, 409, "FAILED_PRECONDITION")
+    assert said["metadata"]["product_ids"] == other.product_id
+    assert "kept as history" in refused.text
+
+
 async def test_members_look_and_admins_act(
     gate: Gate, vendor: Vendor, version: str, rollout: JSON
 ) -> None:

@@ -30,7 +30,8 @@ INSTALLS: Final = 100
 AT_ONCE: Final = 8
 # Of a rollout over all of them, on a busy machine.
 _ENDS_WITHIN_SECONDS: Final = 1800.0
-_POLL_SECONDS: Final = 0.1
+# As `bulkhead rollouts watch` does: a look is work that is not the rollout's.
+_POLL_SECONDS: Final = 1.0
 
 # What is done for an install itself; the others keep the books.
 _WORK: Final = (

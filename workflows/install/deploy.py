@@ -27,14 +27,15 @@ async def deploy(saga: Saga, operation: InstallOperation, approval: Approval) ->
     )
     if planned.waits:
         await approval.wait(saga, operation)
-    await saga.step(
-        Step.SYNC_SECRETS,
-        InstallActivities.sync_secrets,
-        operation,
-        CLUSTER_CALL,
-        on_host=True,
-        undo=InstallActivities.restore_secrets,
-    )
+    if planned.has_secrets:
+        await saga.step(
+            Step.SYNC_SECRETS,
+            InstallActivities.sync_secrets,
+            operation,
+            CLUSTER_CALL,
+            on_host=True,
+            undo=InstallActivities.restore_secrets,
+        )
     if planned.has_cluster_objects:
         await saga.step(
             Step.APPLY_CLUSTER_OBJECTS,

@@ -4,16 +4,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import text
+from sqlalchemy import delete, or_, text
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from domain.package import Channel, PinKind
+from domain.package import Channel, PinKind, ProductState
 from infra.database.tables import (
     PackageRow,
     PackageVersionRow,
     ProductRow,
     RegistryConnectionRow,
+    RolloutRow,
 )
 
 _OFFERED_PRODUCT: Final = select(ProductRow).from_statement(
@@ -124,10 +125,28 @@ async def find_pinned_version(
     return (await session.exec(query.order_by(*newest_first).limit(1))).first()
 
 
-async def products_of_package(session: AsyncSession, package_id: str, limit: int) -> list[str]:
-    """Return ids of the workspace's products of a package, archived ones among them."""
-    query = select(ProductRow.id).where(ProductRow.package_id == package_id)
-    return list(await session.exec(query.order_by(ProductRow.id).limit(limit)))
+async def products_that_hold(
+    session: AsyncSession, package_id: str, limit: int
+) -> dict[str, ProductState]:
+    """Return products without which a package cannot go: those on offer, and those with rollouts.
+
+    An archived one that was never rolled out is nobody's any more.
+    """
+    was_rolled_out = select(RolloutRow.id).where(RolloutRow.product_id == ProductRow.id).exists()
+    query = select(ProductRow.id, ProductRow.state).where(
+        ProductRow.package_id == package_id,
+        or_(col(ProductRow.state) != ProductState.ARCHIVED, was_rolled_out),
+    )
+    found = await session.exec(query.order_by(ProductRow.id).limit(limit))
+    return {product_id: ProductState(state) for product_id, state in found}
+
+
+async def delete_archived_products(session: AsyncSession, package_id: str) -> list[str]:
+    """Delete the archived products of a package, and return their ids."""
+    statement = delete(ProductRow).where(
+        col(ProductRow.package_id) == package_id, col(ProductRow.state) == ProductState.ARCHIVED
+    )
+    return list((await session.execute(statement.returning(col(ProductRow.id)))).scalars())
 
 
 async def count_installs_of(session: AsyncSession, package_id: str) -> int:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from sqlalchemy import ColumnElement
@@ -15,6 +15,7 @@ from domain.identifiers import Prefix, new_id
 from domain.rollout import TERMINAL, Gate, RolloutState, TargetState
 from domain.rollout_plan import assign_waves, sizes_of_waves, spread_order
 from domain.rollout_strategy import Selector, Strategy
+from infra.database.queries.rollout_sight import count_returns
 from infra.database.records.new_rows import NewRows
 from infra.database.records.rollout_rows import add_event, installs
 from infra.database.tables import GrantRow, InstallRow, RolloutRow, RolloutTargetRow
@@ -150,12 +151,13 @@ async def request_cancel(session: AsyncSession, rollout: RolloutRow, caller: Cal
 
 
 async def request_rollback(session: AsyncSession, rollout: RolloutRow, caller: Caller) -> None:
-    """Ask that everything that was moved is taken back.
+    """Ask that everything that was moved is taken back, also when the rollout has ended.
 
     Raises:
-        BulkheadError: FAILED_PRECONDITION when it has ended.
+        BulkheadError: FAILED_PRECONDITION when it has ended and nothing is left to take back.
     """
-    _check_not_ended(rollout)
+    if rollout.state in TERMINAL:
+        await _begin_again(session, rollout)
     if rollout.rollback_requested_at is None:
         rollout.rollback_requested_at = _touched(rollout)
         await _note(session, rollout, "rollout.rollback_requested", "Rollback asked for", caller)
@@ -179,7 +181,8 @@ async def approve(session: AsyncSession, rollout: RolloutRow, digest: str, calle
             path=("body", "digest"),
             metadata={"plan_digest": rollout.plan_digest},
         )
-    gated = Strategy.from_json(rollout.strategy).gate is not Gate.NONE
+    strategy = Strategy.from_json(rollout.strategy)
+    gated = strategy.gate is not Gate.NONE
     if gated and rollout.caller["principal_id"] == caller.principal_id:
         message = "Who created a rollout with a gate cannot approve it; somebody else must."
         raise BulkheadError(Reason.PERMISSION_DENIED, message)
@@ -191,7 +194,8 @@ async def approve(session: AsyncSession, rollout: RolloutRow, digest: str, calle
         "at": int(now.timestamp()),
     }
     rollout.approvals = [*rollout.approvals, approval]
-    await _note(session, rollout, "rollout.approved", f"Wave {rollout.wave} approved", caller)
+    approved = f"{strategy.wave_in_words(rollout.wave).capitalize()} approved"
+    await _note(session, rollout, "rollout.approved", approved, caller)
 
 
 async def _reach(
@@ -252,9 +256,29 @@ def _own(install: InstallRow) -> _Reached:
     )
 
 
+async def _begin_again(session: AsyncSession, rollout: RolloutRow) -> None:
+    """Have a rollout that has ended take back what it moved and what nobody moved on since."""
+    now = datetime.now(UTC)
+    returns = await count_returns(session, rollout.id, None, now)
+    if not returns.due + returns.waiting:
+        message = (
+            f"The rollout has ended ({rollout.state}), and nothing that it moved is left to take "
+            "back. For another version start a rollout of it: `bulkhead rollouts create "
+            f"{rollout.product_id} VERSION`."
+        )
+        raise BulkheadError(Reason.FAILED_PRECONDITION, message)
+    strategy = Strategy.from_json(rollout.strategy)
+    rollout.state = RolloutState.ROLLING_BACK
+    rollout.reason = rollout.completed_at = rollout.rollback_requested_at = None
+    rollout.deadline_at = now + timedelta(seconds=strategy.deadline_seconds)
+
+
 def _check_not_ended(rollout: RolloutRow) -> None:
     if rollout.state in TERMINAL:
-        message = f"The rollout has ended: it is {rollout.state}."
+        message = (
+            f"The rollout has ended: it is {rollout.state}. "
+            f"`bulkhead rollouts rollback {rollout.id}` takes back what it moved."
+        )
         raise BulkheadError(Reason.FAILED_PRECONDITION, message)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import pytest
 
 from domain.errors import BulkheadError, Reason
@@ -17,9 +18,11 @@ from domain.secret import VersionPlace
 from infra.embedded.archive import LOGIN_KEYS, Manifest
 from infra.embedded.backup import back_up, restore
 from infra.embedded.command import main
+from infra.embedded.server import Part
 from infra.openbao.restore_marker import read_restore_marker
 from infra.openbao.seal import id_of
-from tests.infra.embedded.small_stack import SmallStack
+from tests import charts
+from tests.infra.embedded.small_stack import PARTS, SmallStack
 from tests.servers import temporary_home
 
 # When everything has ended; when the secret store has the snapshot, and the database is the new one
@@ -40,9 +43,19 @@ class Saved:
     archive: Path
     seal_key: Path
     manifest: Manifest
+    chart: str
 
     def name(self) -> object:
         return self.small.one("SELECT name FROM workspaces")
+
+    def chart_of(self, tag: str) -> str | None:
+        """Return the digest of a tag in the stack's registry of charts."""
+        answer = httpx.head(
+            f"http://{self.small.stack.charts.host_and_port}/v2/charts/web/manifests/{tag}",
+            headers={"Accept": "application/vnd.oci.image.manifest.v1+json"},
+            trust_env=False,
+        )
+        return answer.headers.get("Docker-Content-Digest") if answer.is_success else None
 
 
 @pytest.fixture(scope="module")
@@ -50,11 +63,12 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Saved]:
     directory = tmp_path_factory.mktemp("backup")
     with temporary_home() as home:
         small = SmallStack(home)
-        small.up()
+        small.stack.up(PARTS | {Part.CHARTS})
         place = small.write(small.make_workspace(), b"old value")
+        chart = charts.Registry(small.stack.charts.host_and_port).push(charts.archive("web"))
         files = directory / "archive", directory / "seal.key"
         manifest = back_up(small.stack, files[0], seal_key_to=files[1])
-        yield Saved(small, place, *files, manifest)
+        yield Saved(small, place, *files, manifest, chart)
 
 
 def rename_workspace(small: SmallStack, name: str) -> None:
@@ -78,6 +92,8 @@ def test_a_restore_brings_the_old_state_and_keeps_the_ledger_of_purges(saved: Sa
     name = saved.name()
     later = small.write(saved.place.workspace_id, b"later value")
     rename_workspace(small, "later")
+    registry = charts.Registry(small.stack.charts.host_and_port)
+    registry.push(charts.archive("web", "2.0.0"), "1.0.0")
     purged = add_tombstone(small, saved.place.workspace_id)
     authority = small.home.ca_file.read_bytes()
 
@@ -86,8 +102,9 @@ def test_a_restore_brings_the_old_state_and_keeps_the_ledger_of_purges(saved: Sa
     first = read_restore_marker(small.stack.openbao("api").restored_at_file)
     assert first is not None
     assert first.snapshot_sha256 == saved.manifest.files["openbao.snapshot"].sha256
-    small.up()
+    small.stack.up(PARTS | {Part.CHARTS})
     assert saved.name() == name
+    assert saved.chart_of("1.0.0") == saved.chart
     assert small.read(saved.place) == b"old value"
     with pytest.raises(BulkheadError) as caught:
         small.read(later)
@@ -129,6 +146,7 @@ def test_another_machine_needs_the_seal_key_and_says_which(saved: Saved, tmp_pat
         other.up()
         assert other.read(saved.place) == b"old value"
         assert other.one("SELECT id FROM workspaces") == saved.place.workspace_id
+        assert list(other.stack.charts.storage.rglob("blobs/sha256/*/*/data"))
 
 
 def test_an_archive_is_private_and_has_no_seal_key_in_it(saved: Saved) -> None:

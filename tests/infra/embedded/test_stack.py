@@ -149,7 +149,9 @@ def test_the_token_of_a_first_start_that_was_cut_short_becomes_valid(running: Ru
     assert running.get("/v1/workspaces").status_code == httpx.codes.OK
 
 
-def test_down_and_up_keep_rows_workflows_secrets_token_and_ports(running: Running) -> None:
+def test_down_and_up_keep_rows_workflows_secrets_token_and_ports(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stack = running.stack
     workspaces = running.get("/v1/workspaces").raise_for_status().json()["data"]
     start_workflow(stack, "kept")
@@ -160,6 +162,9 @@ def test_down_and_up_keep_rows_workflows_secrets_token_and_ports(running: Runnin
     stack.down()
     stack.down()
     assert all(component.pid is None for component in status_of(stack))
+    monkeypatch.setenv("BULKHEAD_HOME", str(stack.home.directory))
+    # It is no failure: somebody stopped it.
+    assert main(["status"]) == 3
     stack.home.ca_file.unlink()
     again = Stack(stack.home, NO_SETTINGS, durable=False)
     owner = again.up()

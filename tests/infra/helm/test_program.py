@@ -16,6 +16,7 @@ import pytest
 
 from domain.errors import BulkheadError, Reason
 from infra.helm.manifest import key_of, redact, render_hash, restore
+from infra.helm.places import Places
 from infra.helm.program import ClusterAccess, Helm
 from infra.helm.release_chart import (
     RELEASE_LIMIT_BYTES,
@@ -32,6 +33,7 @@ from tests.charts import archive
 from tests.infra.helm.conftest import Place
 
 _ANYWHERE = Release("anywhere", "anywhere")
+_CROWDED = Release("crowded", "crowded")
 
 
 def processes_of(release: Release) -> list[psutil.Process]:
@@ -408,3 +410,30 @@ async def test_a_cluster_that_does_not_answer_is_tried_again(helm: Helm, place: 
             await attempt
         assert refused.value.reason is Reason.DEPENDENCY_UNAVAILABLE
         assert refused.value.retryable
+
+
+async def test_no_more_charts_are_rendered_at_a_time_than_there_are_places() -> None:
+    helm = Helm(ensure(("helm",))["helm"], Places(renders=2, deployments=1))
+    slow = archive("web", files={"templates/slow.yaml": "{{ range until 3000000 }}{{ end }}"})
+    most = 0
+
+    async def watch() -> None:
+        nonlocal most
+        while True:
+            most = max(most, len(processes_of(_CROWDED)))
+            await asyncio.sleep(0.02)
+
+    async with asyncio.TaskGroup() as group:
+        watching = group.create_task(watch())
+        renders = [group.create_task(helm.template(slow, {}, _CROWDED)) for _ in range(5)]
+        await asyncio.wait(renders)
+        watching.cancel()
+    assert all(render.result() for render in renders)
+    assert most == 2
+
+
+def test_what_renders_at_a_time_has_half_of_the_memory_at_most() -> None:
+    gigabyte = 1024**3
+    assert Places.for_memory(2 * gigabyte) == Places(renders=1, deployments=5)
+    assert Places.for_memory(64 * gigabyte) == Places(renders=16, deployments=163)
+    assert Places.of_this_host().renders >= 1

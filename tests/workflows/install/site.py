@@ -50,11 +50,11 @@ from infra.machines.clusters import HostClusters
 from infra.openbao.authorities import Authority
 from infra.openbao.client import OpenBao
 from infra.openbao.leaf import LeafSpec, make_leaf
-from infra.settings import HelmSettings
 from infra.temporal.start import cancel_operation, start_operation
 from infra.tools import ensure
 from tests import charts
 from tests.platform import Platform
+from tests.workflows.install.deploying import helm_settings
 
 Result = TypeVar("Result")
 
@@ -65,22 +65,6 @@ _OF_CLUSTER = (
 )
 
 _STAGES = Path(__file__).with_name("simulated-pods.yaml")
-
-# Hooks that never end, and releases that never get healthy, shall not take long here.
-HOOK_SECONDS = 4
-HEALTHY_SECONDS = 15
-DEGRADED_SECONDS = 2
-
-
-def helm_settings(home: Path) -> HelmSettings:
-    """Return how a worker of the tests deploys."""
-    return HelmSettings(
-        program=ensure(["helm"])["helm"],
-        cache_dir=home / "charts",
-        hook_seconds=HOOK_SECONDS,
-        healthy_seconds=HEALTHY_SECONDS,
-        degraded_seconds=DEGRADED_SECONDS,
-    )
 
 
 @dataclass(frozen=True)

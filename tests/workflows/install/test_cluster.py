@@ -25,13 +25,19 @@ def suspended(pids: list[int]) -> Iterator[None]:
             os.kill(pid, signal.SIGCONT)
 
 
+async def pids_of(site: Site, component: Component) -> list[int]:
+    """Return the process of a component of the cluster's control plane."""
+    described = await asyncio.to_thread(site.platform.backend.describe, site.cluster)
+    return [one.pid for one in described.components if one.component is component and one.pid]
+
+
 @pytest.mark.full
 async def test_an_operation_waits_for_an_api_server_that_does_not_answer(site: Site) -> None:
     web = await site.publish("web")
     first = await site.create(web)
     try:
         await site.platform.succeed(first)
-        with suspended(await _api_server_of(site)):
+        with suspended(await pids_of(site, Component.API_SERVER)):
             update = await site.update(first.install_id, web, {"replicas": 2})
             await site.waiting(update, "API server")
             last = (await site.platform.operation(update)).last_error
@@ -69,10 +75,3 @@ async def test_a_cluster_that_goes_takes_its_installs_and_their_keys_along(site:
     assert await platform.end_of(created, 10) is OperationState.CANCELLED
     assert await other.row(created.install_id) is None
     assert await asyncio.to_thread(vault.leftovers, workspace, created.install_id) == []
-
-
-async def _api_server_of(site: Site) -> list[int]:
-    described = await asyncio.to_thread(site.platform.backend.describe, site.cluster)
-    return [
-        one.pid for one in described.components if one.component is Component.API_SERVER and one.pid
-    ]

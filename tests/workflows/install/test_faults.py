@@ -11,7 +11,8 @@ import pytest
 from domain.install import InstallState, RenderState
 from domain.names import install_namespace_of
 from domain.operation import InstallOperation, OperationState, Step
-from tests.workflows.install.site import HOOK_SECONDS, Site
+from tests.workflows.install.deploying import HOOK_SECONDS
+from tests.workflows.install.site import Site
 
 _CRASHING = """\
 apiVersion: apps/v1

@@ -1,6 +1,7 @@
 """A worker is killed while it deploys or removes an install; the next one ends it, once."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 from uuid import uuid4
 
@@ -14,15 +15,30 @@ from tests.workflows.install.scenarios import (
     CreatingInstall,
     DeletingInstall,
     InstallScenario,
+    RestoringInstall,
     UpdatingInstall,
 )
 from tests.workflows.install.site import Site
+from tests.workflows.install.syncing import SyncingSecrets
 
 Kind = type[InstallScenario]
+# What the restored render does not have is removed last, which no list of steps announces.
+STEPS_OF: dict[Kind, Sequence[str]] = {
+    RestoringInstall: (
+        *OPERATIONS[OperationType.INSTALL_RESTORE].steps,
+        Step.REMOVE_CLUSTER_OBJECTS,
+    )
+}
 CASES: list[tuple[Kind, Case]] = [
     (kind, (step, moment))
-    for kind in (CreatingInstall, UpdatingInstall, DeletingInstall)
-    for step in OPERATIONS[kind.operation_type].steps
+    for kind in (
+        CreatingInstall,
+        UpdatingInstall,
+        RestoringInstall,
+        DeletingInstall,
+        SyncingSecrets,
+    )
+    for step in STEPS_OF.get(kind, OPERATIONS[kind.operation_type].steps)
     if step is not Step.AWAIT_PREDECESSOR
     for moment in Moment
 ]

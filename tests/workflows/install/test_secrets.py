@@ -13,9 +13,9 @@ import pytest
 import pytest_asyncio
 from sqlmodel import select
 
-from domain.install import INSTALL_CONSUMER
+from domain.install import INSTALL_CONSUMER, InstallState
 from domain.names import CONTROL_TASK_QUEUE, install_namespace_of, workflow_id_of
-from domain.operation import OperationState, OperationType
+from domain.operation import OperationState, OperationType, Step, StepStatus
 from domain.secret_use import SecretUse
 from infra.database.engine import Database, DatabaseRole
 from infra.database.records.install_secret import InstallSecretRecords
@@ -127,6 +127,22 @@ async def synced(site: Site, install_id: str) -> None:
         )
         operation = install_operation_of((await session.exec(query)).one())
     await site.platform.succeed(operation)
+
+
+@pytest.mark.parametrize("chart", ["secret-consumer", "web"])
+async def test_secrets_are_written_where_the_values_refer_to_some(using: Using, chart: str) -> None:
+    site, refers = using.site, chart == "secret-consumer"
+    published = await site.publish(chart)
+    operation = await site.plan_create(published, using.values if refers else {})
+    await site.start(OperationType.INSTALL_CREATE, operation)
+    try:
+        await site.platform.succeed(operation)
+        steps = {step.name: step.status for step in await site.platform.steps(operation)}
+        assert (steps[Step.SYNC_SECRETS] is StepStatus.COMPLETED) is refers
+        assert steps[Step.APPLY_RELEASE] is StepStatus.COMPLETED
+        assert (await site.known(operation.install_id)).state is InstallState.HEALTHY
+    finally:
+        await site.forget(operation.install_id)
 
 
 async def test_a_rotation_waits_until_the_installs_pods_work_with_the_new_value(

@@ -19,10 +19,9 @@ from infra.settings import DatabaseSettings, OpenBaoSettings, TemporalSettings
 from infra.supervisor.configuration import source_root
 from infra.telemetry import configure_logging
 from infra.temporal.client import TemporalConnection
-from tests.durability import Fault, FaultInjector
+from tests.durability import Death, Fault, FaultInjector
 from tests.rollout_lab import LabWorker, lab_queues
 from tests.servers import Servers
-from tests.workflows.dying_worker import Death
 
 
 class Orders(BaseModel):

@@ -10,10 +10,9 @@ from domain.names import rollout_workflow_id_of
 from domain.rollout import RolloutState, TargetState
 from domain.rollout_strategy import Share, Strategy
 from domain.rollout_work import RolloutPlace
-from tests.durability import FaultInjector, Moment
+from tests.durability import Death, FaultInjector, Moment
 from tests.rollout_lab import Lab, Offer, running_lab
 from tests.servers import Servers
-from tests.workflows.dying_worker import Death
 from tests.workflows.rollout.dying_lab import running_worker
 
 # Every phase of a wave, and of the way back.

@@ -128,6 +128,24 @@ async def test_a_rollback_takes_every_wave_back(lab: Lab) -> None:
     assert set(lab.versions(offer).values()) == {offer.old}
 
 
+async def test_a_rollout_that_has_ended_can_still_be_taken_back_once(lab: Lab) -> None:
+    offer = lab.offer(4)
+    place = await lab.create(offer, SLOW)
+    assert (await lab.until(place)).state is RolloutState.SUCCEEDED
+    # One of them has another version by now, which nobody takes from it.
+    on, *_ = lab.versions(offer)
+    lab.sql("UPDATE installs SET current_version_id = %s WHERE id = %s", (offer.old, on))
+    await lab.ask(place, "rollback", offer.vendor)
+    row = await lab.until(place)
+    assert row.state is RolloutState.ROLLED_BACK
+    assert row.counts == {TargetState.ROLLED_BACK: 3, TargetState.SKIPPED: 1}
+    assert set(lab.versions(offer).values()) == {offer.old}
+    with pytest.raises(BulkheadError, match="bulkhead rollouts create") as refused:
+        await lab.ask(place, "rollback", offer.vendor)
+    assert refused.value.reason is Reason.FAILED_PRECONDITION
+    lab.check_effects()
+
+
 async def test_a_gate_lets_each_wave_begin_once_somebody_else_approved_it(lab: Lab) -> None:
     offer = lab.offer(3)
     strategy = Strategy(canary=1, bake_seconds=0, gate=Gate.EACH_WAVE)

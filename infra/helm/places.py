@@ -1,0 +1,49 @@
+"""How many Helms run on one host at a time: as many as its memory can take."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+
+# A template can ask for any amount of memory, on a host that has other customers' control planes.
+# Helm with the largest charts that we know takes 300 MB.
+MOST_BYTES: Final = 2 * 1024 * 1024 * 1024
+
+# A deployment holds its release, of which a cluster takes 1 MiB at most; renders of that size were
+# seen to take 50 to 75 MB, and deployments are taken to need no more than this.
+_DEPLOYMENT_BYTES: Final = 100 * 1024 * 1024
+_FEWEST_DEPLOYMENTS: Final = 4
+
+# Of the control group that a container is limited by.
+_LIMIT: Final = Path("/sys/fs/cgroup/memory.max")
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """At most so many at a time.
+
+    Two numbers, because they differ in what they can do to a host: a render takes a minute at most
+    and whatever memory its chart wants; a deployment waits long, for hooks, and takes little.
+
+    Attributes:
+        renders: half of the memory, if each of them takes all that it may.
+        deployments: a quarter of the memory, as they are.
+    """
+
+    renders: int
+    deployments: int
+
+    @classmethod
+    def for_memory(cls, total: int) -> Self:
+        """Return the places of a host with so many bytes of memory."""
+        return cls(
+            renders=max(1, total // 2 // MOST_BYTES),
+            deployments=max(_FEWEST_DEPLOYMENTS, total // 4 // _DEPLOYMENT_BYTES),
+        )
+
+    @classmethod
+    def of_this_host(cls) -> Self:
+        """Return the places of the machine, or of the container, that this process is in."""
+        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        limit = _LIMIT.read_text().strip() if _LIMIT.exists() else ""
+        return cls.for_memory(min(total, int(limit)) if limit.isdecimal() else total)

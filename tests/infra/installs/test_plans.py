@@ -1,0 +1,32 @@
+"""What a plan shows of objects that go."""
+
+from domain.identifiers import Prefix, new_id
+from domain.install import Change, ObjectScope
+from infra.installs.planner import Plan, Wanted, as_cluster_object, make_plan
+from infra.kubernetes.client import KubernetesClient, Object
+from tests.infra.installs.world import World
+
+_ROLE = "/apis/rbac.authorization.k8s.io/v1/clusterroles/before-all"
+
+
+async def test_hooks_of_cluster_scope_that_go_are_in_the_plan(world: World) -> None:
+    install_id = new_id(Prefix.INSTALL)
+    hook: Object = {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "ClusterRole",
+        "metadata": {"name": "before-all", "annotations": {"helm.sh/hook": "pre-install"}},
+        "rules": [],
+    }
+    wanted = Wanted(namespaced=[], cluster=[], before=[hook], release_bytes=0)
+
+    def work(client: KubernetesClient) -> Plan:
+        client.apply(_ROLE, as_cluster_object(hook, install_id))
+        try:
+            return make_plan(client, install_id, wanted)
+        finally:
+            client.delete(_ROLE)
+
+    plan = await world.clusters.ask(world.cluster, work)
+    shown = [(one.change, one.scope, one.reference["name"]) for one in plan.changes]
+    assert shown == [(Change.DELETED, ObjectScope.CLUSTER, "before-all")]
+    assert plan.needs_approval
