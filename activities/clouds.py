@@ -115,8 +115,7 @@ class CloudActivities:
         for stack in await self._compute.stacks_of(operation):
             account = await self._compute.account_of_stack(stack)
             async with self._opened(account, operation, calls=_CALLS_FOR_INVENTORY) as cloud:
-                version_id = self._accounts.version_of(cloud)
-                await check_same_account(self._stacks, stack, account, cloud, version_id)
+                await self._check(stack, account, cloud)
                 found = await in_thread(partial(cloud.inventory, stack.workspace_id, stack.id))
                 kept = [thing for thing in found if thing.resource == SNAPSHOT]
                 for thing in kept:
@@ -164,6 +163,7 @@ class CloudActivities:
             return True
         account = await self._compute.account_of_stack(stack)
         async with self._opened(account, operation, calls=_CALLS_TO_LOOK) as cloud:
+            await self._check(stack, account, cloud)
             return await in_thread(partial(cloud.describe, str(server_id))) is not None
 
     async def _take_inventory(
@@ -173,6 +173,7 @@ class CloudActivities:
         account = await self._compute.account_of_stack(stacks[0])
         ids = {stack.id for stack in stacks}
         async with self._opened(account, operation, calls=_CALLS_FOR_INVENTORY) as cloud:
+            await self._check_all(stacks, account, cloud)
             found = await in_thread(partial(_of_stacks, cloud, operation.workspace_id, ids))
             judged = await self._judged(operation, stacks, found)
             unwanted = [thing for thing, standing in judged if standing is Standing.OURS]
@@ -190,9 +191,10 @@ class CloudActivities:
         left = [item.resource for item in failed if _key(item.resource) in there]
         await self._inventories.record(operation, account, found=found, left=left)
         errors = {item.resource.id: item.error for item in failed}
-        await self._inventories.record_leaks(account, left, errors)
+        opened = self._accounts.opened_as(cloud)
+        await self._inventories.record_leaks(account, opened, left, errors)
         clean = ids - {thing.stack_id for thing in left}
-        await self._inventories.resolve_leaks(operation.workspace_id, sorted(clean))
+        await self._inventories.resolve_leaks(operation.workspace_id, sorted(clean), opened)
         return left
 
     async def _judged(
@@ -208,6 +210,22 @@ class CloudActivities:
             has_snapshot = asleep and stack.kind is StackKind.MACHINE
             known[stack.id] = known_stack(stack, intents, has_snapshot=has_snapshot)
         return judge(found, known)
+
+    async def _check_all(self, stacks: Sequence[StackRow], account: Account, cloud: Cloud) -> None:
+        """See that it is the account in which the machine is, or was last.
+
+        What was removed before that was looked after where it was.
+        """
+        servers = [stack for stack in stacks if stack.kind is StackKind.MACHINE]
+        for stack in stacks:
+            if stack.secret_version_id is not None and (
+                stack.state is not StackState.REMOVED or stack is servers[-1]
+            ):
+                await self._check(stack, account, cloud)
+
+    async def _check(self, stack: StackRow, account: Account, cloud: Cloud) -> None:
+        opened = self._accounts.opened_as(cloud)
+        await check_same_account(self._stacks, stack, account, cloud, opened)
 
     def _opened(
         self, account: Account, operation: MachineOperation, *, calls: int

@@ -11,6 +11,7 @@ from domain.cloud import SERVER
 from domain.compute import DriftRequest
 from domain.stack import StackAction
 from infra.clouds.accounts import in_thread
+from infra.clouds.same_account import check_same_account
 from infra.database.records.compute import program_of
 from infra.database.records.drift import SCHEDULE
 
@@ -57,6 +58,8 @@ class DriftActivities:
         async with self._accounts.opened(
             account, caller, operation_id=request.report_id, calls=_CALLS
         ) as cloud:
+            opened = self._accounts.opened_as(cloud)
+            await check_same_account(self._stacks.records, stack, account, cloud, opened)
             snapshot = await in_thread(partial(cloud.describe, server_id))
             result = await self._stacks.run(
                 StackAction.REFRESH, program_of(stack), cloud, operation_id=request.report_id

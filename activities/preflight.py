@@ -1,5 +1,6 @@
 """What an account offers before anything is made in it: sizes, prices, and how much more."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -33,7 +34,8 @@ class PreflightActivities:
 
         Raises:
             BulkheadError: NOT_FOUND for the config; INVALID_ARGUMENT for a place that the provider
-                does not have; CREDENTIAL_REJECTED; RATE_LIMITED.
+                does not have, or an image that the types which are wanted cannot boot;
+                CREDENTIAL_REJECTED; RATE_LIMITED.
         """
         account = await self._records.account_of_config(
             request.workspace_id, request.compute_config_id
@@ -43,6 +45,10 @@ class PreflightActivities:
             account, caller, operation_id=_CALLER, calls=_CALLS_A_PLACE * len(request.places)
         ) as cloud:
             offers = [await in_thread(partial(_offer, cloud, place)) for place in request.places]
+            for offer in offers:
+                if account.image:
+                    wanted = request.instance_types
+                    await in_thread(partial(_check_image, cloud, account.image, offer, wanted))
         return PreflightResult(places=offers)
 
 
@@ -53,3 +59,9 @@ def _offer(cloud: "Cloud", place: str) -> PlaceOffer:
         instance_types=list(cloud.instance_types(name)),
         allowance=cloud.allowance(name),
     )
+
+
+def _check_image(cloud: "Cloud", image: str, offer: PlaceOffer, wanted: Sequence[str]) -> None:
+    architectures = {one.architecture for one in offer.instance_types if one.name in wanted}
+    for architecture in sorted(architectures):
+        cloud.check_image(image, offer.place, architecture)

@@ -112,7 +112,7 @@ class StackActivities:
             if planned.network.state is StackState.PRESENT:
                 await self._check(planned.network, account, cloud)
                 return
-            await self._run(StackAction.UP, planned.network, operation, cloud)
+            await self._run(StackAction.UP, planned.network, operation, account, cloud)
 
     @activity.defn
     async def create_server(self, wanted: ServerWanted) -> None:
@@ -143,7 +143,9 @@ class StackActivities:
             user_data = await self._bootstraps.user_data(operation, stack)
         stack = await self._compute.shape_server(stack, network, image=image, choice=wanted.choice)
         async with self._opened(account, operation, calls=_CALLS) as cloud:
-            result = await self._run(StackAction.UP, stack, operation, cloud, user_data=user_data)
+            result = await self._run(
+                StackAction.UP, stack, operation, account, cloud, user_data=user_data
+            )
         await self._compute.reach_server(operation, stack, result.outputs)
 
     @activity.defn
@@ -192,8 +194,7 @@ class StackActivities:
         try:
             # All calls at once: who used up what is there with one half would never do the other.
             async with self._opened(account, operation, calls=_CALLS_TO_REMOVE) as cloud:
-                await self._check(stack, account, cloud)
-                await self._run(StackAction.DESTROY, stack, operation, cloud)
+                await self._run(StackAction.DESTROY, stack, operation, account, cloud)
                 await self._remove_left(stack, operation, cloud)
         except BulkheadError as error:
             if error.reason in _PASSING or not await self._is_hopeless(stack, operation):
@@ -224,12 +225,14 @@ class StackActivities:
         action: StackAction,
         stack: StackRow,
         operation: MachineOperation,
+        account: Account,
         cloud: Cloud,
         *,
         user_data: str = "",
     ) -> StackResult:
+        await self._check(stack, account, cloud)
         try:
-            result = await self._stacks.run(
+            return await self._stacks.run(
                 action,
                 program_of(stack),
                 cloud,
@@ -244,13 +247,10 @@ class StackActivities:
             raise BulkheadError(
                 Reason.DEPENDENCY_UNAVAILABLE, error.message, metadata=error.metadata
             ) from error
-        if action is StackAction.UP:
-            await self._records.note_seen(stack, self._accounts.version_of(cloud))
-        return result
 
     async def _check(self, stack: StackRow, account: Account, cloud: Cloud) -> None:
-        version_id = self._accounts.version_of(cloud)
-        await check_same_account(self._records, stack, account, cloud, version_id)
+        opened = self._accounts.opened_as(cloud)
+        await check_same_account(self._records, stack, account, cloud, opened)
 
     def _opened(
         self, account: Account, operation: MachineOperation, *, calls: int

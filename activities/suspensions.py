@@ -10,11 +10,13 @@ from domain.errors import BulkheadError, Reason
 from domain.operation import MachineOperation
 from domain.stack import StackState
 from infra.clouds.accounts import in_thread
+from infra.clouds.same_account import check_same_account
 
 if TYPE_CHECKING:
     from infra.clouds.accounts import Accounts
     from infra.clouds.cloud import Cloud
     from infra.database.records.compute import ComputeRecords
+    from infra.database.records.stack import StackRecords
     from infra.database.records.suspension import SuspensionRecords
     from infra.database.tables import StackRow
 
@@ -31,10 +33,12 @@ class SuspensionActivities:
         self,
         accounts: "Accounts",
         compute: "ComputeRecords",
+        stacks: "StackRecords",
         suspensions: "SuspensionRecords",
     ) -> None:
         self._accounts = accounts
         self._compute = compute
+        self._stacks = stacks
         self._suspensions = suspensions
 
     @activity.defn
@@ -107,4 +111,6 @@ class SuspensionActivities:
         async with self._accounts.opened(
             account, operation.caller, operation_id=operation.operation_id, calls=_CALLS
         ) as cloud:
+            opened = self._accounts.opened_as(cloud)
+            await check_same_account(self._stacks, stack, account, cloud, opened)
             return await in_thread(lambda: work(cloud))

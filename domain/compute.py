@@ -47,11 +47,16 @@ COMPUTE_CONFIG_CONSUMER: Final = "compute_config"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PreflightRequest:
-    """What `PreflightMachines` gets: in which places of a config's account to ask."""
+    """What `PreflightMachines` gets: in which places of a config's account to ask.
+
+    Attributes:
+        instance_types: that shall be made there; the config's image is looked for then.
+    """
 
     workspace_id: str
     compute_config_id: str
     places: list[str]
+    instance_types: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -2,6 +2,7 @@
 
 # ruff: noqa: FAST003 - the parameter is there, under its alias
 
+import asyncio
 from collections.abc import Sequence
 from typing import Final
 
@@ -14,6 +15,7 @@ from api.errors import documented
 from api.fields import Body, Identifier, check_id, not_found
 from api.machine_plans import MachineRequest
 from api.machine_requests import Count, Fallbacks, InstanceType, fallbacks_of
+from api.node_endpoint import NodeEndpoint
 from api.places import check_allowed
 from api.scope import Context, RequestScope, open_scope
 from domain.caller import Role
@@ -105,7 +107,13 @@ async def preflight_machines(
         choices = machine_plans.choices_of(config, wanted)
         await check_allowed(scope, config.provider, [choice.place for choice in choices])
     # No transaction is held while the provider is asked.
-    offers = await _ask(scope, config, [choice.place for choice in choices])
+    offers = await _ask(
+        scope,
+        config,
+        [choice.place for choice in choices],
+        [choice.instance_type for choice in choices],
+    )
+    await _check_platforms(request, choices, offers)
     by_place = {offer.place: offer for offer in offers.places}
     first = by_place.get(choices[0].place, PlaceOffer(place=choices[0].place)).allowance
     answer = PreflightAnswer(
@@ -143,15 +151,42 @@ async def _usable(scope: RequestScope, config_id: str, action: str) -> ComputeCo
 
 
 async def _ask(
-    scope: RequestScope, config: ComputeConfigRow, places: Sequence[str]
+    scope: RequestScope,
+    config: ComputeConfigRow,
+    places: Sequence[str],
+    instance_types: Sequence[str] = (),
 ) -> PreflightResult:
     wanted = PreflightRequest(
         workspace_id=config.workspace_id,
         compute_config_id=config.id,
         places=list(dict.fromkeys(places)),
+        instance_types=list(dict.fromkeys(instance_types)),
     )
     client = await scope.clients.temporal.client()
     return await preflight(client, scope.caller.request_id or "", wanted)
+
+
+async def _check_platforms(
+    request: Request, choices: Sequence[Choice], offers: PreflightResult
+) -> None:
+    """See that there are programs for the processors of the types that are asked for.
+
+    Raises:
+        BulkheadError: FAILED_PRECONDITION when servers of one of them could never join.
+    """
+    nodes: NodeEndpoint = request.app.state.nodes
+    supported = await asyncio.to_thread(nodes.supported)
+    wanted = {choice.instance_type for choice in choices}
+    architectures = {
+        one.architecture
+        for offer in offers.places
+        for one in offer.instance_types
+        if one.name in wanted
+    }
+    for architecture in sorted(architectures):
+        # Where there are none at all, a create says so.
+        if supported and f"linux/{architecture}" not in supported:
+            await asyncio.to_thread(nodes.artifacts_for, f"linux/{architecture}")
 
 
 def _offered(choice: Choice, offer: PlaceOffer | None) -> OfferedChoice:

@@ -13,7 +13,7 @@ from domain.errors import BulkheadError, Reason
 from infra.clouds.cloud import Cloud
 from infra.clouds.rate_budget import RateBudgets
 from infra.clouds.registry import open_cloud
-from infra.database.records.compute import Account
+from infra.database.records.compute import Account, OpenedAs
 from infra.secret_store.reader import Consumer, ReadValue, SecretReader
 from infra.settings import ProviderSettings
 
@@ -32,11 +32,11 @@ class Accounts:
         self._reader = reader
         self._budgets = budgets
         self._settings = settings
-        self._versions: WeakKeyDictionary[Cloud, str] = WeakKeyDictionary()
+        self._opened: WeakKeyDictionary[Cloud, OpenedAs] = WeakKeyDictionary()
 
-    def version_of(self, cloud: Cloud) -> str:
-        """Return the id of the secret's version with which an account was opened here."""
-        return self._versions[cloud]
+    def opened_as(self, cloud: Cloud) -> OpenedAs:
+        """Return which account it is that was opened here."""
+        return self._opened[cloud]
 
     @asynccontextmanager
     async def opened(
@@ -61,7 +61,8 @@ class Accounts:
             cloud = await asyncio.to_thread(
                 open_cloud, account.provider, read.value, self._settings
             )
-            self._versions[cloud] = read.version_id
+            account_id = await in_thread(cloud.account_id)
+            self._opened[cloud] = OpenedAs(version_id=read.version_id, account_id=account_id)
             yield cloud
         except BulkheadError as error:
             if error.reason is Reason.CREDENTIAL_REJECTED:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from domain.cloud import Allowance, CloudResource, InstanceType, Place, Provider, Snapshot
+from domain.errors import BulkheadError, Reason
 from domain.secret import SecretValue
 from infra.settings import ProviderSettings
 
@@ -27,6 +28,13 @@ class Cloud(Protocol):
         """Return the environment in which the provider's Pulumi program finds the credential.
 
         Also where the provider is, when it is not at its public address.
+        """
+
+    def account_id(self) -> str | None:
+        """Return the provider's own name of the account, as no other has it; None: it tells none.
+
+        Raises:
+            BulkheadError: CREDENTIAL_REJECTED, or DEPENDENCY_UNAVAILABLE when nothing is known.
         """
 
     def check_credential(self) -> None:
@@ -48,6 +56,13 @@ class Cloud(Protocol):
 
     def allowance(self, place: str) -> Allowance:
         """Return how many more machines the account may have, where an API tells it."""
+
+    def check_image(self, image: str, place: str, architecture: str) -> None:
+        """See that servers of an architecture (`amd64`, `arm64`) can be made of an image there.
+
+        Raises:
+            BulkheadError: INVALID_ARGUMENT when there is no such image, or not for these servers.
+        """
 
     def inventory(self, workspace_id: str, stack_id: str | None = None) -> Sequence[CloudResource]:
         """Return everything that carries the workspace's tag, of every kind that we can make.
@@ -78,6 +93,16 @@ class Cloud(Protocol):
 
     def describe(self, server_id: str) -> Mapping[str, object] | None:
         """Return the provider's own attributes of a server, without user data; None: gone."""
+
+
+def no_image(image: str, architecture: str) -> BulkheadError:
+    """Return the typed refusal of an image that is not there, or not for an architecture."""
+    return BulkheadError(
+        Reason.INVALID_ARGUMENT,
+        f"The account has no image {image!r} for {architecture} servers. Have the compute config"
+        " name one that it has, or choose another type of machine.",
+        metadata={"image": image, "architecture": architecture},
+    )
 
 
 class OpenCloud(Protocol):

@@ -17,11 +17,13 @@ from domain.caller import system_caller
 from domain.cloud import SERVER, CloudResource
 from domain.errors import BulkheadError
 from domain.inventory import Standing, is_young, judge
+from domain.secret import CURRENT
 from infra.clouds.accounts import Accounts, in_thread
 from infra.clouds.cloud import Cloud
 from infra.clouds.removal import remove_all
-from infra.clouds.same_account import check_some_of
+from infra.clouds.same_account import check_some_of, other_account
 from infra.database.records.account import AccountRecords, Leak, ServedMachine, VisitedAccount
+from infra.database.records.compute import Account, OpenedAs
 from infra.database.records.inventory import InventoryRecords
 
 LEAKS: Final = "sweep-leaks"
@@ -33,6 +35,11 @@ _CALLS: Final = 20
 # At once: a visit waits for a provider most of the time, and holds little.
 _ACCOUNTS_AT_ONCE: Final = 4
 
+_ELSEWHERE: Final = (
+    "The credential of now is of another account than the one in which this was found. Add a"
+    " version of the secret with a credential of that account, and it is looked after again; or, if"
+    " that account is lost, have the compute config name the version of now."
+)
 _STOPPED: Final = "An emergency stop is in force: nothing is removed before it is lifted."
 
 Visit = Callable[[VisitedAccount, Cloud], Awaitable[int]]
@@ -53,6 +60,21 @@ class Visited:
     accounts: int = 0
     failed: int = 0
     found: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Seen:
+    """What one look into an account came to.
+
+    Attributes:
+        found: all that it has of the workspace.
+        opened: as what it was opened.
+        same: the other versions of the secret that are proved to be of this account.
+    """
+
+    found: Sequence[CloudResource]
+    opened: OpenedAs
+    same: frozenset[str]
 
 
 class AccountVisits:
@@ -121,21 +143,26 @@ class AccountVisits:
         )
         return None
 
-    async def _inventory(self, visited: VisitedAccount, cloud: Cloud) -> Sequence[CloudResource]:
+    async def _inventory(self, visited: VisitedAccount, cloud: Cloud) -> _Seen:
         """Return all that an account has of its workspace.
 
         Raises:
             BulkheadError: CREDENTIAL_REJECTED when it is not the account that it was.
         """
+        opened, secret_id = self._accounts.opened_as(cloud), visited.account.secret_id
+        if await self._records.is_elsewhere(visited, opened):
+            raise other_account(secret_id)
         found = await in_thread(partial(cloud.inventory, visited.workspace_id))
-        for made in await self._records.unseen_with(visited, self._accounts.version_of(cloud)):
-            check_some_of(made, found, visited.account.secret_id)
-        return found
+        groups = await self._records.unseen_with(visited, opened)
+        for made in groups.values():
+            check_some_of(made, found, secret_id)
+        return _Seen(found=found, opened=opened, same=frozenset(groups))
 
     async def _sweep(self, visited: VisitedAccount, cloud: Cloud) -> int:
         workspace_id = visited.workspace_id
         before = await self._records.open_leaks(visited)
-        found = await self._inventory(visited, cloud)
+        seen = await self._inventory(visited, cloud)
+        found = seen.found
         # After the account: what is made has its row before.
         stack_ids = sorted({thing.stack_id for thing in found if thing.stack_id is not None})
         stacks = await self._records.stacks(workspace_id, stack_ids)
@@ -144,22 +171,26 @@ class AccountVisits:
             for thing, standing in judge(found, stacks)
             if standing is not Standing.WANTED
         ]
-        now, known = datetime.now(UTC), {(leak.kind, leak.cloud_id) for leak in before}
+        now, known = datetime.now(UTC), {leak.key for leak in before}
         old = [
             (thing, standing)
             for thing, standing in unwanted
             if (thing.kind, thing.id) in known or not is_young(thing, now)
         ]
         things = [thing for thing, _ in old]
-        await self._inventories.record_leaks(visited.account, things, {})
+        await self._inventories.record_leaks(visited.account, seen.opened, things, {})
         if await self._records.is_stopped(visited):
             await self._records.blame(visited, _STOPPED)
         else:
             ours = [thing for thing, what in old if what is Standing.OURS]
             await self._remove(visited, cloud, ours)
         still = {(thing.kind, thing.id) for thing, _ in unwanted}
-        gone = [leak.id for leak in before if (leak.kind, leak.cloud_id) not in still]
-        await self._records.resolve_leaks(workspace_id, gone)
+        gone = [leak for leak in before if leak.key not in still]
+        here = {leak.id for leak in gone if _is_in(leak, before, seen, visited.account)}
+        await self._records.resolve_leaks(workspace_id, sorted(here))
+        elsewhere = [leak.id for leak in gone if leak.id not in here]
+        if elsewhere:
+            await self._records.blame(visited, _ELSEWHERE, elsewhere)
         return sum((thing.kind, thing.id) not in known for thing in things)
 
     async def _remove(
@@ -170,11 +201,12 @@ class AccountVisits:
         left = await in_thread(partial(remove_all, cloud, things))
         errors = {item.resource.id: item.error for item in left}
         kept = [item.resource for item in left]
-        await self._inventories.record_leaks(visited.account, kept, errors)
+        opened = self._accounts.opened_as(cloud)
+        await self._inventories.record_leaks(visited.account, opened, kept, errors)
         still = {(thing.kind, thing.id) for thing in kept}
         removed = {(thing.kind, thing.id) for thing in things} - still
         leaks: list[Leak] = await self._records.open_leaks(visited)
-        gone = [leak.id for leak in leaks if (leak.kind, leak.cloud_id) in removed]
+        gone = [leak.id for leak in leaks if leak.key in removed]
         await self._records.resolve_leaks(visited.workspace_id, gone)
         log.warning(
             "removed what nobody wanted",
@@ -187,7 +219,7 @@ class AccountVisits:
         machines = await self._records.served_machines(visited)
         if not machines:
             return 0
-        found = await self._inventory(visited, cloud)
+        found = (await self._inventory(visited, cloud)).found
         servers = {thing.stack_id for thing in found if thing.resource == SERVER}
         news = 0
         for machine in machines:
@@ -201,6 +233,20 @@ class AccountVisits:
             if not missing and not machine.joined:
                 log.warning("a server has joined no cluster", machine_id=machine.machine_id)
         return news
+
+
+def _is_in(leak: Leak, leaks: Sequence[Leak], seen: _Seen, account: Account) -> bool:
+    """Tell whether a finding, if there is such a thing any more, is in the account that was seen.
+
+    A version that a person named is believed. Where the provider does not tell the account, one
+    thing that was seen with the finding's version, and is there, is enough.
+    """
+    if account.version != CURRENT or leak.version_id in {None, seen.opened.version_id, *seen.same}:
+        return True
+    if leak.account_id is not None and seen.opened.account_id is not None:
+        return leak.account_id == seen.opened.account_id
+    there = {(thing.kind, thing.id) for thing in seen.found}
+    return any(one.version_id == leak.version_id and one.key in there for one in leaks)
 
 
 async def _is_gone(cloud: Cloud, machine: ServedMachine) -> bool:

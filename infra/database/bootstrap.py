@@ -6,13 +6,14 @@ statement may be repeated.
 
 import secrets
 from pathlib import Path
+from typing import LiteralString
 
 import psycopg
 from alembic import command
 from alembic.config import Config
 from psycopg import sql
 
-from infra.database.engine import DatabaseRole, url_of
+from infra.database.engine import ROLE_MAKER, RUNNERS, DatabaseRole, url_of
 from infra.settings import DatabaseSettings
 
 # Owns the SECURITY DEFINER functions. Nobody can log in as it; policies of its own let exactly
@@ -35,13 +36,12 @@ def bootstrap(administrator: psycopg.Connection, settings: DatabaseSettings) -> 
     """Make roles and database, then migrate. The connection must be in autocommit mode."""
     roles = [(role.value, Path(settings.passwords_dir, role).read_text()) for role in DatabaseRole]
     with administrator.cursor() as cursor:
-        for name, password in [(DEFINER, None), *roles]:
+        for name, password in [(DEFINER, None), (RUNNERS, None), (ROLE_MAKER, None), *roles]:
             _ensure_role(cursor, name, password)
-        cursor.execute(
-            sql.SQL("GRANT {} TO {} WITH INHERIT TRUE").format(
-                sql.Identifier(DEFINER), sql.Identifier(DatabaseRole.OWNER)
-            )
-        )
+        _grant(cursor, DEFINER, DatabaseRole.OWNER, "INHERIT TRUE")
+        # Which gives it its function.
+        _grant(cursor, ROLE_MAKER, DatabaseRole.OWNER, "INHERIT FALSE, SET TRUE")
+        _grant(cursor, RUNNERS, ROLE_MAKER, "ADMIN TRUE, INHERIT FALSE, SET FALSE")
         cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", (settings.name,))
         if cursor.fetchone() is None:
             cursor.execute(
@@ -52,13 +52,34 @@ def bootstrap(administrator: psycopg.Connection, settings: DatabaseSettings) -> 
         cursor.execute(
             sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(settings.name))
         )
-        for role in DatabaseRole:
+        for role in (RUNNERS, *DatabaseRole):
             cursor.execute(
                 sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(
                     sql.Identifier(settings.name), sql.Identifier(role)
                 )
             )
+        # A schema of its own for each workspace's states.
+        cursor.execute(
+            sql.SQL("GRANT CREATE ON DATABASE {} TO {}").format(
+                sql.Identifier(settings.name), sql.Identifier(DatabaseRole.STACKS)
+            )
+        )
     migrate(settings)
+
+
+def ensure_runner_role(administrator: psycopg.Connection, role: str) -> None:
+    """Make the role of a workspace's runs, as `pulumi.ensure_runner` does, for what it owns.
+
+    Nobody can log in as it before it is used.
+    """
+    with administrator.cursor() as cursor:
+        cursor.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (role,))
+        if cursor.fetchone() is not None:
+            return
+        cursor.execute(sql.SQL("CREATE ROLE {}").format(sql.Identifier(role)))
+        _grant(cursor, RUNNERS, role, "INHERIT TRUE, SET FALSE")
+        _grant(cursor, role, DatabaseRole.STACKS, "INHERIT TRUE, SET TRUE")
+        _grant(cursor, role, ROLE_MAKER, "ADMIN TRUE, INHERIT FALSE, SET FALSE")
 
 
 def migrate(settings: DatabaseSettings) -> None:
@@ -69,14 +90,24 @@ def migrate(settings: DatabaseSettings) -> None:
     command.upgrade(configuration, "head")
 
 
+def _grant(cursor: psycopg.Cursor, group: str, member: str, options: LiteralString) -> None:
+    cursor.execute(
+        sql.SQL("GRANT {} TO {} WITH " + options).format(
+            sql.Identifier(group), sql.Identifier(member)
+        )
+    )
+
+
 def _ensure_role(cursor: psycopg.Cursor, name: str, password: str | None) -> None:
     cursor.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (name,))
     verb = "ALTER" if cursor.fetchone() else "CREATE"
     login = (
         sql.SQL("NOLOGIN") if password is None else sql.SQL("LOGIN PASSWORD {}").format(password)
     )
+    # Since PostgreSQL 16 it reaches no role but those that it made.
+    makes_roles = "CREATEROLE" if name == ROLE_MAKER else "NOCREATEROLE"
     cursor.execute(
-        sql.SQL(verb + " ROLE {} NOSUPERUSER NOBYPASSRLS NOCREATEROLE {}").format(
+        sql.SQL(f"{verb} ROLE {{}} NOSUPERUSER NOBYPASSRLS {makes_roles} {{}}").format(
             sql.Identifier(name), login
         )
     )

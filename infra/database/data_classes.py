@@ -145,9 +145,9 @@ _TABLES: Final[dict[str, dict[DataClass, str]]] = {
         _O: "provider left resources taken_at",
     },
     "leaks": {
-        _I: "workspace_id id compute_config_id stack_id",
-        _O: "provider kind cloud_id name place attempts last_error first_seen_at last_seen_at"
-        " resolved_at",
+        _I: "workspace_id id compute_config_id stack_id secret_version_id",
+        _O: "provider kind cloud_id name place account_id attempts last_error first_seen_at"
+        " last_seen_at resolved_at",
     },
     "machine_pools": {
         _I: "workspace_id id cluster_id compute_config_id active_operation_id",
@@ -280,8 +280,8 @@ _TABLES: Final[dict[str, dict[DataClass, str]]] = {
         _I: "workspace_id id cluster_id machine_id compute_config_id secret_id secret_version_id"
         " lease_holder",
         _C: "kind provider place region shape",
-        _O: "state outputs encryption_salt released_at fence lease_expires_at created_at"
-        " updated_at",
+        _O: "state outputs encryption_salt account_id released_at fence lease_expires_at"
+        " created_at updated_at",
     },
     "suspension_events": {
         _I: "workspace_id id machine_id stack_id",

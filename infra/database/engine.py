@@ -27,8 +27,9 @@ class DatabaseRole(StrEnum):
     """The login roles; none owns a table and none bypasses row-level security.
 
     The API and the workers see one workspace a transaction; sweeps see the few columns of all
-    workspaces that a schedule needs. `STACKS` has the tables in which Pulumi keeps its states, and
-    nothing else. `OWNER` runs migrations and nothing else.
+    workspaces that a schedule needs. `STACKS` makes the tables in which Pulumi keeps its states,
+    which roles of the workspaces own (`infra.stacks.backend`). `OWNER` runs migrations and nothing
+    else.
     """
 
     OWNER = "bulkhead_owner"
@@ -36,6 +37,13 @@ class DatabaseRole(StrEnum):
     WORKER = "bulkhead_worker"
     SWEEPER = "bulkhead_sweeper"
     STACKS = "bulkhead_stacks"
+
+
+# What the roles of workspaces have in common as which runs of the engine log in: they may connect.
+RUNNERS = "bulkhead_runners"
+RUNNER_PREFIX = "bulkhead_state_"
+# Owns the one function that makes them. Nobody can log in as it.
+ROLE_MAKER = "bulkhead_role_maker"
 
 
 def url_of(settings: DatabaseSettings, role: DatabaseRole) -> URL:

@@ -1,17 +1,22 @@
 """Saves the platform's database into a file, and puts it back in one step."""
 
+import re
 from pathlib import Path
 from typing import Final
 
 import psycopg
 from psycopg import sql
 
-from infra.database.engine import DatabaseRole
+from infra.database.bootstrap import ensure_runner_role
+from infra.database.engine import RUNNER_PREFIX, DatabaseRole
 from infra.embedded.postgresql import PostgreSQL
 
 # Beside the database itself: what is being loaded, and what it replaced.
 _LOADED: Final = "_restored"
 _REPLACED: Final = "_replaced"
+
+# The last word of a line: who owns it.
+_RUNNER: Final = re.compile(rf" ({RUNNER_PREFIX}[0-9a-f]{{32}})$", re.MULTILINE)
 
 _LEDGERS: Final = ("audit_events", "secret_tombstones")
 
@@ -22,12 +27,15 @@ def save_database(postgresql: PostgreSQL, name: str, file: Path) -> None:
 
 
 def load_database(postgresql: PostgreSQL, name: str, file: Path) -> None:
-    """Put a copy in the database's place; its roles exist.
+    """Put a copy in the database's place; its roles exist, or are those of workspaces' runs.
 
     What was replaced first is kept beside it until `forget_replaced`, also when this is repeated.
     """
     loaded = f"{name}{_LOADED}"
+    listed = postgresql.run_client("pg_restore", "--list", str(file))
     with postgresql.connect() as administrator:
+        for role in sorted(set(_RUNNER.findall(listed))):
+            ensure_runner_role(administrator, role)
         _drop(administrator, loaded)
         administrator.execute(
             sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE template0").format(

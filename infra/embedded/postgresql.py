@@ -123,8 +123,8 @@ class PostgreSQL:
             autocommit=True,
         )
 
-    def run_client(self, program: str, *arguments: str) -> None:
-        """Run one of the wheel's own clients as the administrator.
+    def run_client(self, program: str, *arguments: str) -> str:
+        """Run one of the wheel's own clients as the administrator, and return what it prints.
 
         Raises:
             BulkheadError: DEPENDENCY_UNAVAILABLE with its last words when it fails.
@@ -146,8 +146,7 @@ class PostgreSQL:
                 check=False,
                 env={"PGPASSFILE": str(file), "LANG": "C.UTF-8"},
                 stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
+                capture_output=True,
                 text=True,
                 errors="replace",
             )
@@ -157,6 +156,7 @@ class PostgreSQL:
                 f"{program} failed: {result.stderr.strip()[-500:]}",
                 metadata={"part": self.part},
             )
+        return result.stdout
 
     def _user(self) -> pwd.struct_passwd | None:
         """Return the user it runs as; None is whoever we are. It refuses to run as root."""

@@ -27,6 +27,7 @@ class FaultKind(StrEnum):
         LOST_RESPONSE: a call has its effect, and then the connection is cut.
         CAPACITY: no servers of `instance_type` in `place` (either may be empty: any).
         CREDENTIAL: `credential` (empty: any) is refused, as one that was deleted.
+        LATE: AWS's `DescribeTags` tells nothing, as it does of what was made just now.
     """
 
     RATE_LIMIT = "rate_limit"
@@ -35,6 +36,7 @@ class FaultKind(StrEnum):
     LOST_RESPONSE = "lost_response"
     CAPACITY = "capacity"
     CREDENTIAL = "credential"
+    LATE = "late"
 
 
 @dataclass(kw_only=True)

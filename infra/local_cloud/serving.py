@@ -50,7 +50,7 @@ def served(
         action_seconds: see `ApiOptions`.
         port: 0: one that is free.
     """
-    port = port or _free_port()
+    port = port or free_port()
     url = f"http://{LOOPBACK}:{port}"
     options = ApiOptions(url=url, boots=boots or NoBoots(), action_seconds=action_seconds)
     module = importlib.import_module(f"infra.local_cloud.{provider}.api")
@@ -100,8 +100,8 @@ def _serve_wsgi(app: WsgiFaults, port: int) -> Iterator[None]:
         server.server_close()
 
 
-def _free_port() -> int:
-
+def free_port() -> int:
+    """Return a port of loopback that nobody listens on now."""
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         return int(probe.getsockname()[1])

@@ -1,10 +1,14 @@
 """Where Pulumi keeps what it knows: tables of the platform's database, one a workspace.
 
-Each connection of a runner carries its fence; a trigger of every table refuses what a runner
-writes that has lost its stack (migration 0009).
+A runner, and all that it starts, logs in as its workspace's role, which has that one table in a
+schema of the same name, and nothing else: the engine insists on owning both. Each connection of a
+runner carries its fence; a trigger of every table refuses what a runner writes that has lost its
+stack (migration 0009).
 """
 
 import base64
+import hashlib
+import hmac
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -13,33 +17,38 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
+from psycopg import AsyncConnection
 from sqlalchemy import text
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from domain.errors import BulkheadError, Reason
 from domain.identifiers import opaque_part
 from domain.stack import PROJECT
-from infra.database.engine import Database, DatabaseRole
+from infra.database.engine import RUNNER_PREFIX, Database, DatabaseRole
 from infra.database.records.stack import StackLease
 from infra.settings import DatabaseSettings
 
-_SCHEMA: Final = "pulumi"
+# Where states were before each workspace had a schema.
+_OLD_SCHEMA: Final = "pulumi"
 # Of Pulumi's deployments: the only one that it writes since 2018.
 _CHECKPOINT_VERSION: Final = 3
 # What marks a value that is not plain in a state: secrets, among others.
 _MARK: Final = "4dabf18193072939515e22adb298388d"
 _ROOT_TYPE: Final = "pulumi:pulumi:Stack"
-# As the engine makes it, with the trigger. Two runs of a new workspace may begin together.
-_TABLE: Final = """\
-SELECT pg_advisory_xact_lock(hashtext('{table}'));
-CREATE TABLE IF NOT EXISTS {schema}.{table} (
+# As the engine makes it, with the trigger.
+_TABLE: Final = (
+    """\
+CREATE TABLE IF NOT EXISTS {table}.{table} (
     key text PRIMARY KEY,
     data json NOT NULL,
     updated_at timestamptz NOT NULL DEFAULT now()
-);
-CREATE INDEX IF NOT EXISTS {table}_key_prefix_idx ON {schema}.{table} (key text_pattern_ops);
-CREATE OR REPLACE TRIGGER fence BEFORE INSERT OR UPDATE OR DELETE ON {schema}.{table}
-    FOR EACH ROW EXECUTE FUNCTION {schema}.check_fence()"""
+)""",
+    "CREATE INDEX IF NOT EXISTS {table}_key_prefix_idx ON {table}.{table} (key text_pattern_ops)",
+    """\
+CREATE OR REPLACE TRIGGER fence BEFORE INSERT OR UPDATE OR DELETE ON {table}.{table}
+    FOR EACH ROW EXECUTE FUNCTION pulumi.check_fence()""",
+    "ALTER TABLE {table}.{table} OWNER TO {role}",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +89,8 @@ class StateBackend:
 
         The address holds no password: Pulumi writes it into its files and prints it in errors.
         """
-        role = DatabaseRole.STACKS
-        options = {"sslmode": "prefer", "search_path": _SCHEMA, "table": table_of(workspace_id)}
+        role, table = role_of(workspace_id), table_of(workspace_id)
+        options = {"sslmode": "prefer", "search_path": table, "table": table}
         host, settings = self._settings.host, self._settings
         if host.startswith("/"):
             options |= {"host": host, "port": str(settings.port)}
@@ -90,19 +99,39 @@ class StateBackend:
             address = f"{role}@{quote(host)}:{settings.port}"
         return {
             "PULUMI_BACKEND_URL": f"postgres://{address}/{settings.name}?{urlencode(options)}",
-            "PGPASSWORD": Path(settings.passwords_dir, role).read_text().strip(),
+            "PGPASSWORD": self._password(role),
             "PGOPTIONS": f"-c bulkhead.fence={fence}",
         }
 
     async def ensure_table(self, workspace_id: str) -> None:
-        """Make a workspace's table as the engine would, and put the fence around it."""
-        table = table_of(workspace_id)
-        statements = _TABLE.format(table=table, schema=_SCHEMA).split(";")
+        """Make a workspace's role, and its table as the engine would with the fence around it."""
+        table, role = table_of(workspace_id), role_of(workspace_id)
         async with self._database.transaction() as session:
+            # Also the lock of two runs of a new workspace that begin together.
+            await session.execute(
+                text("SELECT pulumi.ensure_runner(:workspace, :verifier)"),
+                {"workspace": workspace_id, "verifier": await self._verifier(session, role)},
+            )
             if await _exists(session, table):
                 return
-            for statement in statements:
-                await session.execute(text(statement))
+            await session.execute(text(f"CREATE SCHEMA IF NOT EXISTS {table} AUTHORIZATION {role}"))
+            if await _is_there(session, f"{_OLD_SCHEMA}.{table}"):
+                await session.execute(text(f"ALTER TABLE {_OLD_SCHEMA}.{table} SET SCHEMA {table}"))
+            for statement in _TABLE:
+                await session.execute(text(statement.format(table=table, role=role)))
+
+    async def _verifier(self, session: AsyncSession, role: str) -> str:
+        """Return the hash of a role's password: the server is not told more, and logs no more."""
+        connection = await (await session.connection()).get_raw_connection()
+        driver = connection.driver_connection
+        assert isinstance(driver, AsyncConnection)  # noqa: S101 - for the type
+        password = self._password(role).encode()
+        return driver.pgconn.encrypt_password(password, role.encode(), b"scram-sha-256").decode()
+
+    def _password(self, role: str) -> str:
+        """Return the password of a workspace's role, which is kept nowhere."""
+        key = Path(self._settings.passwords_dir, DatabaseRole.STACKS).read_text().strip()
+        return hmac.new(key.encode(), role.encode(), hashlib.sha256).hexdigest()
 
     async def read(self, workspace_id: str, stack: str) -> StackState | None:
         """Return what is known of a stack, by Pulumi's name for it; None: nothing was ever made.
@@ -114,12 +143,12 @@ class StateBackend:
         async with self._database.transaction() as session:
             if not await _exists(session, table):
                 return None
-            query = f"SELECT data->>'data' FROM {_SCHEMA}.{table} WHERE key = :key"  # noqa: S608
+            query = f"SELECT data->>'data' FROM {table}.{table} WHERE key = :key"  # noqa: S608
             key = f"{self._root}/stacks/{PROJECT}/{stack}.json"
             found = await session.execute(text(query), {"key": key})
             encoded: str | None = found.scalar_one_or_none()
             query = (
-                f"SELECT count(*) FROM {_SCHEMA}.{table}"  # noqa: S608
+                f"SELECT count(*) FROM {table}.{table}"  # noqa: S608
                 " WHERE starts_with(key, :prefix)"
             )
             prefix = f"{self._root}/locks/organization/{PROJECT}/{stack}/"
@@ -131,10 +160,10 @@ class StateBackend:
     async def remove(self, lease: StackLease, stack: str) -> None:
         """Remove all that is kept of a stack whose resources are gone: state, history, locks."""
         table = table_of(lease.workspace_id)
+        await self.ensure_table(lease.workspace_id)
         async with self._fenced(lease) as session:
-            if await _exists(session, table):
-                query = f"DELETE FROM {_SCHEMA}.{table} WHERE strpos(key, :stack) > 0"  # noqa: S608
-                await session.execute(text(query), {"stack": stack})
+            query = f"DELETE FROM {table}.{table} WHERE strpos(key, :stack) > 0"  # noqa: S608
+            await session.execute(text(query), {"stack": stack})
 
     @asynccontextmanager
     async def _fenced(self, lease: StackLease) -> AsyncIterator[AsyncSession]:
@@ -147,8 +176,18 @@ class StateBackend:
 
 
 def table_of(workspace_id: str) -> str:
-    """Return the name of the table with the states of a workspace."""
+    """Return the name of the table with the states of a workspace, and of the schema it is in."""
     return f"state_{opaque_part(workspace_id)}"
+
+
+def role_of(workspace_id: str) -> str:
+    """Return the name of the role as which runs log in that act on a workspace's stacks."""
+    return f"{RUNNER_PREFIX}{opaque_part(workspace_id)}"
+
+
+async def _is_there(session: AsyncSession, table: str) -> bool:
+    found = await session.execute(text("SELECT to_regclass(:table)"), {"table": table})
+    return found.scalar_one() is not None
 
 
 async def _exists(session: AsyncSession, table: str) -> bool:
@@ -156,7 +195,7 @@ async def _exists(session: AsyncSession, table: str) -> bool:
     query = text(
         "SELECT count(*) FROM pg_trigger WHERE tgname = 'fence' AND tgrelid = to_regclass(:table)"
     )
-    found = await session.execute(query, {"table": f"{_SCHEMA}.{table}"})
+    found = await session.execute(query, {"table": f"{table}.{table}"})
     return bool(found.scalar_one())
 
 

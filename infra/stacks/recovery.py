@@ -5,14 +5,23 @@ would be there twice. So the account is asked by tag first: what the program wou
 over into the state, anything else is removed. All of this blocks: call it in a thread.
 """
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
-from domain.cloud import SNAPSHOT, CloudResource
+from domain.cloud import SNAPSHOT, CloudResource, Provider
 from domain.errors import BulkheadError, Reason
 from domain.stack import StackProgram
 from infra.clouds.cloud import Cloud
 from infra.clouds.removal import Left
+
+# For how long an account may tell nothing of what was made last. EC2's lists are copies that follow
+# within seconds; its manual promises no time, and the sweep finds what shows later than this.
+_LATE_SECONDS: Final[Mapping[Provider, float]] = {Provider.AWS: 20.0}
+# Things may show one after the other.
+_LONGEST_SECONDS: Final = 60.0
+_LOOK_SECONDS: Final = 2.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,8 +73,21 @@ def compare(
 def survey(
     program: StackProgram, cloud: Cloud, known: Mapping[str, str], declared: Mapping[str, str]
 ) -> Unknown:
-    """Take the inventory of a stack and compare it with its state."""
+    """Take the inventory of a stack and compare it with its state.
+
+    As long as something that may have been made is not there, and the provider's lists may be late,
+    it is taken again.
+    """
+    late = _LATE_SECONDS.get(program.provider, 0.0)
     found = cloud.inventory(program.workspace_id, program.stack_id)
+    changed = began = time.monotonic()
+    while not declared.keys() <= {*known, *(one.resource for one in found)}:
+        if time.monotonic() > min(changed + late, began + _LONGEST_SECONDS):
+            break
+        time.sleep(_LOOK_SECONDS)
+        before, found = found, cloud.inventory(program.workspace_id, program.stack_id)
+        if {one.id for one in found} != {one.id for one in before}:
+            changed = time.monotonic()
     return compare(found, known, declared)
 
 

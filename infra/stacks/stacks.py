@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import secrets
+from contextlib import suppress
 from typing import Final
 
 from domain.cloud import SNAPSHOT, CloudResource
@@ -104,6 +105,7 @@ class Stacks:
                 result = await self._runs.run(request, known, held, on_progress)
             except BulkheadError as error:
                 if not _is_better_begun_anew(request, row, error):
+                    await to_the_end(self._note_unfinished(held, request, error))
                     raise
                 await self._remove_half(request, known, held, cloud)
                 result = await self._runs.run(_as_planned(request), known, held, on_progress)
@@ -246,6 +248,27 @@ class Stacks:
             _PASSPHRASE,
             secrets.token_urlsafe,
         )
+
+    async def _note_unfinished(
+        self, held: HeldLease, request: StackRequest, error: BulkheadError
+    ) -> None:
+        """Write down what an `up` that failed has made: by that its account is known again."""
+        if request.action is not StackAction.UP or error.reason is Reason.ABORTED:
+            return
+        lease = held.lease
+        # What failed first is what the caller is told.
+        with suppress(BulkheadError):
+            state = await self._backend.read(lease.workspace_id, request.program.name)
+            if state is not None and state.resources:
+                await self.records.note_ids(lease.workspace_id, lease.stack_id, state.resources)
+            elif (
+                error.reason is Reason.CREDENTIAL_REJECTED
+                and not request.after_crash
+                and (state is None or not (state.pending or state.locks))
+            ):
+                # It was refused at its first call. A credential that comes next finds nothing,
+                # and is not of another account for that.
+                await self.records.mark_removed(lease.workspace_id, lease.stack_id)
 
     async def _record(self, held: HeldLease, result: StackResult) -> None:
         lease = held.lease

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 from collections.abc import AsyncIterator
 
 import httpx
@@ -50,10 +51,11 @@ class Preflight:
             price_per_hour=0.0096,
             currency="EUR",
         )
+        arm = dataclasses.replace(size, name="cax11", architecture="arm64")
         offers = [
             PlaceOffer(
                 place=place,
-                instance_types=[size] if place == "fsn1" else [],
+                instance_types=[size, arm] if place == "fsn1" else [],
                 allowance=Allowance(machines_left=7),
             )
             for place in request.places
@@ -170,7 +172,10 @@ async def test_a_provider_is_asked_before_machines_are_made(gate: Gate, compute:
             ("nbg1", False),
         ]
         assert answer["choices"][0]["price_per_hour"] == 0.0096
-        [size] = ok(await person.get(f"{path}/instance_types"))["data"]
+        # There are programs for servers of the one kind of processor alone.
+        arm = error_of(await person.post(f"{path}:preflight", {"instance_type": "cax11"}), 409)
+        assert "linux/arm64" in arm["message"]
+        [size, _] = ok(await person.get(f"{path}/instance_types"))["data"]
         assert (size["name"], size["arch"], size["currency"]) == ("cpx22", "amd64", "EUR")
         config = {"provider_config": {"region": "ash"}}
         etag = {"if-match": ok(await person.get(path))["etag"]}

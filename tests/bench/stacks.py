@@ -137,7 +137,7 @@ class _Bare:
         state = backend.environment(laboratory.workspace_id, 0)
         # A table without a fence.
         state["PULUMI_BACKEND_URL"] = state["PULUMI_BACKEND_URL"].replace(
-            table_of(laboratory.workspace_id), "bare"
+            f"&table={table_of(laboratory.workspace_id)}", "&table=bare"
         )
         program = laboratory.settings.programs_dir
         self._environment = {

@@ -98,6 +98,26 @@ def programs(account: LocalAccount, engine: Engine) -> Programs:
     return Programs(account, engine)
 
 
+def test_an_image_is_looked_for_before_a_server_is_made_of_it(account: LocalAccount) -> None:
+    case, cloud = account.case, account.cloud
+    for architecture in ("amd64", "arm64"):
+        cloud.check_image(case.image, case.place.name, architecture)
+    for image in ("ubuntu-04.04", "ami-00000000000000000", "projects/x/global/images/none", "77"):
+        with pytest.raises(BulkheadError) as refused:
+            cloud.check_image(image, case.place.name, "amd64")
+        assert refused.value.reason is Reason.INVALID_ARGUMENT, image
+
+
+def test_an_account_is_told_from_another_where_the_provider_tells(account: LocalAccount) -> None:
+    mine = account.cloud.account_id()
+    other = account.opened(account.case.credential(account.url)).account_id()
+    assert mine == account.opened(account.credential).account_id()
+    assert (mine == other) is (mine is None)
+    if mine is not None:
+        weak = account.opened(account.case.weak_credential(account.url))
+        assert weak.account_id() not in {None, mine}
+
+
 def test_a_credential_that_may_do_all_is_accepted(account: LocalAccount) -> None:
     account.cloud.check_credential()
 

@@ -23,7 +23,7 @@ from domain.tokens import hash_of
 from infra.clouds.cloud import Cloud
 from infra.clouds.registry import open_cloud
 from infra.local_cloud.provider_programs.install import install
-from infra.local_cloud.serving import served
+from infra.local_cloud.serving import LOOPBACK, free_port, served
 from infra.settings import ProviderSettings, StackSettings
 from infra.tools import toolbox
 from tests.workflows.machine.fleet import Fleet
@@ -41,6 +41,8 @@ class Joining:
         self._fleet: Fleet | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._servers: dict[str, Future[None]] = {}
+        # By which token what is on a disk has joined; for keys that do not tell a stack.
+        self._tokens: dict[str, bytes] = {}
         # Servers that are made from now on never call.
         self.silent = False
 
@@ -67,9 +69,13 @@ class Joining:
         token = _TOKEN.search(user_data)
         if token is not None and self._fleet is not None and not self.silent:
             assert self._loop is not None
+            self._tokens[key] = hash_of(token[0])
             self._servers[key] = asyncio.run_coroutine_threadsafe(
-                self._fleet.serve(hash_of(token[0])), self._loop
+                self._fleet.serve(self._tokens[key]), self._loop
             )
+        disk_of = image.removeprefix(_SNAPSHOT)
+        if disk_of in self._tokens:
+            self._tokens[key] = self._tokens[disk_of]
         if image.startswith(_SNAPSHOT):
             self._wake(key)
         return None
@@ -97,11 +103,42 @@ class Joining:
     def _wake(self, key: str) -> None:
         """Switch a server on whose disk has joined before."""
         stack = _STACK.search(key)
-        if stack is not None and self._fleet is not None and not self.silent:
-            assert self._loop is not None
-            self._servers[key] = asyncio.run_coroutine_threadsafe(
-                self._fleet.wake(f"{Prefix.STACK}_{stack[0]}"), self._loop
-            )
+        if self._fleet is None or self.silent:
+            return
+        assert self._loop is not None
+        if stack is not None:
+            waking = self._fleet.wake(f"{Prefix.STACK}_{stack[0]}")
+        elif key in self._tokens:
+            waking = self._fleet.wake_by_token(self._tokens[key])
+        else:
+            return
+        self._servers[key] = asyncio.run_coroutine_threadsafe(waking, self._loop)
+
+
+class Others:
+    """The APIs of AWS and Google, each served from its first use on, where settings say already."""
+
+    def __init__(self, boots: Joining) -> None:
+        self._boots = boots
+        self._ports = {Provider.AWS: free_port(), Provider.GCP: free_port()}
+        self._serving = contextlib.ExitStack()
+        self._started: set[Provider] = set()
+
+    def url(self, provider: Provider) -> str:
+        """Return where a provider's API is, or will be."""
+        return f"http://{LOOPBACK}:{self._ports[provider]}"
+
+    def serve(self, provider: Provider) -> str:
+        """Have a provider's API, and return where it is."""
+        if provider not in self._started:
+            port = self._ports[provider]
+            self._serving.enter_context(served(provider, boots=self._boots, port=port))
+            self._started.add(provider)
+        return self.url(provider)
+
+    def close(self) -> None:
+        """End what was served."""
+        self._serving.close()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,10 +148,19 @@ class Hetzner:
     url: str
     servers: Joining
     stacks: StackSettings
+    others: Others
 
     @property
     def providers(self) -> ProviderSettings:
-        return ProviderSettings(hcloud_url=f"{self.url}/v1")
+        google = self.others.url(Provider.GCP)
+        return ProviderSettings(
+            hcloud_url=f"{self.url}/v1",
+            aws_endpoint_url=self.others.url(Provider.AWS),
+            gcp_token_url=f"{google}/token",
+            gcp_compute_url=google,
+            gcp_iam_url=google,
+            gcp_resource_manager_url=google,
+        )
 
     def new_token(self, project: str) -> str:
         """Return one more token of a project, which is made when it is new."""
@@ -135,7 +181,7 @@ class Hetzner:
         """Return all that the project of a token has of a workspace."""
         return list(self.cloud(token).inventory(workspace_id))
 
-    def fault(self, kind: str, **facts: str) -> None:
+    def fault(self, kind: str, **facts: str | int) -> None:
         """Let a fault strike from now on; see `infra.local_cloud.faults`."""
         body = {"kind": kind, **facts}
         requests.post(f"{self.url}/_faults", json=body, timeout=10).raise_for_status()
@@ -154,10 +200,12 @@ def running_hetzner(directory: Path) -> Iterator[Hetzner]:
     authority = home / "authority.pem"
     authority.write_text("-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n")
     joining = Joining()
-    with served(Provider.HCLOUD, boots=joining) as url:
+    others = Others(joining)
+    with contextlib.closing(others), served(Provider.HCLOUD, boots=joining) as url:
         yield Hetzner(
             url=url,
             servers=joining,
+            others=others,
             stacks=StackSettings(
                 directory=home / "runs",
                 pulumi_home=home,

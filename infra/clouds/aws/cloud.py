@@ -21,10 +21,12 @@ from domain.errors import BulkheadError, Reason
 from domain.secret import SecretValue
 from infra.clouds.aws.clients import Client, Clients
 from infra.clouds.aws.errors import as_error, code_of, reason_of, typed_errors
+from infra.clouds.aws.images import UBUNTU, ubuntu_parameter
 from infra.clouds.aws.inventory import inventory, remove
 from infra.clouds.aws.kinds import KINDS, Found, tags_of
 from infra.clouds.aws.permissions import check_permissions
 from infra.clouds.aws.prices import CURRENCY, prices_in
+from infra.clouds.cloud import no_image
 from infra.providers.access_keys import access_key_of
 from infra.providers.signing import AccessKey
 from infra.settings import ProviderSettings
@@ -41,6 +43,9 @@ _CPUS_OF_A_MACHINE: Final = 2
 _SNAPSHOT_DOLLARS: Final = 0.05
 
 _SNAPSHOT_OF_IMAGE: Final = "snapshot-disk"
+
+# Of images, in AWS's words.
+_ARCHITECTURES: Final = {"amd64": "x86_64"}
 
 _AT_ONCE: Final = 8
 _ENDED: Final = frozenset({"shutting-down", "terminated"})
@@ -81,6 +86,11 @@ class AwsCloud:
         if self._settings.ca_file is not None:
             found["AWS_CA_BUNDLE"] = str(self._settings.ca_file)
         return found
+
+    def account_id(self) -> str:
+        """Return the account's number; every key may ask for its own."""
+        with typed_errors():
+            return str(self._clients("sts").get_caller_identity()["Account"])
 
     def check_credential(self) -> None:
         """Prove that the key is accepted, and that its user may do what the programs need."""
@@ -150,6 +160,24 @@ class AwsCloud:
         used = sum(_cpus(item) for item in running if _is_standard(item))
         left = max(0, int(answer["Quota"]["Value"]) - used)
         return Allowance(machines_left=left // _CPUS_OF_A_MACHINE, cpus_left=left)
+
+    def check_image(self, image: str, place: str, architecture: str) -> None:
+        """See that the place's region has an image, by its id or as Canonical publishes it."""
+        region, ubuntu = self.place(place).region, UBUNTU.fullmatch(image)
+        try:
+            with typed_errors():
+                if ubuntu is not None:
+                    name = ubuntu_parameter(ubuntu[1], architecture)
+                    self._clients("ssm", region).get_parameter(Name=name)
+                    return
+                found = self._ec2(region).describe_images(ImageIds=[image])["Images"]
+        except BulkheadError as error:
+            if error.reason not in {Reason.NOT_FOUND, Reason.INVALID_ARGUMENT}:
+                raise
+            found = []
+        kind = _ARCHITECTURES.get(architecture, architecture)
+        if not any(one.get("Architecture") == kind for one in found):
+            raise no_image(image, architecture)
 
     def inventory(self, workspace_id: str, stack_id: str | None = None) -> Sequence[CloudResource]:
         """Return what is tagged in every region that the account uses, and in IAM."""

@@ -11,14 +11,22 @@ from googleapiclient.errors import HttpError
 from domain.cloud import Allowance, CloudResource, InstanceType, Place, Provider, Snapshot
 from domain.errors import BulkheadError, Reason
 from domain.secret import SecretValue
+from infra.clouds.cloud import no_image
 from infra.clouds.gcp.account import GcpAccount, Json
 from infra.clouds.gcp.errors import missing_permissions, reason_in, typed_errors
 from infra.clouds.gcp.inventory import inventory, path_in, remover
+from infra.clouds.gcp.names import image_path
 from infra.clouds.gcp.permissions import AT_ONCE, PERMISSIONS
 from infra.settings import ProviderSettings
 
 _ZONE: Final = re.compile(r"[a-z]+-[a-z]+[0-9]+-[a-z]")
 _SERVER: Final = re.compile(r"projects/[^/]+/zones/([^/]+)/instances/([^/]+)")
+_IMAGE: Final = re.compile(
+    r"(?:https://[^/]+/compute/v1/)?projects/(?P<project>[^/]+)/global/images/"
+    r"(?P<family>family/)?(?P<name>[^/]+)"
+)
+# Of images, in Google's words.
+_ARCHITECTURES: Final = {"amd64": "X86_64", "arm64": "ARM64"}
 _GONE: Final = 404
 
 # The price list of images for Europe and the United States, dollars for a GiB in a month.
@@ -54,6 +62,10 @@ class GcpCloud:
     def environment(self) -> Mapping[str, str]:
         """Return what Pulumi's provider reads: a token of an hour, and not the key."""
         return self._account.environment()
+
+    def account_id(self) -> str:
+        """Return the project's id, which is never used twice."""
+        return self._account.project
 
     def check_credential(self) -> None:
         """Ask which of the needed permissions the account has on its project."""
@@ -124,6 +136,28 @@ class GcpCloud:
             if metric in left
         ]
         return Allowance(machines_left=min(machines, default=None), cpus_left=left.get("CPUS"))
+
+    def check_image(self, image: str, place: str, architecture: str) -> None:  # noqa: ARG002
+        """See that there is an image, by its path or as Canonical publishes it."""
+        found = _IMAGE.fullmatch(image_path(image, architecture))
+        if found is None:
+            raise no_image(image, architecture)
+        images = self._account.compute.images()
+        if found["family"]:
+            request = images.getFromFamily(project=found["project"], family=found["name"])
+        else:
+            request = images.get(project=found["project"], image=found["name"])
+        try:
+            with typed_errors():
+                there = self._account.call(request)
+        except BulkheadError as error:
+            # Images that an account may not see are none of its.
+            if error.reason not in {Reason.NOT_FOUND, Reason.INVALID_ARGUMENT}:
+                raise
+            raise no_image(image, architecture) from None
+        # Old images say nothing of it, and are for x86.
+        if there.get("architecture", "X86_64") != _ARCHITECTURES.get(architecture, architecture):
+            raise no_image(image, architecture)
 
     def inventory(self, workspace_id: str, stack_id: str | None = None) -> Sequence[CloudResource]:
         """Return what is labelled, and what is named and described, as the workspace's."""

@@ -1,5 +1,6 @@
 """How what we make in a project is called and told to be ours."""
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -11,6 +12,20 @@ NAME_PREFIX: Final = "bh-"
 
 # An account's id has 30 characters at most: of a stack's id the first 108 of 128 bits remain.
 _ACCOUNT_DIGITS: Final = 27
+
+
+_UBUNTU: Final = re.compile(r"ubuntu-([0-9]{2})\.([0-9]{2})")
+
+
+def image_path(image: str, architecture: str) -> str:
+    """Return the path of an image: given as such, or `ubuntu-24.04`, as Canonical publishes it."""
+    ubuntu = _UBUNTU.fullmatch(image)
+    if ubuntu is None:
+        return image
+    return (
+        f"projects/ubuntu-os-cloud/global/images/family/ubuntu-{ubuntu[1]}{ubuntu[2]}-lts-"
+        f"{architecture}"
+    )
 
 
 def service_account_id(stack_id: str) -> str:

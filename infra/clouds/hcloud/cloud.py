@@ -23,6 +23,7 @@ from domain.cloud import (
 )
 from domain.errors import BulkheadError, Reason
 from domain.secret import SecretValue
+from infra.clouds.cloud import no_image
 from infra.clouds.hcloud import inventory, removal
 from infra.clouds.hcloud.errors import typed_errors
 from infra.settings import ProviderSettings
@@ -41,6 +42,9 @@ _MOST_RETRIES: Final = 2
 _SHUTDOWN_SECONDS: Final = 90.0
 _MIB_PER_GB: Final = 1024
 _CENTS: Final = 100
+# Of servers, in Hetzner's words.
+_ARCHITECTURES: Final = {"amd64": "x86", "arm64": "arm"}
+_NAMES: Final = {theirs: ours for ours, theirs in _ARCHITECTURES.items()}
 
 
 class HetznerCloud:
@@ -76,6 +80,10 @@ class HetznerCloud:
     def environment(self) -> Mapping[str, str]:
         """Return the environment of the Pulumi program."""
         return {"HCLOUD_TOKEN": self._token, "HCLOUD_ENDPOINT": self._endpoint}
+
+    def account_id(self) -> str | None:
+        """Return nothing: Hetzner has no API that tells which project a token is of."""
+        return None
 
     def check_credential(self) -> None:
         """Prove that the token may write: a request that lacks everything is refused for that.
@@ -147,6 +155,19 @@ class HetznerCloud:
     def allowance(self, place: str) -> Allowance:  # noqa: ARG002 - of the interface
         """Return nothing: Hetzner has no API for a project's limits."""
         return Allowance()
+
+    def check_image(self, image: str, place: str, architecture: str) -> None:  # noqa: ARG002
+        """See that the project has an image, given by name or id, for an architecture."""
+        kind = _ARCHITECTURES.get(architecture, architecture)
+        with typed_errors("looking for the image"):
+            if image.isdecimal():
+                answer = self._found(f"/images/{image}")
+                there = answer is not None and answer["image"]["architecture"] == kind
+            else:
+                found = self._client.images.get_by_name_and_architecture(image, kind)
+                there = found is not None
+        if not there:
+            raise no_image(image, architecture)
 
     def inventory(self, workspace_id: str, stack_id: str | None = None) -> Sequence[CloudResource]:
         """Return everything of a workspace or of one of its stacks."""
@@ -269,9 +290,7 @@ def _instance_type(
     price = next((p for p in kind.prices or [] if p["location"] == place), None)
     return InstanceType(
         name=str(kind.name),
-        architecture={"x86": "amd64", "arm": "arm64"}.get(
-            str(kind.architecture), str(kind.architecture)
-        ),
+        architecture=_NAMES.get(str(kind.architecture), str(kind.architecture)),
         cpu=float(kind.cores or 0),
         memory_mib=int(float(kind.memory or 0) * _MIB_PER_GB),
         storage_mib=int(kind.disk or 0) * _MIB_PER_GB,

@@ -2,14 +2,20 @@
 
 from typing import Final
 
-from sqlalchemy import update
+from sqlalchemy import or_, update
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from domain.errors import BulkheadError, Reason
 from domain.machine import MachineState
 from domain.stack import StackKind, StackState
-from infra.database.tables import CloudIntentRow, ComputeConfigRow, MachineRow, StackRow
+from infra.database.tables import (
+    CloudIntentRow,
+    ComputeConfigRow,
+    LeakRow,
+    MachineRow,
+    StackRow,
+)
 
 # Networks of one cluster are 10.100.0.0/20, 10.101.0.0/20 and so on: outside those of pods
 # (10.244.0.0/16) and Services (10.96.0.0/16), 4,000 nodes each.
@@ -87,7 +93,10 @@ async def is_wanted(session: AsyncSession, network: StackRow) -> bool:
 
 
 async def visible_stacks(session: AsyncSession, stack: StackRow) -> set[str]:
-    """Return the stacks of which something must be where a stack is, as far as rows know."""
+    """Return the stacks of which something must be where a stack is, as far as rows know.
+
+    Of a run that did not come to its end something may be there although no row knows its id.
+    """
     query = (
         select(StackRow.id)
         .join(CloudIntentRow, col(CloudIntentRow.stack_id) == col(StackRow.id))
@@ -96,21 +105,38 @@ async def visible_stacks(session: AsyncSession, stack: StackRow) -> set[str]:
             StackRow.provider == stack.provider,
             StackRow.secret_version_id == stack.secret_version_id,
             StackRow.state != StackState.REMOVED,
-            col(CloudIntentRow.cloud_id).is_not(None),
             col(CloudIntentRow.removed_at).is_(None),
+            or_(
+                col(CloudIntentRow.cloud_id).is_not(None),
+                col(StackRow.state) == StackState.CHANGING,
+            ),
         )
     )
-    return set((await session.exec(query)).all())
+    leaks = select(LeakRow.stack_id).where(
+        LeakRow.provider == stack.provider,
+        LeakRow.secret_version_id == stack.secret_version_id,
+        col(LeakRow.resolved_at).is_(None),
+    )
+    left = {stack_id for stack_id in await session.exec(leaks) if stack_id is not None}
+    return {*(await session.exec(query)).all(), *left}
 
 
-async def note_version(session: AsyncSession, stack: StackRow, version_id: str) -> None:
-    """Say with which version of its secret a stack was seen, and what was seen with it before."""
+async def note_account(
+    session: AsyncSession, stack: StackRow, version_id: str, account_id: str | None
+) -> None:
+    """Say in which account a stack is, and with it what was seen with the version of before."""
+    values = {"secret_version_id": version_id, "account_id": account_id}
     query = update(StackRow).where(col(StackRow.secret_id) == stack.secret_id)
     if stack.secret_version_id is None:
-        query = query.where(col(StackRow.id) == stack.id)
-    else:
-        query = query.where(
-            col(StackRow.provider) == stack.provider,
-            col(StackRow.secret_version_id) == stack.secret_version_id,
-        )
-    await session.execute(query.values(secret_version_id=version_id))
+        await session.execute(query.where(col(StackRow.id) == stack.id).values(**values))
+        return
+    query = query.where(
+        col(StackRow.provider) == stack.provider,
+        col(StackRow.secret_version_id) == stack.secret_version_id,
+    )
+    await session.execute(query.values(**values))
+    leaks = update(LeakRow).where(
+        col(LeakRow.provider) == stack.provider,
+        col(LeakRow.secret_version_id) == stack.secret_version_id,
+    )
+    await session.execute(leaks.values(**values))

@@ -23,7 +23,7 @@ from infra.database.queries.compute import find_config
 from infra.database.queries.emergency_stop import stop_of_account
 from infra.database.queries.stack import visible_stacks
 from infra.database.records.audit import add_audit_event
-from infra.database.records.compute import Account, account_of
+from infra.database.records.compute import Account, OpenedAs, account_of
 from infra.database.records.stack import known_stack
 from infra.database.tables import (
     CloudIntentRow,
@@ -89,11 +89,18 @@ class ServedMachine:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Leak:
-    """An open finding."""
+    """An open finding, and as what the account was opened in which it was seen last."""
 
     id: str
     kind: str
     cloud_id: str
+    account_id: str | None
+    version_id: str | None
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """By which it is found in an account."""
+        return self.kind, self.cloud_id
 
 
 class AccountRecords:
@@ -152,15 +159,35 @@ class AccountRecords:
             for row in rows
         }
 
-    async def unseen_with(self, visited: VisitedAccount, version_id: str) -> list[set[str]]:
+    async def is_elsewhere(self, visited: VisitedAccount, opened: OpenedAs) -> bool:
+        """Tell whether what has the same credential is known to be in another account."""
+        account = visited.account
+        if account.version != CURRENT or opened.account_id is None:
+            return False
+        query = select(StackRow.id).join(
+            ComputeConfigRow, col(ComputeConfigRow.id) == col(StackRow.compute_config_id)
+        )
+        query = query.where(
+            StackRow.secret_id == account.secret_id,
+            StackRow.provider == account.provider,
+            StackRow.state != StackState.REMOVED,
+            col(StackRow.account_id) != opened.account_id,
+            col(ComputeConfigRow.secret_version_id).is_(None),
+        )
+        async with self._database.workspace(visited.workspace_id) as session:
+            return (await session.exec(query.limit(1))).first() is not None
+
+    async def unseen_with(
+        self, visited: VisitedAccount, opened: OpenedAs
+    ) -> Mapping[str, set[str]]:
         """Return stacks that were last seen with other versions of the secret, by version.
 
         Something of each group must be in the account, else it is not theirs; unless a person has
-        named the version.
+        named the version, or the provider tells that it is the same account.
         """
         account = visited.account
         if account.version != CURRENT:
-            return []
+            return {}
         async with self._database.workspace(visited.workspace_id) as session:
             query = (
                 select(StackRow)
@@ -169,13 +196,15 @@ class AccountRecords:
                     StackRow.secret_id == account.secret_id,
                     StackRow.provider == account.provider,
                     StackRow.state != StackState.REMOVED,
-                    col(StackRow.secret_version_id) != version_id,
+                    col(StackRow.secret_version_id) != opened.version_id,
                     col(ComputeConfigRow.secret_version_id).is_(None),
                 )
             )
-            other = {row.secret_version_id: row for row in await session.exec(query)}
-            groups = [await visible_stacks(session, row) for row in other.values()]
-        return [group for group in groups if group]
+            if opened.account_id is not None:
+                query = query.where(col(StackRow.account_id).is_(None))
+            other = {str(row.secret_version_id): row for row in await session.exec(query)}
+            groups = {version: await visible_stacks(session, row) for version, row in other.items()}
+        return {version: group for version, group in groups.items() if group}
 
     async def open_leaks(self, visited: VisitedAccount) -> list[Leak]:
         """Return the open findings in an account, by whichever of its configs they were seen."""
@@ -186,7 +215,16 @@ class AccountRecords:
                 col(LeakRow.resolved_at).is_(None),
             )
             rows = (await session.exec(query.order_by(col(LeakRow.id)))).all()
-        return [Leak(id=row.id, kind=row.kind, cloud_id=row.cloud_id) for row in rows]
+        return [
+            Leak(
+                id=row.id,
+                kind=row.kind,
+                cloud_id=row.cloud_id,
+                account_id=row.account_id,
+                version_id=row.secret_version_id,
+            )
+            for row in rows
+        ]
 
     async def resolve_leaks(self, workspace_id: str, leak_ids: Sequence[str]) -> None:
         """The account has these no more, or somebody wants them after all."""
@@ -197,8 +235,11 @@ class AccountRecords:
                 .values(resolved_at=func.now())
             )
 
-    async def blame(self, visited: VisitedAccount, error: str) -> None:
-        """Say of an account's open findings why they cannot be looked after now."""
+    async def blame(
+        self, visited: VisitedAccount, error: str, leak_ids: Sequence[str] | None = None
+    ) -> None:
+        """Say of an account's open findings, all or some, why they cannot be looked after now."""
+        those = [] if leak_ids is None else [col(LeakRow.id).in_(leak_ids)]
         async with self._database.workspace(visited.workspace_id) as session:
             await session.execute(
                 update(LeakRow)
@@ -206,6 +247,7 @@ class AccountRecords:
                     col(LeakRow.compute_config_id).in_(visited.config_ids),
                     col(LeakRow.provider) == visited.account.provider,
                     col(LeakRow.resolved_at).is_(None),
+                    *those,
                 )
                 .values(last_error=error)
             )

@@ -55,6 +55,19 @@ class Account:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class OpenedAs:
+    """Which account it is that was opened, as far as can be told.
+
+    Attributes:
+        version_id: of the secret, with which it was.
+        account_id: the provider's own name of the account; None: it tells none.
+    """
+
+    version_id: str
+    account_id: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class PlannedStacks:
     """What a machine that shall be made somewhere needs."""
 

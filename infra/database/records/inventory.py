@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
-from sqlalchemy import func, update
+from sqlalchemy import func, or_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -12,7 +12,7 @@ from domain.cloud import CloudResource
 from domain.identifiers import Prefix, new_id
 from domain.operation import MachineOperation
 from infra.database.engine import Database
-from infra.database.records.compute import Account
+from infra.database.records.compute import Account, OpenedAs
 from infra.database.tables import InventoryRow, LeakRow
 
 
@@ -64,33 +64,50 @@ class InventoryRecords:
             row.taken_at = datetime.now(UTC)
 
     async def record_leaks(
-        self, account: Account, left: Sequence[CloudResource], errors: Mapping[str, str]
+        self,
+        account: Account,
+        opened: OpenedAs,
+        left: Sequence[CloudResource],
+        errors: Mapping[str, str],
     ) -> None:
         """Keep what nobody wants as open findings, which the sweep tries to remove.
 
         Args:
             account: in which they are.
+            opened: as what it was opened.
             left: what was found and could not be removed.
             errors: by the ids of resources, why not.
         """
         async with self._database.workspace(account.workspace_id) as session:
             for thing in left:
-                await _add_leak(session, account, thing, errors.get(thing.id))
+                await _add_leak(session, account, opened, thing, errors.get(thing.id))
 
-    async def resolve_leaks(self, workspace_id: str, stack_ids: Sequence[str]) -> None:
-        """Nothing of these stacks is left in their account: open findings about them are closed."""
+    async def resolve_leaks(
+        self, workspace_id: str, stack_ids: Sequence[str], opened: OpenedAs
+    ) -> None:
+        """Nothing of these stacks is left in an account: open findings in it are closed."""
         async with self._database.workspace(workspace_id) as session:
             await session.execute(
                 update(LeakRow)
                 .where(
-                    col(LeakRow.stack_id).in_(list(stack_ids)), col(LeakRow.resolved_at).is_(None)
+                    col(LeakRow.stack_id).in_(list(stack_ids)),
+                    col(LeakRow.resolved_at).is_(None),
+                    or_(
+                        col(LeakRow.secret_version_id).is_(None),
+                        col(LeakRow.secret_version_id) == opened.version_id,
+                        col(LeakRow.account_id) == opened.account_id,
+                    ),
                 )
                 .values(resolved_at=func.clock_timestamp(), last_seen_at=func.clock_timestamp())
             )
 
 
 async def _add_leak(
-    session: AsyncSession, account: Account, thing: CloudResource, error: str | None
+    session: AsyncSession,
+    account: Account,
+    opened: OpenedAs,
+    thing: CloudResource,
+    error: str | None,
 ) -> None:
     statement = insert(LeakRow).values(
         workspace_id=account.workspace_id,
@@ -102,6 +119,8 @@ async def _add_leak(
         name=thing.name,
         place=thing.place,
         stack_id=thing.stack_id,
+        account_id=opened.account_id,
+        secret_version_id=opened.version_id,
         # Whose removal was tried, and failed.
         attempts=int(error is not None),
         last_error=error,
@@ -114,6 +133,8 @@ async def _add_leak(
                 "attempts": col(LeakRow.attempts) + statement.excluded.attempts,
                 "last_error": func.coalesce(statement.excluded.last_error, col(LeakRow.last_error)),
                 "last_seen_at": func.clock_timestamp(),
+                "account_id": statement.excluded.account_id,
+                "secret_version_id": statement.excluded.secret_version_id,
             },
         )
     )

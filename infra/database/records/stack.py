@@ -20,8 +20,9 @@ from domain.errors import BulkheadError, Reason
 from domain.inventory import KnownStack
 from domain.stack import LEASE_SECONDS, StackKind, StackState
 from infra.database.engine import Database
-from infra.database.queries.stack import note_version, visible_stacks
-from infra.database.tables import CloudIntentRow, StackRow
+from infra.database.queries.stack import note_account, visible_stacks
+from infra.database.records.compute import OpenedAs
+from infra.database.tables import CloudIntentRow, ComputeConfigRow, StackRow
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -218,6 +219,22 @@ class StackRecords:
                     .values(cloud_id=cloud_id, found_at=func.clock_timestamp(), removed_at=None)
                 )
 
+    async def note_ids(
+        self, workspace_id: str, stack_id: str, resources: Mapping[str, str]
+    ) -> None:
+        """Note the provider's ids of what a run made that did not make all of it."""
+        async with self._database.workspace(workspace_id) as session:
+            for resource, cloud_id in resources.items():
+                await session.execute(
+                    update(CloudIntentRow)
+                    .where(
+                        col(CloudIntentRow.stack_id) == stack_id,
+                        col(CloudIntentRow.resource) == resource,
+                        col(CloudIntentRow.removed_at).is_(None),
+                    )
+                    .values(cloud_id=cloud_id)
+                )
+
     async def mark_removed(
         self, workspace_id: str, stack_id: str, resources: Iterable[str] | None = None
     ) -> None:
@@ -247,10 +264,40 @@ class StackRecords:
         async with self._database.workspace(stack.workspace_id) as session:
             return await visible_stacks(session, stack)
 
-    async def note_seen(self, stack: StackRow, version_id: str) -> None:
-        """Say that a version of the secret is of the account in which a stack is."""
+    async def bound_like(self, stack: StackRow, version_id: str) -> StackRow | None:
+        """Return the stack that tells in which account a stack is; None: it may be in any.
+
+        That is itself from its first use on, else one that shares its credential; one that was
+        seen with the version that is given is preferred.
+        """
+        if stack.secret_version_id is not None:
+            return stack
+        query = (
+            select(StackRow)
+            .join(ComputeConfigRow, col(ComputeConfigRow.id) == col(StackRow.compute_config_id))
+            .where(
+                StackRow.secret_id == stack.secret_id,
+                StackRow.provider == stack.provider,
+                StackRow.state != StackState.REMOVED,
+                col(StackRow.secret_version_id).is_not(None),
+                # Those are where a person said, which may be elsewhere.
+                col(ComputeConfigRow.secret_version_id).is_(None),
+            )
+            .order_by(
+                (col(StackRow.secret_version_id) == version_id).desc(), col(StackRow.id).desc()
+            )
+            .limit(1)
+        )
         async with self._database.workspace(stack.workspace_id) as session:
-            await note_version(session, stack, version_id)
+            return (await session.exec(query)).one_or_none()
+
+    async def note_seen(self, stack: StackRow, opened: OpenedAs) -> None:
+        """Say that a stack is in the account that was opened."""
+        version_id, account_id = opened.version_id, opened.account_id
+        if (stack.secret_version_id, stack.account_id) == (version_id, account_id):
+            return
+        async with self._database.workspace(stack.workspace_id) as session:
+            await note_account(session, stack, version_id, account_id)
 
     async def _change(self, lease: StackLease, values: Mapping[str, Any]) -> None:
         async with self._database.workspace(lease.workspace_id) as session:

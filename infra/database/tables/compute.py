@@ -90,8 +90,10 @@ class StackRow(SQLModel, table=True):
     counts no more. `encryption_salt` belongs to the stack's passphrase, which OpenBao has.
     `outputs` are the program's, by name, without secrets: ids, addresses. A network with a
     `released_at` is only removed any more; machines that come get another one.
-    `secret_id` is the credential in whose account it is, and `secret_version_id` the version with
-    which something of it was last seen there: another one may be of another account.
+    `secret_id` is the credential in whose account it is, and `secret_version_id` the version that
+    was last known to be of that account: another one may be of another account. `account_id` is
+    the provider's own name of the account, where it tells one. Both are there before anything is
+    asked for.
     """
 
     __tablename__ = "stacks"
@@ -111,6 +113,7 @@ class StackRow(SQLModel, table=True):
     outputs: dict[str, Any] = json_column()
     encryption_salt: str | None = None
     secret_version_id: str | None = None
+    account_id: str | None = None
     released_at: datetime | None = time_column()
     fence: int = 0
     lease_holder: str | None = None
@@ -160,7 +163,10 @@ class InventoryRow(SQLModel, table=True):
 
 
 class LeakRow(SQLModel, table=True):
-    """Something in a customer's account that carries our tags and that no row wants."""
+    """Something in a customer's account that carries our tags and that no row wants.
+
+    `account_id` and `secret_version_id` tell where it was seen last, as those of a stack do.
+    """
 
     __tablename__ = "leaks"
 
@@ -173,6 +179,8 @@ class LeakRow(SQLModel, table=True):
     name: str
     place: str
     stack_id: str | None = None
+    account_id: str | None = None
+    secret_version_id: str | None = None
     attempts: int = 0
     last_error: str | None = None
     first_seen_at: datetime = now_column()

@@ -9,6 +9,7 @@ import pulumi_aws as aws
 
 from domain.cloud import SERVER, Tag, resource_name
 from domain.stack import MachineShape, NetworkShape, StackKind, StackProgram
+from infra.clouds.aws.images import UBUNTU, ubuntu_parameter
 
 NETWORK: Final = "network"
 SUBNET: Final = "subnet"
@@ -39,7 +40,6 @@ _EVERYWHERE: Final = "0.0.0.0/0"
 
 # The instance types whose processors are Amazon's own: `t4g.small`, `c7gn.large`, `a1.medium`.
 _ARM_TYPE: Final = re.compile(r"(a1|[a-z]+[0-9]+g[a-z]*)\.")
-_UBUNTU: Final = re.compile(r"ubuntu-([0-9]{2}\.[0-9]{2})")
 
 # Who may take the role: EC2, for its instances; what these may do with it: nothing.
 _TRUST: Final = {
@@ -187,14 +187,11 @@ def _profile(program: StackProgram, provider: aws.Provider) -> pulumi.Output[str
 
 def _image(shape: MachineShape, provider: aws.Provider) -> pulumi.Input[str]:
     """Return the id of an image: given as such, or `ubuntu-24.04`, as Canonical publishes it."""
-    ubuntu = _UBUNTU.fullmatch(shape.image)
+    ubuntu = UBUNTU.fullmatch(shape.image)
     if ubuntu is None:
         return shape.image
     architecture = "arm64" if _ARM_TYPE.match(shape.instance_type) else "amd64"
-    parameter = (
-        f"/aws/service/canonical/ubuntu/server/{ubuntu[1]}/stable/current/{architecture}/hvm/"
-        "ebs-gp3/ami-id"
-    )
+    parameter = ubuntu_parameter(ubuntu[1], architecture)
     options = pulumi.InvokeOutputOptions(provider=provider)
     return aws.ssm.get_parameter_output(name=parameter, opts=options).insecure_value
 

@@ -8,7 +8,7 @@ from pulumi_gcp import compute, serviceaccount
 
 from domain.cloud import SERVER, Tag, resource_name
 from domain.stack import MachineShape, NetworkShape, StackKind, StackProgram
-from infra.clouds.gcp.names import description_of, service_account_id
+from infra.clouds.gcp.names import description_of, image_path, service_account_id
 
 NETWORK: Final = "network"
 SUBNETWORK: Final = "subnetwork"
@@ -32,7 +32,6 @@ _SCOPES: Final = ["https://www.googleapis.com/auth/logging.write"]
 
 # The machine types whose processors are Arm's: `t2a-standard-2`, `c4a-standard-2`, `n4a-...`.
 _ARM_TYPE: Final = re.compile(r"(t2a|[a-z]\d+a)-")
-_UBUNTU: Final = re.compile(r"ubuntu-([0-9]{2})\.([0-9]{2})")
 
 
 def network(program: StackProgram, shape: NetworkShape) -> dict[str, pulumi.Output[str]]:
@@ -135,15 +134,8 @@ def _public_address(interface: compute.outputs.InstanceNetworkInterface) -> str:
 
 
 def _image(shape: MachineShape) -> str:
-    """Return the path of an image: given as such, or `ubuntu-24.04`, as Canonical publishes it."""
-    ubuntu = _UBUNTU.fullmatch(shape.image)
-    if ubuntu is None:
-        return shape.image
     architecture = "arm64" if _ARM_TYPE.match(shape.instance_type) else "amd64"
-    return (
-        f"projects/ubuntu-os-cloud/global/images/family/ubuntu-{ubuntu[1]}{ubuntu[2]}-lts-"
-        f"{architecture}"
-    )
+    return image_path(shape.image, architecture)
 
 
 def _labels(program: StackProgram, name: str) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Whatever is killed in the middle: the next run makes nothing twice and leaves nothing."""
 
 import asyncio
+import json
 import signal
 import subprocess
 import sys
@@ -8,13 +9,15 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
+import boto3
 import pytest
 
-from domain.cloud import Provider
+from domain.cloud import Provider, Tag
 from domain.errors import BulkheadError, Reason
 from domain.identifiers import Prefix, new_id
 from domain.stack import StackAction, StackProgram
 from infra.stacks import sessions
+from infra.stacks.recovery import survey
 from infra.stacks.request import StackRequest
 from infra.supervisor.configuration import source_root
 from tests.infra.stacks.laboratory import Laboratory, kill, until
@@ -175,6 +178,30 @@ async def test_a_cancelled_run_writes_down_what_the_provider_was_doing(
     assert state is not None
     assert (set(state.resources), state.pending, state.locks) == ({"server"}, 0, 0)
     await check_one_server(laboratory, program)
+
+
+@pytest.mark.parametrize("laboratory", [Provider.AWS], indirect=True)
+async def test_what_shows_late_after_a_crash_is_waited_for(laboratory: Laboratory) -> None:
+    program = await laboratory.plan_network()
+    key = json.loads(laboratory.account.credential.data)
+    ec2 = boto3.client(
+        "ec2",
+        endpoint_url=laboratory.account.url,
+        region_name=laboratory.case.place.region,
+        aws_access_key_id=key["access_key_id"],
+        aws_secret_access_key=key["secret_access_key"],
+    )
+    tags = {**program.tags, Tag.RESOURCE: "network"}
+    pairs = [{"Key": name, "Value": value} for name, value in tags.items()]
+    specification = [{"ResourceType": "vpc", "Tags": pairs}]
+    made = ec2.create_vpc(CidrBlock="10.40.0.0/16", TagSpecifications=specification)
+    # Nothing is there at the first look, in none of three regions.
+    laboratory.account.disturb(kind="late", call="DescribeTags", count=3)
+
+    unknown = await asyncio.to_thread(survey, program, laboratory.cloud, {}, {"network": "vpc"})
+
+    assert [one.id for one in unknown.adoptable] == [made["Vpc"]["VpcId"]]
+    assert [fault["over"] for fault in laboratory.account.faults()] == [True]
 
 
 @pytest.mark.full

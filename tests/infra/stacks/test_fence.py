@@ -1,5 +1,6 @@
 """The fence around the states, asked of the database itself."""
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,8 @@ from domain.identifiers import Prefix, new_id, opaque_part
 from domain.stack import StackAction, StackProgram, StackState
 from infra.database.engine import DatabaseRole
 from infra.database.records.compute import ComputeRecords
-from infra.stacks.backend import StateBackend, table_of
+from infra.embedded.database_copy import load_database, save_database
+from infra.stacks.backend import StateBackend, role_of, table_of
 from infra.stacks.leases import hold
 from infra.stacks.request import StackRequest, StackSecrets
 from infra.stacks.runs import StackRuns
@@ -23,28 +25,36 @@ from tests.infra.stacks.laboratory import Laboratory, new_workspace
 
 
 @contextmanager
-def engine_connection(laboratory: Laboratory, fence: int | None) -> Iterator[psycopg.Connection]:
-    """Connect as the engine does: by the password file's password, the fence as an option."""
-    settings, role = laboratory.servers.database, DatabaseRole.STACKS
+def engine_connection(
+    laboratory: Laboratory, fence: int | None, workspace_id: str | None = None
+) -> Iterator[psycopg.Connection]:
+    """Connect as the engine does: by the environment of a run."""
+    workspace_id = workspace_id or laboratory.workspace_id
+    settings = laboratory.servers.database
+    backend = StateBackend(settings)
+    environment = backend.environment(workspace_id, 0)
     with psycopg.connect(
         host=settings.host,
         port=settings.port,
         dbname=settings.name,
-        user=role,
-        password=Path(settings.passwords_dir, role).read_text().strip(),
+        user=role_of(workspace_id),
+        password=environment["PGPASSWORD"],
         options="" if fence is None else f"-c bulkhead.fence={fence}",
         autocommit=True,
     ) as connection:
         yield connection
 
 
+def states(workspace_id: str) -> sql.Identifier:
+    return sql.Identifier(table_of(workspace_id), table_of(workspace_id))
+
+
 def write_state(connection: psycopg.Connection, workspace_id: str, stack: str) -> None:
-    table = sql.Identifier("pulumi", table_of(workspace_id))
     connection.execute(
         sql.SQL(
             "INSERT INTO {} (key, data) VALUES (%s, '{{}}')"
             " ON CONFLICT (key) DO UPDATE SET data = '{{}}'"
-        ).format(table),
+        ).format(states(workspace_id)),
         (f"bulkhead/.pulumi/stacks/bulkhead/{stack}.json",),
     )
 
@@ -68,7 +78,7 @@ async def test_a_runner_whose_stack_was_taken_over_writes_nothing(
         newer = await take(laboratory, program)
         for statement in ("DELETE FROM {}", "UPDATE {} SET data = '{{}}'"):
             with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState):
-                stale.execute(sql.SQL(statement).format(sql.Identifier("pulumi", table_of(table))))
+                stale.execute(sql.SQL(statement).format(states(table)))
         with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState):
             write_state(stale, table, program.name)
     with engine_connection(laboratory, newer) as holder:
@@ -123,27 +133,96 @@ async def test_nobody_writes_without_a_fence(
         write_state(stranger, table, program.name)
 
 
-async def test_a_state_is_written_in_its_own_workspace_alone(
+async def test_a_run_has_the_states_of_its_own_workspace_and_nothing_else(
     laboratory: Laboratory, table: str
 ) -> None:
-    program = await laboratory.plan_network()
-    fence = await take(laboratory, program)
     other = await new_workspace(laboratory.servers, laboratory.openbao)
     backend = StateBackend(laboratory.servers.database)
     await backend.ensure_table(other)
     await backend.close()
+    program = await laboratory.plan_network()
+    fence = await take(laboratory, program)
+    statements = (
+        sql.SQL("SELECT * FROM {}").format(states(other)),
+        sql.SQL("INSERT INTO {} (key, data) VALUES ('x', '{{}}')").format(states(other)),
+        sql.SQL("CREATE FUNCTION {}.f() RETURNS int LANGUAGE sql RETURN 1").format(
+            sql.Identifier(table_of(other))
+        ),
+        sql.SQL("SET ROLE {}").format(sql.Identifier(role_of(other))),
+        sql.SQL("SET ROLE {}").format(sql.Identifier(DatabaseRole.STACKS)),
+        sql.SQL("CREATE ROLE another"),
+        sql.SQL("CREATE TABLE pulumi.mine ()"),
+        sql.SQL("SELECT 1 FROM stacks"),
+    )
     with engine_connection(laboratory, fence) as connection:
         write_state(connection, table, program.name)
-        with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState):
-            write_state(connection, other, program.name)
-
-
-async def test_the_engines_role_sees_nothing_but_states(laboratory: Laboratory) -> None:
+        for statement in statements:
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute(statement)
+    # Nor does the password open anything as somebody else.
     with (
-        engine_connection(laboratory, 1) as connection,
-        pytest.raises(psycopg.errors.InsufficientPrivilege),
+        pytest.raises(psycopg.OperationalError),
+        psycopg.connect(
+            host=laboratory.servers.database.host,
+            port=laboratory.servers.database.port,
+            dbname=laboratory.servers.database.name,
+            user=role_of(other),
+            password=StateBackend(laboratory.servers.database).environment(table, 0)["PGPASSWORD"],
+        ),
     ):
-        connection.execute("SELECT 1 FROM stacks")
+        pass
+
+
+async def test_the_states_of_an_older_release_are_kept_and_closed_too(
+    laboratory: Laboratory,
+) -> None:
+    workspace_id, settings = laboratory.workspace_id, laboratory.servers.database
+    program = await laboratory.plan_network()
+    fence = await take(laboratory, program)
+    name = table_of(workspace_id)
+    with laboratory.servers.administrator() as administrator:
+        administrator.execute(
+            sql.SQL(
+                "CREATE TABLE {0} (key text PRIMARY KEY, data json NOT NULL,"
+                " updated_at timestamptz NOT NULL DEFAULT now());"
+                "INSERT INTO {0} VALUES ('kept', '{{}}'); ALTER TABLE {0} OWNER TO {1}"
+            ).format(sql.Identifier("pulumi", name), sql.Identifier(DatabaseRole.STACKS))
+        )
+    backend = StateBackend(settings)
+    await backend.ensure_table(workspace_id)
+    await backend.close()
+    with engine_connection(laboratory, fence) as connection:
+        (kept,) = connection.execute(
+            sql.SQL("SELECT key FROM {}").format(states(workspace_id))
+        ).fetchall()
+        assert kept == ("kept",)
+        write_state(connection, workspace_id, program.name)
+
+
+@pytest.mark.full
+async def test_a_copy_of_the_states_is_put_back_on_a_server_without_their_roles(
+    laboratory: Laboratory, table: str, tmp_path: Path
+) -> None:
+    postgresql, name = laboratory.servers.stack.postgresql, laboratory.servers.database.name
+    file, copied = tmp_path / "copy", f"copied_{table_of(table)}"
+    await asyncio.to_thread(save_database, postgresql, name, file)
+    role, other = sql.Identifier(role_of(table)), sql.Identifier("of_another_server")
+    rename = sql.SQL("ALTER ROLE {} RENAME TO {}")
+    with laboratory.servers.administrator() as administrator:
+        administrator.execute(rename.format(role, other))
+        try:
+            await asyncio.to_thread(load_database, postgresql, copied, file)
+            with laboratory.servers.administrator(copied) as connection:
+                owner = connection.execute(
+                    "SELECT tableowner FROM pg_tables WHERE schemaname = %s", (table_of(table),)
+                ).fetchone()
+            assert owner == (role_of(table),)
+        finally:
+            administrator.execute(
+                sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(copied))
+            )
+            administrator.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(role))
+            administrator.execute(rename.format(other, role))
 
 
 async def test_a_stack_is_held_by_one_at_a_time(laboratory: Laboratory) -> None:

@@ -171,7 +171,8 @@ async def state_of(laboratory: Laboratory, program: StackProgram) -> backend.Sta
 
 def stored(laboratory: Laboratory) -> list[str]:
     """Return all that the database has of a workspace's states."""
-    table = sql.Identifier("pulumi", backend.table_of(laboratory.workspace_id))
+    name = backend.table_of(laboratory.workspace_id)
+    table = sql.Identifier(name, name)
     with laboratory.servers.administrator() as connection:
         rows = connection.execute(sql.SQL("SELECT data->>'data' FROM {}").format(table)).fetchall()
     return [base64.b64decode(data).decode() for (data,) in rows]

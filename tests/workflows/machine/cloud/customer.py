@@ -13,6 +13,7 @@ from domain.identifiers import Prefix, new_id
 from domain.operation import MachineOperation, OperationState, OperationType
 from domain.secret import CURRENT, SecretKind, SecretValue
 from domain.stack import StackKind, StackState
+from infra.clouds.cloud import Cloud
 from infra.database.records.machine_plan import WantedMachines, add_machine, plan_machine
 from infra.database.records.new_rows import NewRows
 from infra.database.records.operation import machine_operation_of
@@ -34,6 +35,10 @@ from tests.workflows.secret.scenarios import Rotating
 GIVES_BACK_WITHIN_SECONDS = 300.0
 PLACE, SIZE = "fsn1", "cx23"
 
+# A network and a server at Hetzner, and what is left of them while the machine is suspended.
+ALL_OF_IT = ["firewall", "network", "placement_group", "server", "subnet"]
+ASLEEP = ["firewall", "network", "placement_group", "snapshot", "subnet"]
+
 
 class Token(Rotating):
     """A secret with a token of Hetzner's."""
@@ -44,6 +49,11 @@ class Token(Rotating):
 class Customer:
     """An account of the fleet's workspace, empty at first."""
 
+    provider = Provider.HCLOUD
+    place, size, image = PLACE, SIZE, "debian-12"
+    # How many things the programs of a network and a server declare.
+    declared = len(ALL_OF_IT)
+
     def __init__(self, fleet: Fleet, hetzner: Hetzner) -> None:
         self.fleet = fleet
         self.hetzner = hetzner
@@ -52,19 +62,29 @@ class Customer:
         self.eye = hetzner.new_token(self.project)
         self.token = hetzner.new_token(self.project)
         self.config_id = ""
-        self._secret = Token(fleet.platform, fleet.owner)
+        self._secret: Rotating = Token(fleet.platform, fleet.owner)
         self._secret_id = ""
+
+    @property
+    def credential(self) -> SecretValue:
+        """The secret's first value."""
+        return SecretValue.of_text(self.token)
+
+    @property
+    def cloud(self) -> Cloud:
+        """The account, opened by its owner."""
+        return self.hetzner.cloud(self.eye)
 
     async def open(self) -> None:
         """Bring the token, and a compute config that uses it."""
         owner = self.fleet.owner
-        self._secret_id = await self._secret.store(SecretValue.of_text(self.token))
+        self._secret_id = await self._secret.store(self.credential)
         config = ComputeConfigRow(
             workspace_id=owner.workspace_id,
             id=new_id(Prefix.COMPUTE_CONFIG),
             name=self.project,
-            provider=Provider.HCLOUD,
-            provider_config={"region": PLACE, "image": "debian-12"},
+            provider=self.provider,
+            provider_config={"region": self.place, "image": self.image},
             secret_id=self._secret_id,
         )
         self.config_id = config.id
@@ -90,7 +110,7 @@ class Customer:
         owner = self.fleet.owner
         wanted = WantedMachines(
             compute_config_id=self.config_id,
-            choices=choices or (Choice(place=PLACE, instance_type=SIZE),),
+            choices=choices or (Choice(place=self.place, instance_type=self.size),),
         )
         rows = NewRows()
         async with self.fleet.platform.api.workspace(owner.workspace_id) as session:
@@ -103,11 +123,20 @@ class Customer:
 
     async def has(self) -> list[CloudResource]:
         """Return all that the account has of the workspace."""
-        return await asyncio.to_thread(self.hetzner.has, self.eye, self.fleet.owner.workspace_id)
+        workspace_id = self.fleet.owner.workspace_id
+        return list(await asyncio.to_thread(self.cloud.inventory, workspace_id))
 
     async def kinds(self) -> list[str]:
         """Return what the account has, by kind."""
         return sorted(thing.kind for thing in await self.has())
+
+    async def verify_whole(self) -> None:
+        """Assert that the account has a network and a server, each thing of it once."""
+        assert await self.kinds() == ALL_OF_IT
+
+    async def verify_asleep(self) -> None:
+        """Assert that the account has a network and a snapshot."""
+        assert await self.kinds() == ASLEEP
 
     async def rows(self, table: type[Any], *where: Any) -> Sequence[Any]:  # noqa: ANN401 - SQL
         """Read rows of the workspace."""

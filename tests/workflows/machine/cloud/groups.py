@@ -27,9 +27,8 @@ from infra.database.records.operation import cluster_operation_of, pool_operatio
 from infra.database.tables import ClusterRow, MachinePoolRow, OperationRow
 from infra.temporal.start import start_operation
 from tests.platform import Requested
-from tests.workflows.machine.cloud.customer import PLACE, SIZE, Customer
+from tests.workflows.machine.cloud.customer import ALL_OF_IT, PLACE, SIZE, Customer
 from tests.workflows.machine.cloud.scenarios import (
-    ALL_OF_IT,
     RUNS_WITHIN_SECONDS,
     CloudScenario,
 )

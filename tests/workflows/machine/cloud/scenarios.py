@@ -3,18 +3,16 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
+from domain.cloud import SERVER
 from domain.machine import MachineKind, MachineState
 from domain.operation import MachineOperation, OperationState, OperationType, Step
 from infra.database.tables import CloudIntentRow, MachineRow
 from infra.temporal.start import start_operation
-from tests.workflows.machine.cloud.customer import PLACE, SIZE, Customer
+from tests.workflows.machine.cloud.customer import Customer
 from tests.workflows.machine.scenarios import MachineScenario
 
 # Runs of the engine are seconds of work for every processor that there is, and tests share them.
 RUNS_WITHIN_SECONDS = 300.0
-
-# A network and a server at Hetzner.
-ALL_OF_IT = ["firewall", "network", "placement_group", "server", "subnet"]
 
 
 class CloudScenario(MachineScenario):
@@ -79,18 +77,19 @@ class Creating(CloudScenario):
     async def verify_done(self) -> None:
         await self.verify_row(MachineState.ACTIVE)
         row = await self.row(self.operation)
-        (server,) = [thing for thing in await self.customer.has() if thing.kind == "server"]
-        assert row.provider_id == f"compute://hcloud/{server.id}"
-        assert (row.place, row.instance_type) == (PLACE, SIZE)
-        assert await self.customer.kinds() == ALL_OF_IT
+        there = await self.customer.has()
+        (server,) = [thing for thing in there if thing.resource == SERVER]
+        assert row.provider_id == f"compute://{self.customer.provider}/{server.id}"
+        assert (row.place, row.instance_type) == (self.customer.place, self.customer.size)
+        await self.customer.verify_whole()
         assert await self.customer.stacks() == [("machine", "present"), ("network", "present")]
         intents = await self.customer.rows(
             CloudIntentRow, CloudIntentRow.operation_id == self.operation.operation_id
         )
-        assert len(intents) == len(ALL_OF_IT)
+        assert len(intents) == self.customer.declared
         assert all(intent.cloud_id and intent.found_at for intent in intents)
         inventory = await self.customer.inventory_of(self.operation)
-        assert (inventory.left, len(inventory.resources)) == (0, len(ALL_OF_IT))
+        assert (inventory.left, len(inventory.resources)) == (0, len(there))
 
     async def verify_undone(self) -> None:
         assert await self.fleet.remains(self.operation) == {}

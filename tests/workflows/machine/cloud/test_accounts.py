@@ -250,7 +250,8 @@ async def test_what_the_provider_does_not_let_go_is_kept_as_a_finding(
 
 def kept_states(customer: Customer) -> int:
     """Count what Pulumi keeps of the stacks of the customer's workspace."""
-    table = sql.Identifier("pulumi", table_of(customer.fleet.owner.workspace_id))
+    name = table_of(customer.fleet.owner.workspace_id)
+    table = sql.Identifier(name, name)
     query = sql.SQL("SELECT count(*) FROM {} WHERE strpos(key, '.pulumi/stacks/') > 0")
     with customer.fleet.platform.servers.administrator() as administrator:
         ((count,),) = administrator.execute(query.format(table)).fetchall()
