@@ -104,6 +104,10 @@ class _Inbound(ActivityInboundInterceptor):
 
     @contextlib.asynccontextmanager
     async def _beating(self, step: StepAttempt | None, *, in_thread: bool) -> AsyncIterator[None]:
+        if activity.info().is_local:
+            # The server knows nothing of it: each beat would be a warning in the worker's log.
+            yield
+            return
         progress = Progress()
         token = current_progress.set(progress)
 

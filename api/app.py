@@ -55,6 +55,7 @@ from api.routes import (
     worker_bootstrap,
     workspace,
 )
+from domain.audit_budget import AuditBudget
 from infra.settings import ApiSettings
 
 VERSION: Final = "v1"
@@ -120,6 +121,7 @@ def create_app(clients: Clients, settings: ApiSettings, *, temporal_namespace: s
     app.state.links = _links_of(settings, temporal_namespace)
     app.state.nodes = NodeEndpoint(settings, clients.openbao)
     app.state.node_denials = Denials()
+    app.state.refused_tokens = AuditBudget()
     app.state.access_limits = AccessLimits()
     app.state.log_streams = LogStreams()
     app.state.codec_origin = codec.origin_of(settings.temporal_ui_url)

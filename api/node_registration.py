@@ -18,6 +18,7 @@ from api.node_endpoint import NodeEndpoint
 from api.node_identity import Identity, identity_of
 from api.node_scope import NodeScope
 from api.scope import run_after_commit
+from domain.audit_budget import AuditBudget
 from domain.caller import Caller, system_caller
 from domain.cluster import POD_NETWORK, SERVICE_NETWORK, ClusterProvider, ClusterState
 from domain.errors import BulkheadError, Reason
@@ -111,21 +112,41 @@ async def register(request: Request, token: str, hello: Hello) -> Admission:
             if joined is None:
                 await session.refresh(bootstrap)
                 refusal = _why_not(bootstrap)
-                add_audit_event(
-                    session,
-                    caller,
-                    _ACTION,
-                    "worker_bootstrap",
-                    bootstrap.id,
-                    outcome="denied",
-                    details={"why": refusal.metadata["status"], "hostname": hello.hostname},
-                )
+                _audit_refusal(request, session, caller, bootstrap.id, refusal, hello)
     except IntegrityError:
         raise _known_key() from None
     if joined is None:
         assert refusal is not None  # noqa: S101 - one of the two
         raise refusal
     return await _admit(clients, joined, artifacts)
+
+
+def _audit_refusal(
+    request: Request,
+    session: AsyncSession,
+    caller: Caller,
+    bootstrap_id: str,
+    refusal: BulkheadError,
+    hello: Hello,
+) -> None:
+    """Tell that a token was of no use; of one that is tried all the time, how often."""
+    refused: AuditBudget = request.app.state.refused_tokens
+    times = refused.take(bootstrap_id)
+    if times is None:
+        return
+    add_audit_event(
+        session,
+        caller,
+        _ACTION,
+        "worker_bootstrap",
+        bootstrap_id,
+        outcome="denied",
+        details={
+            "why": refusal.metadata["status"],
+            "hostname": hello.hostname,
+            "times_within_the_hour": times,
+        },
+    )
 
 
 async def resume(clients: Clients, nodes: NodeEndpoint, scope: NodeScope, csr: str) -> "Resumption":

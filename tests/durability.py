@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
 
+from pydantic import BaseModel
 from temporalio import activity
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, Interceptor
 
@@ -35,6 +36,14 @@ class Fault:
     moment: Moment
     strike: Callable[[], Awaitable[None]]
     struck: bool = False
+
+
+class Death(BaseModel):
+    """When a worker in a process of its own dies."""
+
+    workflow: str
+    step: str
+    moment: Moment
 
 
 class FaultInjector(Interceptor):

@@ -156,20 +156,12 @@ def _advertisement(layout: Layout) -> list[str]:
 
 def _tunnel_server(layout: Layout) -> list[str]:
     return [
-        "--mode=grpc",
         f"--uds-name={layout.tunnel_socket}",
-        "--server-port=0",
         f"--server-id={layout.name}",
-        "--server-count=1",
-        f"--agent-bind-address={layout.bind_address}",
-        f"--agent-port={layout.tunnel_port}",
-        f"--admin-bind-address={LOOPBACK}",
-        f"--admin-port={layout.tunnel_admin_port}",
-        f"--health-bind-address={LOOPBACK}",
-        f"--health-port={layout.tunnel_health_port}",
+        f"--agent-address={_host_port(layout.bind_address, layout.tunnel_port)}",
+        f"--status-address={LOOPBACK}:{layout.tunnel_status_port}",
         f"--cluster-cert={layout.certificate(Leaf.TUNNEL_SERVER)}",
         f"--cluster-key={layout.key(Leaf.TUNNEL_SERVER)}",
-        "--tls-min-version=VersionTLS12",
         # An agent shows a token that is bound to its Node object. It is asked for it when it
         # connects and never again: who revokes one has to restart this server.
         f"--agent-namespace={NODE_TOKENS_NAMESPACE}",
@@ -184,6 +176,10 @@ def _tunnel_server(layout: Layout) -> list[str]:
         f"--keepalive-time={_TUNNEL_KEEPALIVE}",
         f"--backend-dial-timeout={_TUNNEL_DIAL_TIMEOUT}",
     ]
+
+
+def _host_port(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _controller_manager(layout: Layout) -> list[str]:

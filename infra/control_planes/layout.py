@@ -35,8 +35,7 @@ class Layout:
         etcd_port: where the API server reaches etcd, on loopback.
         etcd_peer_port: where etcd would reach its peers, on loopback.
         tunnel_port: where the tunnel agents of the nodes reach the tunnel server.
-        tunnel_admin_port: where the tunnel server gives its metrics, on loopback.
-        tunnel_health_port: where it says whether it is well, on loopback.
+        tunnel_status_port: where the tunnel server gives its metrics, on loopback.
         advertise_host: the name or address under which clients reach the API server.
         bind_address: the address on which the API server and the tunnel server listen.
         issuer: the issuer of the cluster's ServiceAccount tokens.
@@ -51,8 +50,7 @@ class Layout:
     etcd_port: int
     etcd_peer_port: int
     tunnel_port: int
-    tunnel_admin_port: int
-    tunnel_health_port: int
+    tunnel_status_port: int
     advertise_host: str
     bind_address: str
     issuer: str
@@ -138,8 +136,7 @@ class Layout:
             "etcd": (LOOPBACK, self.etcd_port),
             "etcd peers": (LOOPBACK, self.etcd_peer_port),
             "konnectivity-server": (self.bind_address, self.tunnel_port),
-            "konnectivity-server metrics": (LOOPBACK, self.tunnel_admin_port),
-            "konnectivity-server health": (LOOPBACK, self.tunnel_health_port),
+            "konnectivity-server metrics": (LOOPBACK, self.tunnel_status_port),
         }
 
     @property
@@ -225,8 +222,7 @@ def layout_of(
         etcd_port=first_port + 1,
         etcd_peer_port=first_port + 2,
         tunnel_port=tunnel_port_of(settings.first_port, cluster.slot),
-        tunnel_admin_port=first_port + 4,
-        tunnel_health_port=first_port + 5,
+        tunnel_status_port=first_port + 4,
         advertise_host=settings.advertise_host,
         bind_address=settings.bind_address,
         # Not the address: it must stay the same wherever the control plane moves, and never be

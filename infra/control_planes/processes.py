@@ -34,7 +34,8 @@ from infra.supervisor.supervisor import Supervisor
 # An idle machine with two cores needs 4.5 s; twenty at once on it took over a minute.
 READY_SECONDS: Final = 300.0
 
-# The API server and etcd look at their files all the time: measured within 0.1 s.
+# The API server and etcd look at their files all the time, the tunnel server with each
+# connection: measured within 0.1 s.
 _RELOAD_SECONDS: Final = 15.0
 
 # Short against the quickest start, long against the cost of one request.
@@ -143,10 +144,9 @@ class ProcessBackend(ControlPlaneBackend):
     def reload(self, cluster: HostedControlPlane, on_wait: OnWait) -> None:
         """Have every component use the leaves on disk, one at a time, while the API answers.
 
-        The API server and etcd take them up by themselves, as servers at once and as clients with
-        their next connection; the two controllers would take two minutes, and are restarted, which
-        interrupts nobody. The tunnel server reads its leaf at its start only: the agents are back
-        a second later, and what went through it begins anew.
+        The API server, etcd and the tunnel server take them up by themselves, as servers at once
+        and as clients with their next connection: whatever goes through them goes on. The two
+        controllers would take two minutes, and are restarted, which interrupts nobody.
 
         A control plane that was started by an older version, or for another address, is started
         as it should be now: then its API does not answer for some seconds.
@@ -156,11 +156,7 @@ class ProcessBackend(ControlPlaneBackend):
         """
         layout = self._placement.layout_of(cluster)
         _run(lambda: self._supervisor.add(layout.name, programs_of(layout)), on_wait)
-        for component in (
-            Component.SCHEDULER,
-            Component.CONTROLLER_MANAGER,
-            Component.TUNNEL_SERVER,
-        ):
+        for component in (Component.SCHEDULER, Component.CONTROLLER_MANAGER):
             # Killed, not asked: they keep no state, and a SIGTERM that comes within moments of a
             # start is lost.
             _run(partial(self._supervisor.restart, layout.name, component, "KILL"), on_wait)

@@ -42,7 +42,7 @@ class ReadinessClient:
         # In clear: the context is only there because loading the usual roots takes 20 ms.
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self._loopback = httpx.Client(verify=context, trust_env=False, timeout=_TIMEOUT_SECONDS)
-        self._tunnel_health = f"http://{LOOPBACK}:{layout.tunnel_health_port}/healthz"
+        self._tunnel_health = f"http://{LOOPBACK}:{layout.tunnel_status_port}/healthz"
         self._objects = objects
         self._objects_are_kept = False
         self._was_ready = layout.was_ready.exists()

@@ -12,6 +12,7 @@ from domain.cluster import (
 from domain.machine import (
     NODE_TOKEN_ISSUER_USER,
     NODE_TOKENS_NAMESPACE,
+    NODE_USER_PREFIX,
     POD_NETWORK_SERVICE_ACCOUNT,
     PROXY_SERVICE_ACCOUNT,
     TUNNEL_SERVICE_ACCOUNT,
@@ -31,6 +32,9 @@ from infra.kubernetes.manifest import (
 # Under this name the API server tells of a token to which Node object it is bound.
 _NODE_OF_TOKEN: Final = "authentication.kubernetes.io/node-name"  # noqa: S105 - a name
 
+# Far more than any that is approved.
+_MOST_REQUEST_BYTES: Final = 64 * 1024
+
 _POD_NETWORK_USER: Final = (
     f"system:serviceaccount:{NODE_TOKENS_NAMESPACE}:{POD_NETWORK_SERVICE_ACCOUNT}"
 )
@@ -43,7 +47,12 @@ def kept_objects(profile: NetworkProfile, coredns_image: str) -> list[KeptObject
         profile: the cluster's pod network; another one than `linux_bridge` brings its own DNS.
         coredns_image: where nodes find it; empty: there is no registry that has it.
     """
-    objects = [*_rights_of_the_platform(), *_rights_of_nodes(), *guarded_labels()]
+    objects = [
+        *_rights_of_the_platform(),
+        *_rights_of_nodes(),
+        *_small_signing_requests(),
+        *guarded_labels(),
+    ]
     if profile is NetworkProfile.LINUX_BRIDGE:
         objects += _pod_network()
         if coredns_image:
@@ -100,6 +109,48 @@ def _rights_of_nodes() -> list[KeptObject]:
             subject=proxy.as_subject(),
         ),
     ]
+
+
+def _small_signing_requests() -> list[KeptObject]:
+    """Return what keeps a node from filling etcd with what it asks for.
+
+    The platform removes what is too much of one node, so that no request may be large or refuse
+    to go: a finalizer would keep it for ever. A kubelet's has 700 bytes and none of the others.
+    """
+    metadata = ("annotations", "labels", "finalizers", "ownerReferences")
+    policy: dict[str, Any] = {
+        "failurePolicy": "Fail",
+        "matchConstraints": {
+            "resourceRules": [
+                {
+                    "apiGroups": ["certificates.k8s.io"],
+                    "apiVersions": ["v1"],
+                    "operations": ["CREATE", "UPDATE"],
+                    "resources": ["certificatesigningrequests"],
+                }
+            ]
+        },
+        "matchConditions": [
+            {
+                "name": "node",
+                "expression": f"request.userInfo.username.startsWith('{NODE_USER_PREFIX}')",
+            }
+        ],
+        "validations": [
+            {
+                "expression": f"size(object.spec.request) <= {_MOST_REQUEST_BYTES}",
+                "message": f"a node's request has {_MOST_REQUEST_BYTES} bytes at most",
+            },
+            *(
+                {
+                    "expression": f"!has(object.metadata.{name})",
+                    "message": f"a node's request has no {name}",
+                }
+                for name in metadata
+            ),
+        ],
+    }
+    return admission_policy("bulkhead-node-signing-requests", policy)
 
 
 def _pod_network() -> list[KeptObject]:

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote
@@ -83,6 +84,16 @@ def decide(
             return False
         raise
     return True
+
+
+def remove(client: KubernetesClient, requests: Sequence[SigningRequest]) -> None:
+    """Remove requests, each only while it is still the one that was found."""
+    for request in requests:
+        try:
+            client.delete(f"{_REQUESTS}/{quote(request.name, safe='')}", uid=request.uid)
+        except BulkheadError as error:
+            if error.reason is not Reason.CONFLICT:
+                raise
 
 
 def undecided_of(client: KubernetesClient, username: str) -> list[SigningRequest]:

@@ -20,25 +20,22 @@ import structlog
 from sqlalchemy import text, update
 from sqlmodel import col, select
 
-from domain.caller import system_caller
 from domain.cluster import HostedControlPlane, NetworkProfile
-from domain.errors import BulkheadError, Reason
+from domain.errors import BulkheadError
 from domain.machine import NODE_CERTIFICATE_SECONDS, NODE_USER_PREFIX, MachineState
 from domain.names import node_name_of
 from domain.repair_budget import Standing
 from infra.database.engine import Database
-from infra.database.records.audit import add_audit_event
-from infra.database.tables import AuditEventRow, MachineRow
+from infra.database.tables import MachineRow
 from infra.kubernetes.client import KubernetesClient
-from infra.kubernetes.nodes import NodeSight, list_nodes, printable, remove_node
-from infra.kubernetes.signing_requests import SigningRequest, decide, list_requests
-from infra.machines.approver import KnownNode, Verdict, audit_id_of, judge
+from infra.kubernetes.nodes import NodeSight, list_nodes, remove_node
+from infra.kubernetes.signing_requests import SigningRequest, list_requests
+from infra.machines.approver import KnownNode
 from infra.machines.clusters import HostClusters
+from infra.machines.decisions import Decisions
 from infra.machines.health import Observation, ends_of, observe
 from infra.machines.repairs import Repairs
 from infra.temporal.outbox import Outbox
-
-KEEPER: Final = "machine-keeper"
 
 # A kubelet that starts waits for its first certificate, and a person for a node to be ready.
 EVERY_SECONDS: Final = 2.0
@@ -49,11 +46,6 @@ _STRANGERS_SECONDS: Final = NODE_CERTIFICATE_SECONDS + 15 * 60
 
 # A node's tokens last an hour and are renewed at half of it: what they need is back before.
 _MEND_SECONDS: Final = 5 * 60
-
-# Of decisions in one look, in all and for each who asks: a flood of requests must not keep
-# everything and everybody else waiting. A kubelet asks for two certificates at a time.
-_MOST_DECISIONS: Final = 100
-_MOST_DECISIONS_EACH: Final = 4
 
 _OUR_NODE: Final = re.compile(r"mch-[0-9a-f]{32}")
 
@@ -109,6 +101,7 @@ class MachineKeeper:
         self._host = host
         self._every_seconds = every_seconds
         self._repairs = Repairs(database, sweeper)
+        self._decisions = Decisions(database, clusters)
         self._looks: dict[HostedControlPlane, asyncio.Task[None]] = {}
         self._problems: dict[HostedControlPlane, str] = {}
         self._mend_at: dict[HostedControlPlane, float] = {}
@@ -143,7 +136,7 @@ class MachineKeeper:
         sight = await self._clusters.ask(cluster, _see)
         machines = await self._machines_of(cluster)
         known = _inventory(machines, sight.nodes, self._clusters.addresses_of(cluster))
-        await self._decide(cluster, sight.requests, known)
+        await self._decisions.make(cluster, sight.requests, known)
         await self._remove_strangers(cluster, sight.nodes, known)
         now, ends = datetime.now(UTC), ends_of(sight.requests)
         observations = [
@@ -228,54 +221,6 @@ class MachineKeeper:
             query = select(MachineRow).where(MachineRow.cluster_id == cluster.cluster_id)
             return list(await session.exec(query.order_by(col(MachineRow.id))))
 
-    async def _decide(
-        self,
-        cluster: HostedControlPlane,
-        requests: Sequence[SigningRequest],
-        known: Mapping[str, KnownNode],
-    ) -> None:
-        for request in _next_in_turn(requests):
-            verdict = judge(request, known, datetime.now(UTC))
-            if verdict is None:
-                continue
-            try:
-                await self._audit(cluster, request, verdict)
-                message = printable(verdict.reason)
-                work = partial(decide, request=request, approve=verdict.approve, message=message)
-                await self._clusters.ask(cluster, work)
-            except Exception as error:
-                # Whoever asks chose what is in a request: it must not keep the others waiting.
-                reason = error.reason if isinstance(error, BulkheadError) else None
-                if reason is Reason.DEPENDENCY_UNAVAILABLE:
-                    raise
-                log.exception("cannot decide", cluster_id=cluster.cluster_id, uid=request.uid)
-
-    async def _audit(
-        self, cluster: HostedControlPlane, request: SigningRequest, verdict: Verdict
-    ) -> None:
-        """Write the line before the decision has an effect; a repeated decision has one line."""
-        event_id = audit_id_of(request, approve=verdict.approve)
-        async with self._database.workspace(cluster.workspace_id) as session:
-            if await session.get(AuditEventRow, (cluster.workspace_id, event_id)) is not None:
-                return
-            of_machine = verdict.machine_id is not None
-            add_audit_event(
-                session,
-                system_caller(cluster.workspace_id, KEEPER),
-                f"node.certificate.{'approve' if verdict.approve else 'deny'}",
-                "machine" if of_machine else "cluster",
-                verdict.machine_id or cluster.cluster_id,
-                outcome="allowed" if verdict.approve else "denied",
-                details={
-                    "cluster_id": cluster.cluster_id,
-                    "request": printable(request.name),
-                    "requestor": printable(request.username),
-                    "signer": request.signer,
-                    "reason": printable(verdict.reason),
-                },
-                event_id=event_id,
-            )
-
     async def _remove_strangers(
         self,
         cluster: HostedControlPlane,
@@ -310,18 +255,6 @@ class MachineKeeper:
 
 def _see(client: KubernetesClient) -> ClusterSight:
     return ClusterSight(list_nodes(client), list_requests(client))
-
-
-def _next_in_turn(requests: Sequence[SigningRequest]) -> list[SigningRequest]:
-    """Return what is decided in this look: the oldest of each who asks, then the second of each."""
-    turns: Counter[str] = Counter()
-    ranked: list[tuple[int, SigningRequest]] = []
-    for request in sorted(requests, key=lambda one: (one.created_at, one.uid)):
-        if not request.decided:
-            ranked.append((turns[request.username], request))
-            turns[request.username] += 1
-    ranked.sort(key=lambda one: one[0])
-    return [one for turn, one in ranked[:_MOST_DECISIONS] if turn < _MOST_DECISIONS_EACH]
 
 
 def _inventory(

@@ -1024,6 +1024,30 @@ status() {
     exit "$code"
 }
 
+# without_our_rules TABLES: them without the chains of kubelet, kube-proxy, flannel and our pods.
+# Other programs use CNI too: of its chains those of our pods' ports go, by the network's name in
+# their rules, and the ones that all share only when nobody else has a port in them.
+without_our_rules() {
+    # shellcheck disable=SC2016 # of awk
+    awk '
+        function ours(chain) {
+            return chain ~ /^KUBE-/ || chain ~ /^FLANNEL-(FWD|POSTRTG)$/ || chain in pods ||
+                (!others && chain ~ /^CNI-HOSTPORT-(DNAT|SNAT|MASQ|SETMARK)$/)
+        }
+        function after(flag, i) {
+            for (i = 1; i < NF; i++) if ($i == flag) return $(i + 1)
+            return ""
+        }
+        NR == FNR {
+            if (after("-A") != "CNI-HOSTPORT-DNAT") next
+            if (index($0, "name: \\\"bulkhead\\\" id:")) pods[after("-j")] = 1
+            else others = 1
+            next
+        }
+        { chain = /^:/ ? substr($1, 2) : after("-A") }
+        !ours(chain) && !ours(after("-j"))' "$1" "$1"
+}
+
 # uninstall: ends what runs, gives back what was changed, removes every file.
 uninstall() {
     lock
@@ -1049,8 +1073,9 @@ uninstall() {
     [ ! -x "$BIN/kube-proxy" ] || "$BIN/kube-proxy" --cleanup >/dev/null 2>&1 || true
     for tables in iptables ip6tables; do
         "$tables-save" --counters >"$WORK/tables" 2>/dev/null || continue
-        grep -qE 'KUBE-|FLANNEL-|CNI-' "$WORK/tables" || continue
-        grep -vE 'KUBE-|FLANNEL-|CNI-' "$WORK/tables" | "$tables-restore" --counters || true
+        without_our_rules "$WORK/tables" >"$WORK/tables.after"
+        cmp -s "$WORK/tables" "$WORK/tables.after" ||
+            "$tables-restore" --counters <"$WORK/tables.after" || true
     done
     for namespace in /run/netns/cni-*; do
         [ ! -e "$namespace" ] || ip netns delete "${namespace##*/}"

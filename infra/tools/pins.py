@@ -15,6 +15,7 @@ _MODULES = Path(__file__).parent / "go"
 _KUBERNETES_VERSION = "v1.36.3"
 _ETCD_VERSION = "3.6.8"
 _KONNECTIVITY_VERSION = "v0.36.0"
+_KONNECTIVITY_MODULE = "sigs.k8s.io/apiserver-network-proxy"
 _CONTAINERD_VERSION = "v2.3.4"
 _RUNC_VERSION = "1.4.3"
 _CNI_VERSION = "v1.9.1"
@@ -165,15 +166,14 @@ def _kubernetes(name: str, sha256: Mapping[str, str] | None) -> Program:
     )
 
 
-def _konnectivity(name: str, command: str) -> Program:
-    module = "sigs.k8s.io/apiserver-network-proxy"
+def _konnectivity(name: str, package: str) -> Program:
     # Upstream publishes container images only, and neither program has a version command.
     return _built_only(
         name,
-        f"{module}/cmd/{command}",
+        package,
         KONNECTIVITY,
         version_arguments=None,
-        version_pattern=rf"\t{re.escape(module)}\t(v\S+)",
+        version_pattern=rf"\t{re.escape(_KONNECTIVITY_MODULE)}\t(v\S+)",
     )
 
 
@@ -268,8 +268,9 @@ _ALL = (
         version_arguments=("--version",),
         version_pattern=r"^etcd Version: (\S+)$",
     ),
-    _konnectivity("konnectivity-server", "server"),
-    _konnectivity("konnectivity-agent", "agent"),
+    # Upstream's tunnel with a command of ours, whose listener shows renewed certificates.
+    _konnectivity("konnectivity-server", "bulkhead.local/tools/konnectivity/konnectivity-server"),
+    _konnectivity("konnectivity-agent", f"{_KONNECTIVITY_MODULE}/cmd/agent"),
     _kubernetes(
         "kubelet",
         _sha256(

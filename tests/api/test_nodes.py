@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import httpx
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
@@ -111,6 +112,61 @@ async def test_of_sixteen_uses_at_the_same_time_one_wins(
     assert gate.count("machines", person.workspace) == before + 1
     denied = ("node.register", "denied", bootstrap["id"])
     assert gate.audit(person.workspace).count(denied) == 15
+
+
+async def test_a_token_that_is_tried_all_the_time_is_counted_instead_of_filling_the_audit_log(
+    gate: Gate, person: Person, cluster: JSON
+) -> None:
+    bootstrap = await new_bootstrap(person, cluster)
+    server = OwnServer(gate)
+    assert (await server.register(bootstrap["token"])).status_code == 201
+    for _ in range(10):
+        answers = await asyncio.gather(*(server.register(bootstrap["token"]) for _ in range(10)))
+        assert {answer.status_code for answer in answers} == {401}
+    found = await person.get(
+        "/v1/audit_events", params={"action": "node.register", "outcome": "denied", "limit": 100}
+    )
+    counts = [
+        line["details"]["times_within_the_hour"]
+        for line in found.json()["data"]
+        if line["resource_id"] == bootstrap["id"]
+    ]
+    assert sorted(counts) == [*range(1, 21), 32, 64]
+
+
+@pytest.mark.parametrize("verb", ["delete", "suspend"])
+async def test_who_joins_while_the_cluster_goes_is_a_machine_of_it_or_nobody(
+    gate: Gate, verb: str
+) -> None:
+    person = gate.new_person()
+    outcomes = set()
+    for turn in range(3):
+        cluster = await gate.new_cluster_with_authorities(person)
+        bootstraps = [await new_bootstrap(person, cluster) for _ in range(3)]
+
+        async def go(cluster: JSON = cluster, turn: int = turn) -> httpx.Response:
+            await asyncio.sleep(turn * 0.015)
+            path = f"/v1/clusters/{cluster['id']}" + (":suspend" if verb == "suspend" else "")
+            method = "POST" if verb == "suspend" else "DELETE"
+            return await person.call(method, path, headers={"If-Match": cluster["etag"]})
+
+        gone, *joined = await asyncio.gather(
+            go(), *(OwnServer(gate).register(one["token"]) for one in bootstraps)
+        )
+        assert {answer.status_code for answer in joined} <= {201, 409}
+        winners = [answer.json()["machine_id"] for answer in joined if answer.is_success]
+        found = (await person.get("/v1/machines", params={"cluster_id": cluster["id"]})).json()
+        assert sorted(one["id"] for one in found["data"]) == sorted(winners)
+        assert gone.status_code in {202, 409}, gone.text
+        # A cluster with machines can be suspended, and never be deleted.
+        assert verb == "suspend" or gone.is_success == (not winners)
+        outcomes.add((gone.is_success, bool(winners)))
+        if gone.is_success:
+            late = [await OwnServer(gate).register(one["token"]) for one in bootstraps]
+            assert {answer.status_code for answer in late} <= {401, 409}
+            after = await person.get("/v1/machines", params={"cluster_id": cluster["id"]})
+            assert after.json()["data"] == found["data"]
+    assert outcomes
 
 
 async def test_a_token_that_is_not_good_answers_401(

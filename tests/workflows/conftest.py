@@ -9,7 +9,7 @@ from tests.durability import FaultInjector
 from tests.platform import Platform, running_platform
 from tests.servers import Servers
 from tests.workflows.hetzner import Hetzner, running_hetzner
-from tests.workflows.install.site import helm_settings
+from tests.workflows.install.deploying import helm_settings
 
 
 @dataclass(frozen=True)

@@ -38,20 +38,12 @@ from infra.settings import (
 )
 from infra.supervisor.configuration import source_root
 from infra.telemetry import configure_logging
-from tests.durability import ENDS_WITHIN_SECONDS, Case, Fault, FaultInjector, Moment
+from tests.durability import ENDS_WITHIN_SECONDS, Case, Death, Fault, FaultInjector
 from tests.platform import Platform
 from tests.servers import Servers
 from tests.workflows.hetzner import Hetzner
-from tests.workflows.install.site import helm_settings
+from tests.workflows.install.deploying import helm_settings
 from worker import WorkerProcess
-
-
-class Death(BaseModel):
-    """When a worker dies."""
-
-    workflow: str
-    step: str
-    moment: Moment
 
 
 class Orders(BaseModel):

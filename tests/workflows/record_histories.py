@@ -25,6 +25,7 @@ from tests.servers import Servers, running_servers
 from tests.workflows.cluster import scenarios as of_clusters
 from tests.workflows.cluster.scenarios import ClusterScenario
 from tests.workflows.hetzner import Hetzner, ensure_engine, running_hetzner
+from tests.workflows.install.deploying import helm_settings
 from tests.workflows.install.scenarios import (
     CreatingInstall,
     DeletingInstall,
@@ -32,7 +33,7 @@ from tests.workflows.install.scenarios import (
     RestoringInstall,
     UpdatingInstall,
 )
-from tests.workflows.install.site import helm_settings, running_site
+from tests.workflows.install.site import running_site
 from tests.workflows.install.syncing import SyncingSecrets
 from tests.workflows.machine.cloud.customer import Customer
 from tests.workflows.machine.cloud.groups import CreatingPool, Replacing

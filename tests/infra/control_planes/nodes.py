@@ -80,7 +80,7 @@ class Nodes:
 
     def connected_agents(self) -> int:
         """Return how many agents the tunnel server has, -1 while it does not answer."""
-        url = f"http://{LOOPBACK}:{self.layout.tunnel_admin_port}/metrics"
+        url = f"http://{LOOPBACK}:{self.layout.tunnel_status_port}/metrics"
         try:
             lines = httpx.get(url, trust_env=False).text.splitlines()
         except httpx.TransportError:
@@ -120,6 +120,16 @@ class Nodes:
                 process.kill()
 
     @contextlib.contextmanager
+    def held_answers(self) -> Iterator[threading.Event]:
+        """Have kubelets answer afterwards only; yields what tells that one was asked."""
+        _Kubelet.asked.clear()
+        _Kubelet.may_answer.clear()
+        try:
+            yield _Kubelet.asked
+        finally:
+            _Kubelet.may_answer.set()
+
+    @contextlib.contextmanager
     def kubelet(self, name: str, *, address: str = LOOPBACK) -> Iterator[int]:
         """Answer where a kubelet would, with a certificate for an address; yields the port."""
         spec = LeafSpec(
@@ -154,7 +164,13 @@ class Nodes:
 
 
 class _Kubelet(http.server.BaseHTTPRequestHandler):
+    may_answer = threading.Event()
+    may_answer.set()
+    asked = threading.Event()
+
     def do_GET(self) -> None:
+        self.asked.set()
+        self.may_answer.wait()
         assert isinstance(self.connection, ssl.SSLSocket)
         certificate = self.connection.getpeercert() or {}
         subject = certificate.get("subject", ())

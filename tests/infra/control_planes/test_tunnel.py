@@ -4,14 +4,17 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from domain.cluster import Component, HostedControlPlane
+from domain.cluster import Component, HostedControlPlane, Leaf
 from domain.errors import BulkheadError
 from domain.machine import TUNNEL_AUDIENCE
+from infra.control_planes.layout import LOOPBACK
+from infra.control_planes.readiness import served_certificate
 from tests.infra.control_planes.host import Host, nothing_meanwhile
 from tests.infra.control_planes.nodes import Nodes, until
 
@@ -99,6 +102,32 @@ def test_agents_are_back_after_the_tunnel_server_was_killed(host: Host, nodes: N
         until(lambda: _pid(host, nodes.cluster) not in {0, before})
         host.backend.wait_until_ready(nodes.cluster, nothing_meanwhile)
         until(lambda: nodes.connected_agents() == 1, CONNECTS_WITHIN_SECONDS)
+
+
+def test_what_goes_through_the_tunnel_goes_on_while_certificates_are_renewed(
+    host: Host, nodes: Nodes
+) -> None:
+    with nodes.kubelet("lasting") as port, ThreadPoolExecutor() as threads:
+        nodes.add("lasting", kubelet_port=port)
+        nodes.add_pod("lasting")
+        _assert_renewal_is_not_noticed(host, nodes, threads)
+
+
+def _assert_renewal_is_not_noticed(host: Host, nodes: Nodes, threads: ThreadPoolExecutor) -> None:
+    with nodes.agent(nodes.tokens("lasting").tunnel) as log:
+        until(lambda: nodes.connected_agents() == 1, CONNECTS_WITHIN_SECONDS)
+        with nodes.held_answers() as asked:
+            answer = threads.submit(nodes.log_of, "lasting")
+            assert asked.wait(CONNECTS_WITHIN_SECONDS)
+            before = nodes.layout.certificate(Leaf.TUNNEL_SERVER).read_bytes()
+            host.backend.renew_leaves(nodes.cluster, force=True)
+            host.backend.reload(nodes.cluster, nothing_meanwhile)
+            served = served_certificate(LOOPBACK, nodes.layout.tunnel_port)
+        assert answer.result().startswith("asked by")
+        assert served is not None
+        assert served.split() != before.split()
+        assert "cannot connect" not in log.read_text()
+        assert nodes.connected_agents() == 1
 
 
 def _was_refused(log: Path) -> bool:

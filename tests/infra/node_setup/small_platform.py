@@ -54,7 +54,7 @@ class SmallPlatform:
         key: of the one machine, as PEM; None before it registered and after it was removed.
         lose_answers: how many answers to registrations are lost after the token was used.
         corrupt: how many downloads are damaged.
-        instruction: what the next report is answered with.
+        instruction: what reports are answered with; a restart is told once.
         reports: what was reported.
         requests: the path of each request and its status.
     """
@@ -141,7 +141,10 @@ class SmallPlatform:
                 return lines({**{name: f"{name}-canary" for name in names}, **self._expiry()})
             case _:
                 self.reports.append(body)
-                instruction, self.instruction = self.instruction, "none"
+                instruction = self.instruction
+                if instruction == "restart":
+                    # Told once; to leave is told until the server has, as the platform does.
+                    self.instruction = "none"
                 return lines({"instruction": instruction, "server_time": round(time.time())})
 
     @staticmethod

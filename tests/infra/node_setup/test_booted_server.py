@@ -16,11 +16,26 @@ pytestmark = pytest.mark.full
 _TRACES = """
 iptables -t nat -N KUBE-SERVICES && iptables -t nat -A PREROUTING -j KUBE-SERVICES
 iptables -N FLANNEL-FWD && iptables -A FORWARD -j FLANNEL-FWD
+iptables -t nat -N CNI-DN-0123456789
+iptables -t nat -A CNI-DN-0123456789 -p tcp --dport 80 -j DNAT --to-destination 10.244.7.2:80
+iptables -t nat -A CNI-HOSTPORT-DNAT -p tcp --dport 80 -j CNI-DN-0123456789 \
+    -m comment --comment 'dnat name: "bulkhead" id: "1"'
 ip link add cni0 type bridge
 ip netns add cni-1
 ip route add 10.244.7.0/24 dev lo
 mkdir -p /var/lib/kubelet/pods/1/volumes/data
 mount -t tmpfs tmpfs /var/lib/kubelet/pods/1/volumes/data
+"""
+
+# What others have there, of the same programs.
+_OF_OTHERS = """
+iptables -t nat -N CNI-fedcba9876543210 && iptables -t nat -A POSTROUTING -j CNI-fedcba9876543210
+iptables -t nat -N CNI-HOSTPORT-MASQ && iptables -t nat -A POSTROUTING -j CNI-HOSTPORT-MASQ
+iptables -t nat -N CNI-HOSTPORT-DNAT && iptables -t nat -A PREROUTING -j CNI-HOSTPORT-DNAT
+iptables -t nat -N CNI-DN-9876543210
+iptables -t nat -A CNI-HOSTPORT-DNAT -p tcp --dport 81 -j CNI-DN-9876543210 \
+    -m comment --comment 'dnat name: "podman" id: "1"'
+iptables -A INPUT -s 192.0.2.1 -j ACCEPT -m comment --comment 'not of CNI-, KUBE- or FLANNEL-'
 """
 
 
@@ -64,6 +79,7 @@ def test_uninstall_leaves_the_server_as_it_was(
 ) -> None:
     server = _booted(cloud, image)
     server.run("cloud-init status --wait")
+    assert server.run(f"set -e{_OF_OTHERS}").status == 0
     before = state_of(server)
     command = bootstrap_command(platform.url, platform.authority_sha256, str(platform.token))
     run = server.run(command)
@@ -73,7 +89,7 @@ def test_uninstall_leaves_the_server_as_it_was(
     assert (again.status, "no token is used" in again.output) == (0, True), again
     unchanged = server.run("systemctl show -p InvocationID bulkhead-kubelet bulkhead-containerd")
     assert unchanged.output == started.output
-    assert server.run(_TRACES).status == 0
+    assert server.run(f"set -e{_TRACES}").status == 0
     removed = server.run("bulkhead-node uninstall")
     assert removed.status == 0, removed
     assert state_of(server) == before

@@ -260,14 +260,11 @@ async def test_what_is_mounted_is_waited_for_and_nothing_is_restarted(using: Usi
         before = await pods_of(site, install)
         records = InstallSecretRecords(database)
         consumers = SecretConsumers(site.clusters, refreshed_within=timedelta(seconds=3))
+        # API servers count in whole seconds: pods of the same second might have come before.
+        _written(site, install, "synced_at - interval '1 second'")
         assert await consumers.look(operation, await records.objects_of(operation)) == []
         # The value changed after the pods came.
-        with site.platform.servers.administrator() as administrator:
-            administrator.execute(
-                "UPDATE install_secrets SET synced_at = now() + interval '1 second'"
-                " WHERE install_id = %s",
-                (install,),
-            )
+        _written(site, install, "now() + interval '1 second'")
         waiting = await consumers.look(operation, await records.objects_of(operation))
         assert waiting == ["Deployment consumer: kubelets bring its volumes up to date"]
 
@@ -279,6 +276,15 @@ async def test_what_is_mounted_is_waited_for_and_nothing_is_restarted(using: Usi
     finally:
         await database.close()
         await site.forget(install)
+
+
+def _written(site: Site, install_id: str, moment: str) -> None:
+    """Have the values of an install been written at another moment, an expression of SQL."""
+    with site.platform.servers.administrator() as administrator:
+        administrator.execute(
+            f"UPDATE install_secrets SET synced_at = {moment} WHERE install_id = %s",  # noqa: S608 - of this file
+            (install_id,),
+        )
 
 
 @pytest.mark.full

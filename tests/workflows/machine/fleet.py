@@ -86,6 +86,16 @@ class Fleet:
         async with self.platform.api.workspace(self.owner.workspace_id) as session:
             stack = await session.get_one(StackRow, (self.owner.workspace_id, stack_id))
             machine = await self.row(stack.machine_id or "")
+        await self._wake(machine)
+
+    async def wake_by_token(self, token_hash: bytes) -> None:
+        """Be a server again whose disk is that of a machine which joined by a token."""
+        async with self.platform.api.workspace(self.owner.workspace_id) as session:
+            query = select(WorkerBootstrapRow).where(WorkerBootstrapRow.token_hash == token_hash)
+            bootstrap = (await session.exec(query)).one_or_none()
+        await self._wake(await self.row(bootstrap.machine_id or "") if bootstrap else None)
+
+    async def _wake(self, machine: MachineRow | None) -> None:
         if machine is not None and machine.identity_key is not None:
             known = ClusterMachine(
                 machine_id=machine.id, control_plane=self.cluster, kind=MachineKind.CLOUD

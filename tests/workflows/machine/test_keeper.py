@@ -6,10 +6,13 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, ClassVar
 
+import pytest
 from cryptography import x509
 from sqlmodel import select
 
+from domain.audit_budget import FULL_LINES
 from domain.cluster import ClusterState, HostedControlPlane
+from domain.errors import BulkheadError
 from domain.identifiers import Prefix, new_id
 from domain.machine import Instruction, MachineHealth, MachineState
 from domain.names import node_name_of
@@ -19,8 +22,9 @@ from infra.database.records.operation import machine_operation_of
 from infra.database.tables import AuditEventRow, ClusterRow, OperationRow
 from infra.kubernetes.client import KubernetesClient, Login
 from infra.kubernetes.nodes import list_nodes
-from infra.kubernetes.signing_requests import CLIENT_SIGNER, SERVING_SIGNER
+from infra.kubernetes.signing_requests import CLIENT_SIGNER, SERVING_SIGNER, list_requests
 from infra.machines.clusters import HostClusters
+from infra.machines.decisions import MOST_KEPT_EACH
 from infra.machines.keeper import MachineKeeper
 from infra.openbao.authorities import Authority
 from infra.openbao.leaf import LeafSpec, make_leaf
@@ -62,8 +66,14 @@ def ask_for(
     client: KubernetesClient, signer: str, pem: bytes, usage: str = "", name: str = ""
 ) -> str:
     """Ask for a certificate and return the name of the request."""
+    body = request_body(signer, pem, usage, name)
+    return str(client.create(REQUESTS, body)["metadata"]["name"])
+
+
+def request_body(signer: str, pem: bytes, usage: str = "", name: str = "") -> dict[str, Any]:
+    """Return a request as it is sent."""
     usages = ["digital signature", usage or USAGES[signer]]
-    body = {
+    return {
         "apiVersion": "certificates.k8s.io/v1",
         "kind": "CertificateSigningRequest",
         "metadata": {"name": name} if name else {"generateName": "csr-"},
@@ -73,7 +83,6 @@ def ask_for(
             "usages": usages,
         },
     }
-    return str(client.create(REQUESTS, body)["metadata"]["name"])
 
 
 async def decision_on(fleet: Fleet, name: str, decision: str) -> dict[str, Any]:
@@ -171,6 +180,64 @@ async def test_a_server_that_is_taken_over_keeps_no_other_from_its_certificate(
             await fleet.until(operation.owner_id, lambda row: row.node_conditions is not None)
     for operation in (taken, other):
         await fleet.forget(operation)
+
+
+@pytest.mark.parametrize("count", [150, pytest.param(2000, marks=pytest.mark.full)])
+async def test_a_flood_of_requests_is_bounded_and_counted(fleet: Fleet, count: int) -> None:
+    machine = await fleet.have_active()
+    async with fleet.server_of(machine) as server:
+        await server.ensure_node()
+        pem = request_pem(f"system:node:{server.node}", GROUP, names=["10.9.9.9"])
+        with kubelet_of(fleet, server.node) as kubelet:
+            await asyncio.to_thread(
+                lambda: [ask_for(kubelet, SERVING_SIGNER, pem) for _ in range(count)]
+            )
+        async with asyncio.timeout(120):
+            while await _requests_of(fleet, server.node) > MOST_KEPT_EACH:  # noqa: ASYNC110 - the cluster is another process
+                await asyncio.sleep(0.2)
+    async with fleet.platform.api.workspace(fleet.owner.workspace_id) as session:
+        query = select(AuditEventRow).where(AuditEventRow.resource_id == machine.owner_id)
+        lines = [
+            row for row in await session.exec(query) if row.action.startswith("node.certificate.")
+        ]
+    counts = {
+        action: [row.details["times_within_the_hour"] for row in lines if row.action == action]
+        for action in ("node.certificate.deny", "node.certificate.remove")
+    }
+    assert 0 < len(lines) < 2 * (FULL_LINES + 11)
+    # Each was denied or removed; the last doubling is told, not the last one.
+    assert sum(map(max, counts.values())) > (count - MOST_KEPT_EACH) / 2
+    assert {row.outcome for row in lines} == {"denied"}
+    await fleet.forget(machine)
+
+
+async def _requests_of(fleet: Fleet, node: str) -> int:
+    found = await fleet.ask(list_requests)
+    return sum(request.username == f"system:node:{node}" for request in found)
+
+
+async def test_no_request_of_a_node_is_large_or_refuses_to_go(fleet: Fleet) -> None:
+    machine = await fleet.have_active()
+    async with fleet.server_of(machine) as server:
+        await server.ensure_node()
+        user = f"system:node:{server.node}"
+        large = request_pem(user, GROUP, names=[f"n{n}.example" for n in range(5000)])
+        body = request_body(SERVING_SIGNER, request_pem(user, GROUP))
+        with kubelet_of(fleet, server.node) as kubelet:
+            for metadata in (
+                {"finalizers": ["example.com/stay"]},
+                {"annotations": {"a": "b" * 1000}},
+                {"labels": {"a": "b"}},
+            ):
+                with pytest.raises(BulkheadError) as refused:
+                    kubelet.create(
+                        REQUESTS, body | {"metadata": {"generateName": "csr-", **metadata}}
+                    )
+                assert "a node's request has no" in refused.value.message
+            with pytest.raises(BulkheadError) as too_large:
+                kubelet.create(REQUESTS, request_body(SERVING_SIGNER, large))
+            assert "bytes at most" in too_large.value.message
+    await fleet.forget(machine)
 
 
 async def test_the_node_of_a_machine_that_is_gone_is_removed_again(fleet: Fleet) -> None:
