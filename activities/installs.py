@@ -92,11 +92,11 @@ class InstallActivities(InstallSteps):
                 chart = (sight.source.plan or {}).get("chart", {})
                 data = await self._deployer.renders.data_of(sight.source)
             else:
-                await self._deployer.prepare(
-                    operation.control_plane,
-                    operation.install_id,
-                    None if sight.good is None else sight.good.manifest,
-                )
+                if sight.good is not None:
+                    # The first time, the step before has just done it.
+                    await self._deployer.prepare(
+                        operation.control_plane, operation.install_id, sight.good.manifest
+                    )
                 rendering = await self._deployer.renders.render(
                     operation.control_plane,
                     sight.install,

@@ -86,7 +86,8 @@ def prepare_namespace(
         metadata = {"name": space, "labels": labels}
         client.apply(path, {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
     for kept in _rights(install_id):
-        _keep(client, kept)
+        if found is None or not _is_there(client, kept):
+            _keep(client, kept)
 
 
 def refuse_reserved(manifests: Iterable[Object]) -> None:
@@ -157,11 +158,13 @@ def remains_of(client: KubernetesClient, install_id: str) -> dict[str, list[str]
     }
 
 
-def _keep(client: KubernetesClient, kept: KeptObject) -> None:
-    live = client.find(kept.path)
+def _is_there(client: KubernetesClient, kept: KeptObject) -> bool:
     # Reading is a tenth of the work of an apply that changes nothing.
-    if live is not None and all(live.get(name) == what for name, what in kept.content.items()):
-        return
+    live = client.find(kept.path)
+    return live is not None and all(live.get(name) == what for name, what in kept.content.items())
+
+
+def _keep(client: KubernetesClient, kept: KeptObject) -> None:
     try:
         client.apply(kept.path, kept.manifest)
     except BulkheadError as error:

@@ -14,7 +14,7 @@ from domain.secret_use import with_object_names
 from infra.database.tables import InstallRow, PackageVersionRow, RenderRow
 from infra.helm.archive import looks_up
 from infra.helm.chart_access import ChartAccess
-from infra.helm.manifest import SecretData, redact, render_hash, restore, split, texts_of
+from infra.helm.manifest import SecretData, is_secret, redact, render_hash, restore, split, texts_of
 from infra.helm.program import Helm
 from infra.installs.identities import access_of, refuse_reserved, release_of
 from infra.installs.secret_echoes import carried_texts, refuse_echoes
@@ -174,6 +174,8 @@ class Renders:
 
     async def data_of(self, render: RenderRow) -> SecretData:
         """Return what a render puts into Secrets."""
+        if not any(is_secret(found) for found in render.manifest or []):
+            return {}
         return await asyncio.to_thread(
             self._vault.render_data, render.workspace_id, render.install_id, render.id
         )
