@@ -24,7 +24,7 @@ from infra.settings import ControlPlaneSettings
 # One that does not answer by then is asked again with the next look.
 _TIMEOUT_SECONDS: Final = 5.0
 
-# The steps of one operation share a login; its key is in memory for no longer than they take.
+# The steps of one operation share a login; the next login that is asked for later forgets its key.
 _LOGIN_SECONDS: Final = 30.0
 
 # A cluster that hangs holds one or two threads, each for at most a few timeouts.
@@ -105,9 +105,11 @@ class HostClusters:
         return await self.ask(cluster, lambda client: keep(client, objects, forgive_refusals=True))
 
     def forget(self, cluster: HostedControlPlane) -> None:
-        """Close the connections to a cluster that is gone."""
+        """Close the connections to a cluster that is gone, and forget its logins."""
         with self._lock:
             client = self._clients.pop(cluster, None)
+            for key in [key for key in self._logins if key[0] == cluster]:
+                del self._logins[key]
         if client is not None:
             client.close()
 

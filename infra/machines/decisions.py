@@ -98,14 +98,17 @@ class Decisions:
         verdict: Verdict,
         requestor: str,
     ) -> None:
-        """Write the line before the decision has an effect; a repeated decision has one line."""
+        """Write the line before the decision has an effect; a repeated decision has one line.
+
+        Every certificate that is given has its line; of denials the budget decides.
+        """
         event_id = audit_id_of(request, approve=verdict.approve)
         decision = "approve" if verdict.approve else "deny"
         async with self._database.workspace(cluster.workspace_id) as session:
             if await session.get(AuditEventRow, (cluster.workspace_id, event_id)) is not None:
                 return
             times = self._budget.take(f"{cluster.cluster_id} {requestor} {decision}")
-            if times is None:
+            if times is None and not verdict.approve:
                 return
             of_machine = verdict.machine_id is not None
             add_audit_event(
