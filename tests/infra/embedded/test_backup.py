@@ -89,6 +89,7 @@ def add_tombstone(small: SmallStack, workspace_id: str) -> str:
 
 def test_a_restore_brings_the_old_state_and_keeps_the_ledger_of_purges(saved: Saved) -> None:
     small = saved.small
+    small.stack.up(PARTS | {Part.CHARTS})
     name = saved.name()
     later = small.write(saved.place.workspace_id, b"later value")
     rename_workspace(small, "later")

@@ -241,7 +241,13 @@ async def test_no_request_of_a_node_is_large_or_refuses_to_go(fleet: Fleet) -> N
 
 
 async def test_the_node_of_a_machine_that_is_gone_is_removed_again(fleet: Fleet) -> None:
-    node = node_name_of(new_id(Prefix.MACHINE))
+    machine = await fleet.have_active()
+    node = node_name_of(machine.owner_id)
+    async with fleet.server_of(machine) as server:
+        await server.ensure_node()
+        # A cluster is looked at for as long as one of its machines could still come back.
+        await fleet.until(machine.owner_id, lambda row: row.node_conditions is not None)
+    await fleet.forget(machine)
     await fleet.ask(lambda client: register(client, node))
     await fleet.ask(lambda client: register(client, "of-the-customer"))
     async with asyncio.timeout(10):
