@@ -60,7 +60,7 @@ async def create(
     """
     _check_network(network_profile)
     pools = [await machine_plans.check(scope, wanted) for wanted in machines]
-    machine_plans.check_first_pools(pools)
+    await machine_plans.check_first_pools(scope, pools)
     cluster_id = new_id(Prefix.CLUSTER)
     admission = await admit_cluster(
         scope.session, cluster_id, region_id, CONTROL_PLANE_MEMORY_BYTES

@@ -20,6 +20,7 @@ from api.install_places import (
 )
 from api.install_settings import hold_row, touch
 from api.install_values import check_values
+from api.quotas import check_quota
 from api.routes.operation import send_cancellation
 from api.scope import RequestScope
 from domain.errors import BulkheadError, Reason
@@ -27,6 +28,7 @@ from domain.identifiers import Prefix, is_id, new_id
 from domain.install import Consent, Health, InstallState, RenderState, Sync
 from domain.operation import WAITING_FOR_APPROVAL, OperationType
 from domain.package import Channel
+from domain.quota import QuotaMetric
 from infra.database.queries.install import find_cluster_of_install, find_render
 from infra.database.queries.operation import find_operation
 from infra.database.records.install_plan import Deployment, plan_deployment
@@ -67,12 +69,13 @@ async def create(scope: RequestScope, wanted: NewInstall) -> OperationRow:
 
     Raises:
         BulkheadError: NOT_FOUND, INVALID_ARGUMENT or FAILED_PRECONDITION, with the path of what
-            is at fault.
+            is at fault; QUOTA_EXCEEDED.
     """
     source = wanted.source
     version = source.version
     cluster = await choose_cluster(scope, version, wanted.region_id, wanted.cluster_id)
     await check_values(scope, version, wanted.values, "initial_values", before={})
+    await check_quota(scope, QuotaMetric.INSTALLS)
     install = InstallRow(
         workspace_id=scope.caller.workspace_id,
         id=new_id(Prefix.INSTALL),

@@ -12,12 +12,14 @@ from typing import Any, Final
 from api import compute_changes
 from api.fields import check_id, not_found
 from api.places import check_allowed, check_place
+from api.quotas import check_quota
 from api.scope import RequestScope
 from domain.cluster import ClusterProvider, ClusterState
 from domain.compute import DEFAULT_MAXIMUM_MACHINES, Choice
 from domain.errors import BulkheadError, Reason
 from domain.identifiers import Prefix
 from domain.operation import OperationType
+from domain.quota import QuotaMetric
 from infra.database.queries.cluster import find_cluster
 from infra.database.queries.compute import find_config, machines_left
 from infra.database.queries.operation import find_operation
@@ -72,6 +74,7 @@ async def create(scope: RequestScope, cluster_id: str, request: MachineRequest) 
     wanted = await check(scope, request)
     used, limit = await machines_left(scope.session, cluster.id)
     _refuse_beyond(used + wanted.count, limit, used, path=request.path)
+    await check_quota(scope, QuotaMetric.MACHINES, wanted.count)
     operation = _plan(scope, cluster, wanted)
     await scope.rows.write(scope.session)
     workflow_input = owned_operation_of(operation)
@@ -146,14 +149,16 @@ def choices_of(config: ComputeConfigRow, request: MachineRequest) -> list[Choice
     return list(dict.fromkeys(choices))
 
 
-def check_first_pools(pools: Sequence[WantedMachines]) -> None:
-    """Refuse more machines than a new cluster may have.
+async def check_first_pools(scope: RequestScope, pools: Sequence[WantedMachines]) -> None:
+    """Refuse more machines than a new cluster, or its workspace, may have.
 
     Raises:
         BulkheadError: QUOTA_EXCEEDED.
     """
     wanted = sum(pool.count for pool in pools)
     _refuse_beyond(wanted, DEFAULT_MAXIMUM_MACHINES, 0, path=("body", "machines"))
+    if wanted:
+        await check_quota(scope, QuotaMetric.MACHINES, wanted)
 
 
 def _check_type(config: ComputeConfigRow, instance_type: str, path: tuple[str, ...]) -> None:

@@ -3,29 +3,30 @@
 from api.scope import RequestScope
 from domain.errors import BulkheadError, Reason
 from domain.quota import QuotaMetric
-from infra.database.queries.quota import Quota, read_quota
+from infra.database.queries.quota import Quota, hold_quotas, read_quota
 
 
-async def check_quota(scope: RequestScope, metric: QuotaMetric) -> None:
-    """Refuse one more of a metric that is used up.
-
-    Raises:
-        BulkheadError: QUOTA_EXCEEDED.
-    """
-    refuse_beyond(await read_quota(scope.session, metric))
-
-
-def refuse_beyond(quota: Quota) -> None:
-    """Refuse one more of what was counted, if nothing remains of it.
+async def check_quota(scope: RequestScope, metric: QuotaMetric, wanted: int = 1) -> None:
+    """Refuse more of a metric than remains of it; nobody else uses it before the transaction ends.
 
     Raises:
         BulkheadError: QUOTA_EXCEEDED.
     """
-    if quota.remaining == 0:
+    await hold_quotas(scope.session, scope.caller.workspace_id)
+    refuse_beyond(await read_quota(scope.session, metric), wanted)
+
+
+def refuse_beyond(quota: Quota, wanted: int = 1) -> None:
+    """Refuse more of what was counted than remains of it.
+
+    Raises:
+        BulkheadError: QUOTA_EXCEEDED.
+    """
+    if quota.remaining < wanted:
         raise BulkheadError(
             Reason.QUOTA_EXCEEDED,
-            f"The workspace has {quota.usage} of {quota.limit} in `{quota.metric}`; remove one, "
-            "or ask the operator for more.",
+            f"The workspace has {quota.usage} of {quota.limit} in `{quota.metric}`, and would need "
+            f"{wanted} more; remove some, or ask the operator for more.",
             metadata={
                 "metric": quota.metric,
                 "limit": str(quota.limit),

@@ -8,6 +8,8 @@ class QuotaMetric(StrEnum):
     """What is counted."""
 
     CLUSTERS = "compute/clusters"
+    MACHINES = "compute/machines"
+    INSTALLS = "delivery/installs"
     API_TOKENS = "access/api_tokens"
     REGIONS = "compute/regions"
 
@@ -24,6 +26,9 @@ class QuotaFacts:
 # filling the platform by accident; an operator raises them by a row in `quotas`.
 QUOTAS: dict[QuotaMetric, QuotaFacts] = {
     QuotaMetric.CLUSTERS: QuotaFacts("Clusters", 50),
+    # Servers of one's own are not counted: they cost nobody but their owner.
+    QuotaMetric.MACHINES: QuotaFacts("Machines in clouds", 200),
+    QuotaMetric.INSTALLS: QuotaFacts("Installs", 2000),
     QuotaMetric.API_TOKENS: QuotaFacts("API tokens", 200),
     QuotaMetric.REGIONS: QuotaFacts("Regions", 200),
 }

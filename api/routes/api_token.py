@@ -27,7 +27,6 @@ from domain.identifiers import Prefix, new_id
 from domain.quota import QuotaMetric
 from domain.tokens import TokenKind, display_prefix_of, hash_of, new_token
 from infra.database.queries.pages import page_of
-from infra.database.queries.quota import hold_quotas
 from infra.database.queries.workspace import find_api_token_end, remove_api_token
 from infra.database.tables import ApiTokenRow
 from infra.database.tables.columns import unix, unix_or_none
@@ -151,7 +150,6 @@ async def _create(scope: RequestScope, body: CreateApiTokenRequest) -> CreatedAp
     if body.scopes:
         # Otherwise an admin could give away what an admin does not have.
         scope.require(Role.OWNER, "api_token.grant_scopes", resource_type="workspace")
-    await hold_quotas(scope.session, scope.caller.workspace_id)
     await check_quota(scope, QuotaMetric.API_TOKENS)
     end = _end_of(body.expires_at)
     await _refuse_to_outlive_caller(scope, end)

@@ -18,7 +18,6 @@ from domain.caller import Role
 from domain.identifiers import Prefix, new_id
 from domain.quota import QuotaMetric
 from infra.database.queries.pages import page_of
-from infra.database.queries.quota import hold_quotas
 from infra.database.tables import RegionRow
 from infra.database.tables.columns import unix
 
@@ -110,7 +109,6 @@ def region_body(row: RegionRow) -> RegionBody:
 
 
 async def _create(scope: RequestScope, body: CreateRegionRequest) -> RegionRow:
-    await hold_quotas(scope.session, scope.caller.workspace_id)
     await check_quota(scope, QuotaMetric.REGIONS)
     row = RegionRow(
         workspace_id=scope.caller.workspace_id,

@@ -222,6 +222,22 @@ async def test_a_cluster_begins_with_machines(gate: Gate, compute: Compute) -> N
     assert f"{asked['id']}:cancel" in error["message"]
 
 
+async def test_a_workspace_has_no_more_machines_than_its_quota(gate: Gate) -> None:
+    compute = await new_compute(gate)
+    person = compute.person
+    await compute.new_machine()
+    gate.set_quota(person.workspace, "compute/machines", 3)
+    shape = compute.body(count=3)
+    error_of(await person.post("/v1/machines", shape), 403, "QUOTA_EXCEEDED")
+    del shape["cluster_id"]
+    first = {"name": "more", "region_id": await gate.new_region(person), "machines": [shape]}
+    error_of(await person.post("/v1/clusters", first), 403, "QUOTA_EXCEEDED")
+    asked = await asyncio.gather(*(compute.ask() for _ in range(4)))
+    assert sorted(answer.status_code for answer in asked) == [202, 202, 403, 403]
+    quota = ok(await person.get("/v1/quotas/compute%2Fmachines"))
+    assert (quota["usage"], quota["remaining"]) == (3, 0)
+
+
 @pytest.mark.parametrize("change", ["add", "enable", "current", "pin"])
 async def test_who_waits_for_a_credential_is_told_of_another(gate: Gate, change: str) -> None:
     compute = await new_compute(gate)

@@ -1,5 +1,6 @@
 """Installs: asked for, moved, held, approved and deleted, with what each refuses."""
 
+import asyncio
 import time
 from dataclasses import replace
 from typing import Any
@@ -199,6 +200,16 @@ async def test_a_version_that_does_not_fit_is_refused_with_the_reason(gate: Gate
     for more in ({}, {"cluster_id": customer.cluster["id"]}):
         error = error_of(await customer.ask(**more), 409, "FAILED_PRECONDITION")
         assert "1.99" in error["message"]
+
+
+async def test_a_workspace_has_no_more_installs_than_its_quota(gate: Gate) -> None:
+    customer = await new_customer(gate)
+    gate.set_quota(customer.person.workspace, "delivery/installs", 2)
+    asked = await asyncio.gather(*(customer.ask() for _ in range(4)))
+    assert sorted(answer.status_code for answer in asked) == [202, 202, 403, 403]
+    error = error_of(await customer.ask(), 403, "QUOTA_EXCEEDED")
+    assert (error["metadata"]["metric"], error["metadata"]["usage"]) == ("delivery/installs", "2")
+    assert gate.count("installs", customer.person.workspace) == 2
 
 
 async def test_an_install_is_moved_to_a_version_and_back(customer: Customer) -> None:

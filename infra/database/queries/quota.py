@@ -9,15 +9,17 @@ from domain.quota import QUOTAS, QuotaMetric
 
 _COUNTED = {
     QuotaMetric.CLUSTERS: "clusters",
+    QuotaMetric.MACHINES: "machines WHERE kind = 'cloud'",
+    QuotaMetric.INSTALLS: "installs",
     QuotaMetric.API_TOKENS: "api_tokens",
     QuotaMetric.REGIONS: "regions",
 }
 _READ = {
     metric: text(
-        f"SELECT (SELECT count(*) FROM {table}),"  # noqa: S608 - a table name of the line above
+        f"SELECT (SELECT count(*) FROM {rows}),"  # noqa: S608 - rows as the lines above have them
         ' (SELECT "limit" FROM quotas WHERE metric = :metric)'
     )
-    for metric, table in _COUNTED.items()
+    for metric, rows in _COUNTED.items()
 }
 _LOCK_WORKSPACE = text("SELECT 1 FROM workspaces WHERE id = :id FOR NO KEY UPDATE")
 
