@@ -20,8 +20,8 @@ from domain.operation import Step
 from infra.tools import ensure
 from tests.bench.hosted import hosted
 from tests.bench.measure import Figures, compare, say
-from tests.charts import Registry, archive
 from tests.end_to_end.stack import Body, Bulkhead, running_bulkhead
+from tests.end_to_end.vendor import Vendor, web
 from tests.workflows.install.site import simulated_node, simulating
 
 ROUNDS: Final = 7
@@ -94,22 +94,12 @@ class _Installs:
         self._region = region
         self._clusters = clusters
         self._folder = folder
-        self._registry = Registry(bulkhead.stack.charts.host_and_port)
         self._helm = ensure(["helm"])["helm"]
-        self._files = {version: self._publish(version) for version in ("1.0.0", "1.1.0")}
-        self._package_id = self._new_package()
-        self._versions = {version: self._new_version(version) for version in ("1.0.0", "1.1.0")}
-        self._product_id = str(
-            bulkhead.persist(
-                "POST",
-                "/products",
-                json={
-                    "name": "web",
-                    "package_id": self._package_id,
-                    "package_version_pin": {"kind": "pinned", "version": "1.0.0"},
-                },
-            )["id"]
-        )
+        charts = {version: web(version, f"hello from {version}") for version in ("1.0.0", "1.1.0")}
+        self._files = {version: folder / f"web-{version}.tgz" for version in charts}
+        for version, file in self._files.items():
+            file.write_bytes(charts[version])
+        self._vendor = Vendor(bulkhead, charts)
 
     def one(self) -> Figures:
         """Install a chart anew, by each; a first round of both does not count."""
@@ -169,8 +159,8 @@ class _Installs:
             "POST",
             "/rollouts",
             json={
-                "product_id": self._product_id,
-                "package_version_id": self._versions[version],
+                "product_id": self._vendor.product_id,
+                "package_version_id": self._vendor.versions[version],
                 "selector": {"install_ids": install_ids},
                 "strategy": {
                     "canary": 0,
@@ -189,53 +179,11 @@ class _Installs:
             time.sleep(_POLL_SECONDS)
         assert found["state"] == "succeeded", (found["state"], found["reason"], found["counts"])
 
-    def _publish(self, version: str) -> Path:
-        content = archive("web", version, values={"greeting": f"hello from {version}"})
-        self._registry.push(content)
-        file = self._folder / f"web-{version}.tgz"
-        file.write_bytes(content)
-        return file
-
-    def _new_package(self) -> str:
-        operation = self._bulkhead.persist(
-            "POST",
-            "/packages",
-            json={
-                "name": "web",
-                "sources": [
-                    {
-                        "kind": "helm",
-                        "repo_url": self._registry.url_of("web"),
-                        "target_revision": "1.0.0",
-                    }
-                ],
-            },
-        )
-        return str(self._succeeded(operation)["owner_id"])
-
-    def _new_version(self, version: str) -> str:
-        path = f"/packages/{self._package_id}/versions"
-        for found in self._bulkhead.get(path)["data"]:
-            if found["semver"] == version:
-                return str(found["id"])
-        body = {"semver": version, "ref": version, "input_schema": {}}
-        return str(self._bulkhead.persist("POST", path, json=body)["id"])
-
     def _create(self, cluster: _Cluster) -> Body:
-        return self._bulkhead.persist(
-            "POST",
-            "/installs",
-            json={
-                "product_id": self._product_id,
-                "region_id": self._region,
-                "cluster_id": cluster.id,
-            },
-        )
+        return self._vendor.install(self._region, cluster.id)
 
     def _succeeded(self, operation: Body) -> Body:
-        found = self._bulkhead.end_of(operation, _ENDS_WITHIN_SECONDS)
-        assert found["state"] == "SUCCEEDED", found["error"]
-        return found
+        return self._vendor.succeeded(operation, _ENDS_WITHIN_SECONDS)
 
     @staticmethod
     def _install_of(operation: Body) -> str:

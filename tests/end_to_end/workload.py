@@ -107,9 +107,15 @@ def _await_connection(place: Place, pod: str, target: str) -> None:
 
 
 @contextlib.contextmanager
-def port_forward(place: Place, target: str, port: int) -> Iterator[str]:
+def port_forward(place: Place, target: str, port: int, namespace: str = "default") -> Iterator[str]:
     """Forward a port of a pod to this machine and return its URL here."""
-    arguments = ["port-forward", target, f":{port}", "--address=127.0.0.1"]
+    arguments = [
+        f"--namespace={namespace}",
+        "port-forward",
+        target,
+        f":{port}",
+        "--address=127.0.0.1",
+    ]
     with kubectl_in_background(place, *arguments) as running:
         assert running.stdout is not None
         line = running.stdout.readline()  # Forwarding from 127.0.0.1:PORT -> 8080
