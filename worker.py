@@ -5,6 +5,7 @@ what they do not finish is taken up by the next worker.
 """
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -16,6 +17,7 @@ from functools import partial
 from typing import Any
 
 import structlog
+import uvloop
 from temporalio.client import Client
 from temporalio.worker import Interceptor, Worker
 
@@ -244,19 +246,28 @@ def _activities(holder: object) -> list[Callable[..., Any]]:
     return [method for method in methods if hasattr(method, "__temporal_activity_definition")]
 
 
-async def _main() -> None:
+def main() -> None:
+    """Run until SIGTERM or SIGINT."""
     forbid_core_dumps()
     settings = WorkerSettings()
     configure_logging(settings.log.level)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_run(settings))
+
+
+async def _run(settings: WorkerSettings) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    await WorkerProcess(settings).run(stop)
+    process = WorkerProcess(settings)
+    # What is loaded by now stays: the collector need not look through it again and again.
+    gc.freeze()
+    await process.run(stop)
 
 
 if __name__ == "__main__":
-    asyncio.run(_main())
+    main()
     logging.shutdown()
     # The SDK's threads can abort a plain interpreter exit (temporalio/sdk-python issue 300).
     os._exit(0)
