@@ -60,9 +60,14 @@ _HEARTBEAT_THROTTLE = timedelta(seconds=1)
 # database restored from a backup, gets them back without a restart of the workers.
 _ANNOUNCE_SECONDS = 30.0
 
-# Deletes that wait for another operation's end hold a place on the control queue, at most one a
-# cluster; the rest are calls of milliseconds, which must always find one.
-_CONTROL_PLACES = 500
+# What waits holds a place on the control queue and costs no more than a coroutine: for another
+# operation's end, for a part of an operation, for a server that shall join. The rest are calls of
+# milliseconds, which must always find a place.
+_CONTROL_PLACES = 2000
+
+# What blocks and is no activity of its own, all of it calls of milliseconds to servers of ours: a
+# process of two cores would have six threads for it. What clouds are asked has threads of its own.
+_THREADS = 32
 
 # Waits for operations of targets: each is a coroutine that looks at a row once a second.
 _ROLLOUT_PLACES = 1000
@@ -258,6 +263,7 @@ def main() -> None:
 async def _run(settings: WorkerSettings) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(_THREADS, thread_name_prefix="worker"))
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     process = WorkerProcess(settings)

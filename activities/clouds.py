@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -14,17 +15,17 @@ from temporalio import activity
 from activities.progress import note_progress
 from domain.cloud import SNAPSHOT
 from domain.compute import Choice
-from domain.errors import BulkheadError
+from domain.errors import BulkheadError, Reason
 from domain.inventory import Standing, judge
 from domain.operation import WAITING_FOR_CREDENTIAL, MachineOperation
 from domain.stack import StackKind, StackState
-from infra.clouds.accounts import in_thread
 from infra.clouds.removal import Left, remove_all
 from infra.clouds.same_account import check_same_account
+from infra.clouds.threads import in_thread
 from infra.database.records.stack import known_stack
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Iterable, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from domain.cloud import CloudResource
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 _CALLS_TO_CHECK: Final = 5
 _CALLS_FOR_INVENTORY: Final = 8
 _CALLS_TO_LOOK: Final = 1
+_LOOK_SECONDS: Final = 8.0
 
 log = structlog.get_logger(__name__)
 
@@ -83,7 +85,7 @@ class CloudActivities:
         """
         account = await self._compute.account_of(operation)
         async with self._opened(account, operation, calls=_CALLS_TO_CHECK) as cloud:
-            await in_thread(cloud.check_credential)
+            await in_thread(account.secret_id, cloud.check_credential)
 
     @activity.defn
     async def take_inventory(self, operation: MachineOperation) -> InventoryTaken:
@@ -97,11 +99,8 @@ class CloudActivities:
             account = await self._compute.account_of(operation)
             await self._inventories.record(operation, account, found=[], left=[])
             return InventoryTaken(left=0)
-        accounts: dict[str, list[StackRow]] = defaultdict(list)
-        for stack in [*servers, *await self._compute.networks_near(servers)]:
-            accounts[stack.secret_id].append(stack)
         left: list[CloudResource] = []
-        for stacks in accounts.values():
+        for stacks in _by_account([*servers, *await self._compute.networks_near(servers)]):
             left += await self._take_inventory(operation, stacks)
         return InventoryTaken(left=len(left), resources=[thing.as_json() for thing in left])
 
@@ -109,17 +108,20 @@ class CloudActivities:
     async def remove_snapshot(self, operation: MachineOperation) -> None:
         """Remove what the machine's suspensions kept.
 
-        Raises:
-            BulkheadError: CONFLICT, worth another try, when the provider does not let it go.
+        What the provider does not let go is left to whoever looks at the account next: to the
+        inventory of a machine that goes, else to the sweep. Each keeps it as a finding.
         """
-        for stack in await self._compute.stacks_of(operation):
-            account = await self._compute.account_of_stack(stack)
+        for stacks in _by_account(await self._compute.stacks_of(operation)):
+            account = await self._compute.account_of_stack(stacks[-1])
+            ids = {stack.id for stack in stacks}
             async with self._opened(account, operation, calls=_CALLS_FOR_INVENTORY) as cloud:
-                await self._check(stack, account, cloud)
-                found = await in_thread(partial(cloud.inventory, stack.workspace_id, stack.id))
-                kept = [thing for thing in found if thing.resource == SNAPSHOT]
-                for thing in kept:
-                    await in_thread(partial(cloud.remove, thing))
+                await self._check_all(stacks, account, cloud)
+                found = await self._found(account, cloud, ids)
+                for thing in found:
+                    if thing.resource == SNAPSHOT:
+                        await in_thread(
+                            account.secret_id, partial(_remove_unless_held, cloud, thing)
+                        )
 
     @activity.defn
     async def record_choices(self, operation: MachineOperation) -> list[Choice]:
@@ -132,9 +134,14 @@ class CloudActivities:
 
     @activity.defn
     async def record_missing_server(self, operation: MachineOperation) -> None:
-        """Write down that the machine's server is gone, if its account can tell that now."""
-        with contextlib.suppress(BulkheadError):
-            if not await self._has_server(operation):
+        """Write down that the machine's server is gone, if its account can tell that now.
+
+        Nobody sees that this is waited for: a provider that does not answer soon is not.
+        """
+        with contextlib.suppress(BulkheadError, TimeoutError):
+            async with asyncio.timeout(_LOOK_SECONDS):
+                has_server = await self._has_server(operation)
+            if not has_server:
                 await self._compute.note_gone(operation)
 
     @activity.defn
@@ -164,7 +171,8 @@ class CloudActivities:
         account = await self._compute.account_of_stack(stack)
         async with self._opened(account, operation, calls=_CALLS_TO_LOOK) as cloud:
             await self._check(stack, account, cloud)
-            return await in_thread(partial(cloud.describe, str(server_id))) is not None
+            look = partial(cloud.describe, str(server_id))
+            return await in_thread(account.secret_id, look, only_reads=True) is not None
 
     async def _take_inventory(
         self, operation: MachineOperation, stacks: Sequence[StackRow]
@@ -174,7 +182,7 @@ class CloudActivities:
         ids = {stack.id for stack in stacks}
         async with self._opened(account, operation, calls=_CALLS_FOR_INVENTORY) as cloud:
             await self._check_all(stacks, account, cloud)
-            found = await in_thread(partial(_of_stacks, cloud, operation.workspace_id, ids))
+            found = await self._found(account, cloud, ids)
             judged = await self._judged(operation, stacks, found)
             unwanted = [thing for thing, standing in judged if standing is Standing.OURS]
             failed = [
@@ -185,8 +193,9 @@ class CloudActivities:
             if unwanted:
                 note_progress(f"removing what nobody wants: {len(unwanted)} resources")
                 log.warning("an account has what nobody wants", count=len(unwanted))
-                failed += await in_thread(partial(remove_all, cloud, unwanted))
-                found = await in_thread(partial(_of_stacks, cloud, operation.workspace_id, ids))
+                remove = partial(remove_all, cloud, unwanted)
+                failed += await in_thread(account.secret_id, remove)
+                found = await self._found(account, cloud, ids)
         there = {(thing.kind, thing.id) for thing in found}
         left = [item.resource for item in failed if _key(item.resource) in there]
         await self._inventories.record(operation, account, found=found, left=left)
@@ -196,6 +205,13 @@ class CloudActivities:
         clean = ids - {thing.stack_id for thing in left}
         await self._inventories.resolve_leaks(operation.workspace_id, sorted(clean), opened)
         return left
+
+    async def _found(
+        self, account: Account, cloud: Cloud, stack_ids: Collection[str]
+    ) -> list[CloudResource]:
+        look = partial(cloud.inventory, account.workspace_id)
+        found = await in_thread(account.secret_id, look, only_reads=True)
+        return [thing for thing in found if thing.stack_id in stack_ids]
 
     async def _judged(
         self,
@@ -235,8 +251,20 @@ class CloudActivities:
         )
 
 
-def _of_stacks(cloud: Cloud, workspace_id: str, stack_ids: set[str]) -> list[CloudResource]:
-    return [thing for thing in cloud.inventory(workspace_id) if thing.stack_id in stack_ids]
+def _by_account(stacks: Sequence[StackRow]) -> Iterable[list[StackRow]]:
+    accounts: dict[str, list[StackRow]] = defaultdict(list)
+    for stack in stacks:
+        accounts[stack.secret_id].append(stack)
+    return accounts.values()
+
+
+def _remove_unless_held(cloud: Cloud, thing: CloudResource) -> None:
+    try:
+        cloud.remove(thing)
+    except BulkheadError as error:
+        if error.reason is not Reason.CONFLICT:
+            raise
+        log.warning("a snapshot is held", kind=thing.kind, id=thing.id)
 
 
 def _key(thing: CloudResource) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""How a machine's server differs from what its stack says: found, written down, never mended."""
+"""How a server and its network differ from what their stacks say: found, never mended."""
 
 from datetime import UTC, datetime
 from functools import partial
@@ -9,20 +9,22 @@ from temporalio import activity
 from domain.caller import system_caller
 from domain.cloud import SERVER
 from domain.compute import DriftRequest
-from domain.stack import StackAction
-from infra.clouds.accounts import in_thread
+from domain.stack import StackAction, StackState
 from infra.clouds.same_account import check_same_account
+from infra.clouds.threads import in_thread
 from infra.database.records.compute import program_of
 from infra.database.records.drift import SCHEDULE
 
 if TYPE_CHECKING:
     from infra.clouds.accounts import Accounts
+    from infra.clouds.cloud import Cloud
     from infra.database.records.compute import ComputeRecords
     from infra.database.records.drift import DriftRecords
+    from infra.database.tables import StackRow
     from infra.stacks.stacks import Stacks
 
-# A refresh reads each resource of a small stack once or twice.
-_CALLS: Final = 10
+# A refresh reads each resource of a small stack once or twice: of the server's, of its network's.
+_CALLS: Final = 20
 
 
 class DriftActivities:
@@ -53,20 +55,31 @@ class DriftActivities:
             return
         started_at = datetime.now(UTC)
         account = await self._compute.account_of_stack(stack)
-        caller = system_caller(request.workspace_id, SCHEDULE)
+        caller = request.caller or system_caller(request.workspace_id, SCHEDULE)
         server_id = str(stack.outputs.get("server_id", ""))
         async with self._accounts.opened(
             account, caller, operation_id=request.report_id, calls=_CALLS
         ) as cloud:
             opened = self._accounts.opened_as(cloud)
             await check_same_account(self._stacks.records, stack, account, cloud, opened)
-            snapshot = await in_thread(partial(cloud.describe, server_id))
-            result = await self._stacks.run(
-                StackAction.REFRESH, program_of(stack), cloud, operation_id=request.report_id
-            )
-        delta: dict[str, Any] = dict(result.drift)
+            look = partial(cloud.describe, server_id)
+            snapshot = await in_thread(account.secret_id, look, only_reads=True)
+            delta = await self._differences(request, stack, cloud)
+            network = await self._stacks.records.network_near(stack)
+            if network is not None and network.state is StackState.PRESENT:
+                # By the names of their resources the two are told apart.
+                delta = {**await self._differences(request, network, cloud), **delta}
         if snapshot is None:
             # The engine's words for what is gone differ by provider.
             delta[SERVER] = {"wanted": "present", "found": "gone"}
         raw = {"provider": account.provider, "raw_attrs": dict(snapshot or {})}
         await self._drift.write(request, delta, raw, started_at)
+
+    async def _differences(
+        self, request: DriftRequest, stack: "StackRow", cloud: "Cloud"
+    ) -> dict[str, Any]:
+        """Return what differs, by logical name."""
+        result = await self._stacks.run(
+            StackAction.REFRESH, program_of(stack), cloud, operation_id=request.report_id
+        )
+        return dict(result.drift)

@@ -9,7 +9,10 @@ import asyncio
 import contextlib
 import inspect
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import structlog
@@ -18,7 +21,7 @@ from temporalio.common import RetryPolicy
 from temporalio.exceptions import ApplicationError, is_cancelled_exception
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, Interceptor
 
-from activities.holds import HeldError
+from activities.holds import HeldError, NotYetError
 from activities.progress import Progress, current_progress
 from domain.cluster import HostedControlPlane
 from domain.errors import BulkheadError, Reason
@@ -36,6 +39,9 @@ from domain.operation import (
 from infra.database.records.steps import Decision, StepAttempt, StepRecords
 
 _HEARTBEAT_SECONDS = 1.0
+
+# Of their own: a step that others keep from beating would be begun a second time beside itself.
+_HEARTBEATS = ThreadPoolExecutor(4, thread_name_prefix="heartbeats")
 
 # Limits of calls are by the hour at most.
 _LONGEST_ASKED_PAUSE_SECONDS = 3600.0
@@ -84,7 +90,7 @@ class _Inbound(ActivityInboundInterceptor):
             if step is not None:
                 await self._steps.completed(step)
         except Exception as error:
-            if isinstance(error, HeldError) or is_cancelled_exception(error):
+            if isinstance(error, HeldError | NotYetError) or is_cancelled_exception(error):
                 raise
             typed = _typed(error)
             await self._record_failure(step, typed)
@@ -119,7 +125,8 @@ class _Inbound(ActivityInboundInterceptor):
                 # For a plain function the SDK's heartbeat waits for this very loop: from the loop
                 # itself that is a deadlock of 10 s.
                 if in_thread:
-                    await asyncio.to_thread(activity.heartbeat, *details)
+                    in_context = partial(copy_context().run, activity.heartbeat, *details)
+                    await asyncio.get_running_loop().run_in_executor(_HEARTBEATS, in_context)
                 else:
                     activity.heartbeat(*details)
                 message = progress.message

@@ -8,7 +8,7 @@ from temporalio import activity
 
 from domain.caller import system_caller
 from domain.compute import PlaceOffer, PreflightRequest, PreflightResult
-from infra.clouds.accounts import in_thread
+from infra.clouds.threads import in_thread
 
 if TYPE_CHECKING:
     from infra.clouds.accounts import Accounts
@@ -40,15 +40,20 @@ class PreflightActivities:
         account = await self._records.account_of_config(
             request.workspace_id, request.compute_config_id
         )
-        caller = system_caller(request.workspace_id, _CALLER)
+        caller = request.caller or system_caller(request.workspace_id, _CALLER)
+        secret_id = account.secret_id
         async with self._accounts.opened(
             account, caller, operation_id=_CALLER, calls=_CALLS_A_PLACE * len(request.places)
         ) as cloud:
-            offers = [await in_thread(partial(_offer, cloud, place)) for place in request.places]
+            offers = [
+                await in_thread(secret_id, partial(_offer, cloud, place), only_reads=True)
+                for place in request.places
+            ]
             for offer in offers:
                 if account.image:
                     wanted = request.instance_types
-                    await in_thread(partial(_check_image, cloud, account.image, offer, wanted))
+                    look = partial(_check_image, cloud, account.image, offer, wanted)
+                    await in_thread(secret_id, look, only_reads=True)
         return PreflightResult(places=offers)
 
 

@@ -19,8 +19,8 @@ from domain.compute import Choice
 from domain.errors import BulkheadError, Reason
 from domain.operation import MachineOperation
 from domain.stack import StackAction, StackKind, StackState
-from infra.clouds.accounts import in_thread
 from infra.clouds.same_account import check_same_account
+from infra.clouds.threads import in_thread
 from infra.database.records.compute import program_of
 from infra.database.records.stack import taken_over
 
@@ -56,6 +56,9 @@ _PASSING: Final = frozenset(
         Reason.ABORTED,
     }
 )
+
+# What a provider answers when a server shall be made in a network that is gone.
+_OF_WHAT_IS_NOT_THERE: Final = frozenset({Reason.NOT_FOUND, Reason.INVALID_ARGUMENT})
 
 log = structlog.get_logger(__name__)
 
@@ -107,9 +110,11 @@ class StackActivities:
         operation, choice = wanted.operation, wanted.choice
         account = await self._compute.account_of(operation)
         async with self._opened(account, operation, calls=_CALLS) as cloud:
-            place = await in_thread(partial(cloud.place, choice.place))
+            look = partial(cloud.place, choice.place)
+            place = await in_thread(account.secret_id, look, only_reads=True)
             planned = await self._compute.plan_stacks(operation, account, choice, place)
             if planned.network.state is StackState.PRESENT:
+                # As far as the rows know: whoever makes a server in it finds out.
                 await self._check(planned.network, account, cloud)
                 return
             await self._run(StackAction.UP, planned.network, operation, account, cloud)
@@ -125,13 +130,9 @@ class StackActivities:
         operation = wanted.operation
         account = await self._compute.account_of(operation)
         stack = await self._records.machine_stack_of(operation.workspace_id, operation.owner_id)
-        network = await self._network_of(stack)
-        if stack is None or network is None or network.state is not StackState.PRESENT:
-            raise BulkheadError(
-                Reason.CONFLICT,
-                f"The network in {wanted.choice.place} is not there; it is looked for again.",
-                retryable=True,
-            )
+        if stack is None:
+            raise _no_network(wanted.choice)
+        network = await self._network_of(stack, wanted, account)
         here = Choice(place=stack.place, instance_type=str(stack.shape["instance_type"]))
         if here != wanted.choice:
             # An attempt that was given up long ago; the machine is made as another choice by now.
@@ -143,9 +144,14 @@ class StackActivities:
             user_data = await self._bootstraps.user_data(operation, stack)
         stack = await self._compute.shape_server(stack, network, image=image, choice=wanted.choice)
         async with self._opened(account, operation, calls=_CALLS) as cloud:
-            result = await self._run(
-                StackAction.UP, stack, operation, account, cloud, user_data=user_data
-            )
+            try:
+                result = await self._run(
+                    StackAction.UP, stack, operation, account, cloud, user_data=user_data
+                )
+            except BulkheadError as error:
+                if error.reason in _OF_WHAT_IS_NOT_THERE:
+                    await self._remake_network(network, operation, account, cloud)
+                raise
         await self._compute.reach_server(operation, stack, result.outputs)
 
     @activity.defn
@@ -164,12 +170,48 @@ class StackActivities:
             if network.state is not StackState.REMOVED and await self._compute.give_up(network):
                 await self._remove(network, operation)
 
-    async def _network_of(self, stack: StackRow | None) -> StackRow | None:
-        if stack is None:
-            return None
-        return await self._records.network_of(
-            stack.workspace_id, stack.cluster_id, stack.secret_id, stack.provider, stack.place
+    async def _remake_network(
+        self, network: StackRow, operation: MachineOperation, account: Account, cloud: Cloud
+    ) -> None:
+        """Have a network again of which somebody removed something; one that is whole stays as is.
+
+        Raises:
+            BulkheadError: CONFLICT, worth another try, when it had to be.
+        """
+        look = partial(cloud.inventory, network.workspace_id, network.id)
+        found = await in_thread(account.secret_id, look, only_reads=True)
+        intents = await self._records.intents_of(network.workspace_id, network.id)
+        made = {intent.resource for intent in intents if intent.removed_at is None}
+        missing = sorted(made - {thing.resource for thing in found})
+        if not missing:
+            return
+        log.warning("a network is made again", stack_id=network.id, missing=missing)
+        await self._run(StackAction.UP, network, operation, account, cloud, refresh=True)
+        raise BulkheadError(
+            Reason.CONFLICT,
+            f"The network in {network.place} lacked its {', '.join(missing)}, which somebody must "
+            "have removed. It was made again, and the server is tried again.",
+            retryable=True,
         )
+
+    async def _network_of(
+        self, stack: StackRow, wanted: ServerWanted, account: Account
+    ) -> StackRow:
+        """Return the network in which a server shall be made.
+
+        Raises:
+            BulkheadError: CONFLICT, worth another try, when it is not there (yet).
+        """
+        network = await self._records.network_near(stack)
+        if network is not None and network.state is StackState.CHANGING:
+            # Whoever had it made again for another machine may have ended in the middle.
+            operation = wanted.operation
+            async with self._opened(account, operation, calls=_CALLS) as cloud:
+                await self._run(StackAction.UP, network, operation, account, cloud)
+            network = await self._records.network_near(stack)
+        if network is None or network.state is not StackState.PRESENT:
+            raise _no_network(wanted.choice)
+        return network
 
     async def _snapshot_of(self, operation: MachineOperation) -> str:
         suspension = await self._suspensions.current(operation)
@@ -229,6 +271,7 @@ class StackActivities:
         cloud: Cloud,
         *,
         user_data: str = "",
+        refresh: bool = False,
     ) -> StackResult:
         await self._check(stack, account, cloud)
         try:
@@ -238,6 +281,7 @@ class StackActivities:
                 cloud,
                 operation_id=operation.operation_id,
                 user_data=user_data,
+                refresh=refresh,
                 on_progress=partial(_note, stack.kind),
             )
         except BulkheadError as error:
@@ -258,6 +302,14 @@ class StackActivities:
         return self._accounts.opened(
             account, operation.caller, operation_id=operation.operation_id, calls=calls
         )
+
+
+def _no_network(choice: Choice) -> BulkheadError:
+    return BulkheadError(
+        Reason.CONFLICT,
+        f"The network in {choice.place} is not there; it is looked for again.",
+        retryable=True,
+    )
 
 
 def _note(kind: StackKind, progress: StackProgress) -> None:

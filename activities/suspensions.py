@@ -1,6 +1,9 @@
 """What a suspension does at the provider: the server is shut down, and its disk kept."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from temporalio import activity
@@ -9,8 +12,8 @@ from domain.cloud import SNAPSHOT, Tag
 from domain.errors import BulkheadError, Reason
 from domain.operation import MachineOperation
 from domain.stack import StackState
-from infra.clouds.accounts import in_thread
 from infra.clouds.same_account import check_same_account
+from infra.clouds.threads import in_thread
 
 if TYPE_CHECKING:
     from infra.clouds.accounts import Accounts
@@ -22,6 +25,9 @@ if TYPE_CHECKING:
 
 # An action, and looks at whether it is done; providers' clients look every few seconds.
 _CALLS: Final = 20
+
+# A disk is copied for minutes; a small one for seconds.
+_LOOK_SECONDS: Final = 2.0
 
 Result = TypeVar("Result")
 
@@ -77,11 +83,14 @@ class SuspensionActivities:
             Tag.STACK: stack.id,
             Tag.RESOURCE: SNAPSHOT,
         }
-        snapshot = await self._ask(
-            operation,
-            stack,
-            lambda cloud: cloud.snapshot(server_id, suspension.snapshot_name, tags, stack.place),
-        )
+        async with self._opened(operation, stack) as cloud:
+            keep = partial(cloud.snapshot, server_id, suspension.snapshot_name, tags, stack.place)
+            snapshot = await in_thread(stack.secret_id, keep)
+            while snapshot is None:
+                # Not in a thread: a cancel ends it at once, and the next attempt goes on.
+                await asyncio.sleep(_LOOK_SECONDS)
+                look = partial(keep, begun=True)
+                snapshot = await in_thread(stack.secret_id, look, only_reads=True)
         await self._suspensions.record_snapshot(operation, snapshot)
 
     @activity.defn
@@ -107,10 +116,17 @@ class SuspensionActivities:
     async def _ask(
         self, operation: MachineOperation, stack: "StackRow", work: "Callable[[Cloud], Result]"
     ) -> Result:
+        async with self._opened(operation, stack) as cloud:
+            return await in_thread(stack.secret_id, partial(work, cloud))
+
+    @asynccontextmanager
+    async def _opened(
+        self, operation: MachineOperation, stack: "StackRow"
+    ) -> "AsyncIterator[Cloud]":
         account = await self._compute.account_of_stack(stack)
         async with self._accounts.opened(
             account, operation.caller, operation_id=operation.operation_id, calls=_CALLS
         ) as cloud:
             opened = self._accounts.opened_as(cloud)
             await check_same_account(self._stacks, stack, account, cloud, opened)
-            return await in_thread(lambda: work(cloud))
+            yield cloud

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
+from domain.caller import Caller
 from domain.cloud import Allowance, InstanceType, Provider
 
 MAXIMUM_MACHINES: Final = 100
@@ -51,12 +52,14 @@ class PreflightRequest:
 
     Attributes:
         instance_types: that shall be made there; the config's image is looked for then.
+        caller: who asked, for whom the credential is read.
     """
 
     workspace_id: str
     compute_config_id: str
     places: list[str]
     instance_types: list[str] = field(default_factory=list)
+    caller: Caller | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,12 +83,16 @@ class DriftRequest:
     """What `DetectMachineDrift` gets: whose drift to look for, and the id of the report to write.
 
     A report of that id that exists already is the result of an earlier attempt, and stays.
+
+    Attributes:
+        caller: who asked, for whom the credential is read; None: the clock.
     """
 
     workspace_id: str
     machine_id: str
     report_id: str
     trigger: str | None = None
+    caller: Caller | None = None
 
 
 def allowed_place(provider: Provider, place: str) -> str:

@@ -8,10 +8,12 @@ class QuotaMetric(StrEnum):
     """What is counted."""
 
     CLUSTERS = "compute/clusters"
+    COMPUTE_CONFIGS = "compute/compute_configs"
     MACHINES = "compute/machines"
     INSTALLS = "delivery/installs"
     API_TOKENS = "access/api_tokens"
     REGIONS = "compute/regions"
+    SECRETS = "secrets/secrets"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +28,13 @@ class QuotaFacts:
 # filling the platform by accident; an operator raises them by a row in `quotas`.
 QUOTAS: dict[QuotaMetric, QuotaFacts] = {
     QuotaMetric.CLUSTERS: QuotaFacts("Clusters", 50),
+    # Each leads to an account that the platform looks at every hour.
+    QuotaMetric.COMPUTE_CONFIGS: QuotaFacts("Compute configs", 50),
     # Servers of one's own are not counted: they cost nobody but their owner.
     QuotaMetric.MACHINES: QuotaFacts("Machines in clouds", 200),
     QuotaMetric.INSTALLS: QuotaFacts("Installs", 2000),
     QuotaMetric.API_TOKENS: QuotaFacts("API tokens", 200),
     QuotaMetric.REGIONS: QuotaFacts("Regions", 200),
+    # Also those that are deleted and can be restored.
+    QuotaMetric.SECRETS: QuotaFacts("Secrets", 1000),
 }

@@ -29,12 +29,14 @@ from api.fields import (
 from api.idempotency import answer_once
 from api.pages import DEFAULT_LIMIT, page_body, position_of
 from api.places import Place, check_place
+from api.quotas import check_quota
 from api.scope import RequestScope, Scope
 from domain.caller import Role
 from domain.cloud import Provider
 from domain.compute import LARGEST_POOL
 from domain.errors import BulkheadError, Reason
 from domain.identifiers import Prefix
+from domain.quota import QuotaMetric
 from infra.database.queries.compute import find_config
 from infra.database.queries.pages import page_of
 from infra.database.tables import ComputeConfigRow
@@ -174,6 +176,7 @@ async def create_compute_config(
     provider_config = _config_of(body.provider, body.provider_config)
 
     async def effect() -> ComputeConfigBody:
+        await check_quota(scope, QuotaMetric.COMPUTE_CONFIGS)
         config = await compute_changes.create(
             scope,
             name=body.name,

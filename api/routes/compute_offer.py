@@ -161,6 +161,7 @@ async def _ask(
         compute_config_id=config.id,
         places=list(dict.fromkeys(places)),
         instance_types=list(dict.fromkeys(instance_types)),
+        caller=scope.caller,
     )
     client = await scope.clients.temporal.client()
     return await preflight(client, scope.caller.request_id or "", wanted)

@@ -116,6 +116,7 @@ async def create_drift_report(
         machine_id=machine.id,
         report_id=report_id,
         trigger=trigger,
+        caller=scope.caller,
     )
     await detect_drift(await scope.clients.temporal.client(), wanted)
     async with open_scope(request, context) as scope:

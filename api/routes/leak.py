@@ -28,7 +28,9 @@ router = APIRouter(tags=["machines"])
 class LeakBody(TypedDict):
     """Something that carries the workspace's tags and that nobody wants.
 
-    While it is open its removal is tried again and again; `resolved_at` says when it was gone.
+    While it is open, what was surely made by the platform is tried to be removed with each sweep,
+    as `attempts` counts. What somebody else may have made under our tags is left to a person:
+    `attempts` stays 0. `resolved_at` says when it was gone.
     """
 
     id: str

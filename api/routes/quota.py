@@ -1,6 +1,6 @@
 """Quotas: how much of what a workspace may have, and has."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
 from starlette.responses import JSONResponse, Response
@@ -13,17 +13,18 @@ from domain.errors import BulkheadError, Reason
 from domain.identifiers import Prefix, is_id
 from domain.quota import QUOTAS, QuotaMetric
 from infra.database.queries.cluster import find_cluster
+from infra.database.queries.compute import machines_left
 from infra.database.queries.quota import Quota, read_quota
 
 router = APIRouter(prefix="/quotas", tags=["quotas"])
 
 
 class QuotaBody(TypedDict):
-    """The contract's QuotaInfo; `scope` is ours."""
+    """The contract's QuotaInfo; `scope` is ours: whose limit it is."""
 
     metric: QuotaMetric
     type: str
-    scope: str
+    scope: Literal["workspace", "cluster"]
     display_name: str
     unit: str
     limit: int
@@ -43,10 +44,16 @@ class QuotaList(TypedDict):
 async def list_quotas(
     scope: Scope, cluster_id: Annotated[str | None, Query(min_length=1, max_length=54)] = None
 ) -> Response:
-    """List the quotas that hold for the workspace, or for one of its clusters."""
+    """List the quotas of the workspace and, where one is named, of a cluster.
+
+    A cluster has one, the `max_machines` of its compute settings.
+    """
+    quotas = [quota_body(await read_quota(scope.session, metric)) for metric in QuotaMetric]
     if cluster_id is not None:
         await _check_cluster(scope, cluster_id)
-    quotas = [quota_body(await read_quota(scope.session, metric)) for metric in QuotaMetric]
+        used, limit = await machines_left(scope.session, cluster_id)
+        machines = Quota(QuotaMetric.MACHINES, limit, used)
+        quotas.append({**quota_body(machines), "scope": "cluster"})
     return JSONResponse(QuotaList(data=quotas, has_more=False, next_cursor=None))
 
 

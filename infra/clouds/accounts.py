@@ -1,10 +1,10 @@
 """Opens the account of a compute config or a stack: its credential is read, audited, and used."""
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
-from typing import Final, TypeVar
+from functools import partial
+from typing import Final
 from weakref import WeakKeyDictionary
 
 from domain.caller import Caller
@@ -13,11 +13,10 @@ from domain.errors import BulkheadError, Reason
 from infra.clouds.cloud import Cloud
 from infra.clouds.rate_budget import RateBudgets
 from infra.clouds.registry import open_cloud
+from infra.clouds.threads import in_thread
 from infra.database.records.compute import Account, OpenedAs
 from infra.secret_store.reader import Consumer, ReadValue, SecretReader
 from infra.settings import ProviderSettings
-
-Result = TypeVar("Result")
 
 # When a provider says that it takes no more calls, and not for how long.
 _PAUSE_SECONDS: Final = 30.0
@@ -48,7 +47,8 @@ class Accounts:
             account: which.
             caller: for whom the credential is read.
             operation_id: what for.
-            calls: about how many the work will make.
+            calls: about how many the work will make; those that the client library makes beyond
+                are taken from the budget afterwards.
 
         Raises:
             BulkheadError: RATE_LIMITED when the budget has not so many calls, or the provider says
@@ -56,12 +56,13 @@ class Accounts:
         """
         await self._budgets.take(account, calls)
         read = await self._read(account, caller, operation_id)
+        secret_id = account.secret_id
+        cloud: Cloud | None = None
         try:
             # A provider's library may take a second to load.
-            cloud = await asyncio.to_thread(
-                open_cloud, account.provider, read.value, self._settings
-            )
-            account_id = await in_thread(cloud.account_id)
+            open_it = partial(open_cloud, account.provider, read.value, self._settings)
+            cloud = await in_thread(secret_id, open_it, only_reads=True)
+            account_id = await in_thread(secret_id, cloud.account_id, only_reads=True)
             self._opened[cloud] = OpenedAs(version_id=read.version_id, account_id=account_id)
             yield cloud
         except BulkheadError as error:
@@ -73,6 +74,10 @@ class Accounts:
                 until = datetime.now(UTC) + timedelta(seconds=seconds)
                 await self._budgets.block_until(account, until)
             raise
+        finally:
+            if cloud is not None and cloud.calls.made > calls:
+                with suppress(BulkheadError):
+                    await self._budgets.owe(account, cloud.calls.made - calls)
 
     async def _read(self, account: Account, caller: Caller, operation_id: str) -> ReadValue:
         try:
@@ -92,13 +97,3 @@ class Accounts:
                 "read, or its time is over. Add or enable one, or change the secret's end.",
                 metadata={"secret_id": account.secret_id},
             ) from error
-
-
-async def in_thread(work: Callable[[], Result]) -> Result:
-    """Do blocking work in a thread; a cancel waits for its end, so that nothing runs beside it."""
-    task = asyncio.create_task(asyncio.to_thread(work))
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait({task})
-        raise

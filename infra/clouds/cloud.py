@@ -9,6 +9,7 @@ DEPENDENCY_UNAVAILABLE. No message quotes a credential.
 """
 
 from collections.abc import Mapping, Sequence
+from threading import Lock
 from typing import Protocol
 
 from domain.cloud import Allowance, CloudResource, InstanceType, Place, Provider, Snapshot
@@ -17,8 +18,27 @@ from domain.secret import SecretValue
 from infra.settings import ProviderSettings
 
 
+class CallCount:
+    """How many calls a client library made; takes what libraries tell a hook, from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self.made = 0
+
+    def __call__(self, *_told: object, **_more: object) -> None:
+        """Count one."""
+        with self._lock:
+            self.made += 1
+
+
 class Cloud(Protocol):
-    """One account."""
+    """One account.
+
+    Attributes:
+        calls: that were made of its API by this object.
+    """
+
+    calls: CallCount
 
     @property
     def provider(self) -> Provider:
@@ -85,14 +105,42 @@ class Cloud(Protocol):
     def power_on(self, server_id: str) -> None:
         """Switch a server on and wait until it is; one that is on, or gone, is left alone."""
 
-    def snapshot(self, server_id: str, name: str, tags: Mapping[str, str], place: str) -> Snapshot:
-        """Keep a server's disk under a name; the snapshot of that name is returned if it is there.
+    def snapshot(
+        self,
+        server_id: str,
+        name: str,
+        tags: Mapping[str, str],
+        place: str,
+        *,
+        begun: bool = False,
+    ) -> Snapshot | None:
+        """Have a server's disk kept under a name; the snapshot of that name, if it is there.
 
-        Waits until the snapshot can be used.
+        Returns:
+            None as long as the provider copies, which may take an hour: ask again.
+
+        Args:
+            server_id: whose disk.
+            name: of the snapshot.
+            tags: of the snapshot.
+            place: in which, or near which, it is kept.
+            begun: it was begun before. One that is not there could not be made then.
+
+        Raises:
+            BulkheadError: DEPENDENCY_UNAVAILABLE when it could not be made.
         """
 
     def describe(self, server_id: str) -> Mapping[str, object] | None:
         """Return the provider's own attributes of a server, without user data; None: gone."""
+
+
+def no_snapshot(name: str, dependency: str) -> BulkheadError:
+    """Return the typed failure of a provider that did not come to the end of a copy."""
+    return BulkheadError(
+        Reason.DEPENDENCY_UNAVAILABLE,
+        f"The provider could not make the snapshot {name} of the server's disk. It is begun again.",
+        metadata={"dependency": dependency},
+    )
 
 
 def no_image(image: str, architecture: str) -> BulkheadError:

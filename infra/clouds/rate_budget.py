@@ -3,7 +3,8 @@
 A provider counts the calls of an account, and answers 429 to all of it when one of its users is too
 fast. So each piece of work takes about as many calls as it will make from a bucket in the database
 that refills slower than the provider's limit; and when the provider says that it takes no more for
-a while, nobody asks it until then.
+a while, nobody asks it until then. What a client library made beyond that is counted, and taken
+afterwards.
 """
 
 from dataclasses import dataclass
@@ -50,6 +51,12 @@ ON CONFLICT (workspace_id, secret_id) DO UPDATE SET
 WHERE coalesce(b.blocked_until <= clock_timestamp(), true)
     AND b.calls_left + %(pace)s * extract(epoch FROM clock_timestamp() - b.refilled_at) >= 1
 RETURNING calls_left
+"""
+
+# A debt is paid back within the time in which a whole budget comes back.
+_OWE: Final = """
+UPDATE credential_budgets SET calls_left = greatest(calls_left - %(calls)s, -%(most)s)
+WHERE secret_id = %(secret)s
 """
 
 _WHEN: Final = """
@@ -101,6 +108,16 @@ class RateBudgets:
             f"turn. It is tried again in about {int(seconds)} s.",
             metadata={"retry_after_seconds": f"{float(seconds):.1f}"},
         )
+
+    async def owe(self, account: Account, calls: int) -> None:
+        """Take calls that were made already, and not taken before."""
+        values: dict[str, object] = {
+            "secret": account.secret_id,
+            "calls": float(calls),
+            "most": PACES[account.provider].most,
+        }
+        async with self._database.workspace(account.workspace_id) as session:
+            await run_sql(session, _OWE, values)
 
     async def block_until(self, account: Account, until: datetime) -> None:
         """Ask nothing of an account before a moment: its provider said so."""

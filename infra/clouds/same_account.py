@@ -14,8 +14,8 @@ from functools import partial
 from domain.cloud import CloudResource
 from domain.errors import BulkheadError, Reason
 from domain.secret import CURRENT
-from infra.clouds.accounts import in_thread
 from infra.clouds.cloud import Cloud
+from infra.clouds.threads import in_thread
 from infra.database.records.compute import Account, OpenedAs
 from infra.database.records.stack import StackRecords
 from infra.database.tables import StackRow
@@ -55,7 +55,8 @@ async def _check(records: StackRecords, bound: StackRow, cloud: Cloud, opened: O
         return
     made = await records.unseen_with(bound, opened.version_id)
     if made:
-        found = await in_thread(partial(cloud.inventory, bound.workspace_id))
+        look = partial(cloud.inventory, bound.workspace_id)
+        found = await in_thread(bound.secret_id, look, only_reads=True)
         check_some_of(made, found, bound.secret_id)
 
 

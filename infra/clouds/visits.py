@@ -18,10 +18,11 @@ from domain.cloud import SERVER, CloudResource
 from domain.errors import BulkheadError
 from domain.inventory import Standing, is_young, judge
 from domain.secret import CURRENT
-from infra.clouds.accounts import Accounts, in_thread
+from infra.clouds.accounts import Accounts
 from infra.clouds.cloud import Cloud
 from infra.clouds.removal import remove_all
 from infra.clouds.same_account import check_some_of, other_account
+from infra.clouds.threads import in_thread
 from infra.database.records.account import AccountRecords, Leak, ServedMachine, VisitedAccount
 from infra.database.records.compute import Account, OpenedAs
 from infra.database.records.inventory import InventoryRecords
@@ -93,7 +94,7 @@ class AccountVisits:
         Raises:
             BulkheadError: DEPENDENCY_UNAVAILABLE when the database does not answer.
         """
-        return await self._visit_all(LEAKS, self._sweep)
+        return await self._visit_all(await self._records.accounts(), LEAKS, self._sweep)
 
     async def reconcile_machines(self) -> Visited:
         """Find machines whose server is gone; nothing is mended, a person decides.
@@ -101,16 +102,21 @@ class AccountVisits:
         Raises:
             BulkheadError: DEPENDENCY_UNAVAILABLE when the database does not answer.
         """
-        return await self._visit_all(MACHINES, self._reconcile)
+        accounts = await self._records.accounts()
+        # Where there is no machine nothing is asked, and no credential is read for it.
+        serving = [one for one in accounts if await self._records.served_machines(one)]
+        return await self._visit_all(serving, MACHINES, self._reconcile)
 
-    async def _visit_all(self, schedule: str, visit: Visit) -> Visited:
+    async def _visit_all(
+        self, accounts: Sequence[VisitedAccount], schedule: str, visit: Visit
+    ) -> Visited:
         places = asyncio.Semaphore(_ACCOUNTS_AT_ONCE)
 
         async def one(visited: VisitedAccount) -> int | None:
             async with places:
                 return await self._visit(visited, schedule, visit)
 
-        results = await asyncio.gather(*map(one, await self._records.accounts()))
+        results = await asyncio.gather(*map(one, accounts))
         done = [result for result in results if result is not None]
         failed = len(results) - len(done)
         return Visited(accounts=len(done), failed=failed, found=sum(done))
@@ -152,7 +158,8 @@ class AccountVisits:
         opened, secret_id = self._accounts.opened_as(cloud), visited.account.secret_id
         if await self._records.is_elsewhere(visited, opened):
             raise other_account(secret_id)
-        found = await in_thread(partial(cloud.inventory, visited.workspace_id))
+        look = partial(cloud.inventory, visited.workspace_id)
+        found = await in_thread(secret_id, look, only_reads=True)
         groups = await self._records.unseen_with(visited, opened)
         for made in groups.values():
             check_some_of(made, found, secret_id)
@@ -198,7 +205,7 @@ class AccountVisits:
     ) -> None:
         if not things:
             return
-        left = await in_thread(partial(remove_all, cloud, things))
+        left = await in_thread(visited.account.secret_id, partial(remove_all, cloud, things))
         errors = {item.resource.id: item.error for item in left}
         kept = [item.resource for item in left]
         opened = self._accounts.opened_as(cloud)
@@ -217,13 +224,11 @@ class AccountVisits:
 
     async def _reconcile(self, visited: VisitedAccount, cloud: Cloud) -> int:
         machines = await self._records.served_machines(visited)
-        if not machines:
-            return 0
         found = (await self._inventory(visited, cloud)).found
         servers = {thing.stack_id for thing in found if thing.resource == SERVER}
         news = 0
         for machine in machines:
-            missing = machine.stack_id not in servers and await _is_gone(cloud, machine)
+            missing = machine.stack_id not in servers and await _is_gone(visited, cloud, machine)
             changed = await self._records.note_server(
                 visited, machine, schedule=MACHINES, missing=missing
             )
@@ -249,6 +254,7 @@ def _is_in(leak: Leak, leaks: Sequence[Leak], seen: _Seen, account: Account) -> 
     return any(one.version_id == leak.version_id and one.key in there for one in leaks)
 
 
-async def _is_gone(cloud: Cloud, machine: ServedMachine) -> bool:
+async def _is_gone(visited: VisitedAccount, cloud: Cloud, machine: ServedMachine) -> bool:
     """Tell whether there is no such server, rather than one that lost its tags."""
-    return await in_thread(partial(cloud.describe, machine.server_id)) is None
+    look = partial(cloud.describe, machine.server_id)
+    return await in_thread(visited.account.secret_id, look, only_reads=True) is None

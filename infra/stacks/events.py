@@ -4,6 +4,7 @@ The differences of a drift are the exception: the engine itself shows `[secret]`
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,8 @@ _DOING: Final = {
     OpType.REFRESH: ("Looking at", "looked at"),
 }
 _QUIET: Final = (OpType.SAME, OpType.READ)
+# A key in brackets, an index, or a plain name.
+_PART: Final = re.compile(r"""\["((?:[^"\\]|\\.)*)"\]|\[(\d+)\]|([^.\[\]]+)""")
 _NOT_RESOURCES: Final = ("pulumi:pulumi:Stack", "pulumi:providers:")
 
 
@@ -89,16 +92,27 @@ class EngineLog:
         self.drift[_logical_name(metadata.urn)] = {
             "action": metadata.op.value,
             "properties": {
-                path: {"kind": diff.diff_kind.value, **_values(path, old, new)}
+                path: {
+                    "kind": diff.diff_kind.value,
+                    "before": value_at(path, old),
+                    "after": value_at(path, new),
+                }
                 for path, diff in (metadata.detailed_diff or {}).items()
             },
         }
 
 
-def _values(
-    path: str, old: Mapping[str, Any] | None, new: Mapping[str, Any] | None
-) -> dict[str, Any]:
-    return {"before": (old or {}).get(path), "after": (new or {}).get(path)}
+def value_at(path: str, properties: Mapping[str, Any] | None) -> object:
+    """Return what is at a path as the engine writes it: `labels.team`, `ingress[0]["a.b"]`."""
+    found: object = properties or {}
+    for quoted, index, name in _PART.findall(path):
+        if isinstance(found, Mapping):
+            found = found.get(quoted.replace('\\"', '"') or name)
+        elif isinstance(found, list) and index and int(index) < len(found):
+            found = found[int(index)]
+        else:
+            return None
+    return found
 
 
 def _logical_name(urn: str) -> str:

@@ -21,7 +21,9 @@ from infra.clouds.removal import Left
 _LATE_SECONDS: Final[Mapping[Provider, float]] = {Provider.AWS: 20.0}
 # Things may show one after the other.
 _LONGEST_SECONDS: Final = 60.0
-_LOOK_SECONDS: Final = 2.0
+# A look asks every region; each pause is longer than the one before.
+_FIRST_PAUSE_SECONDS: Final = 1.0
+_LONGEST_PAUSE_SECONDS: Final = 8.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,10 +83,12 @@ def survey(
     late = _LATE_SECONDS.get(program.provider, 0.0)
     found = cloud.inventory(program.workspace_id, program.stack_id)
     changed = began = time.monotonic()
+    pause = _FIRST_PAUSE_SECONDS
     while not declared.keys() <= {*known, *(one.resource for one in found)}:
         if time.monotonic() > min(changed + late, began + _LONGEST_SECONDS):
             break
-        time.sleep(_LOOK_SECONDS)
+        time.sleep(pause)
+        pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
         before, found = found, cloud.inventory(program.workspace_id, program.stack_id)
         if {one.id for one in found} != {one.id for one in before}:
             changed = time.monotonic()

@@ -21,6 +21,7 @@ class StackRequest:
         after_crash: an earlier run did not come to its end. Its lock and its unanswered calls are
             forgotten first, so whatever these made must be known by then: adopted or removed. And
             what is in the state is looked up at the provider before anything is changed.
+        refresh: what is in the state is looked up in any case: somebody else may have removed it.
     """
 
     action: StackAction
@@ -31,6 +32,7 @@ class StackRequest:
     deadline_seconds: int = 1800
     is_new: bool = False
     after_crash: bool = False
+    refresh: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """Return what `request_of` reads."""

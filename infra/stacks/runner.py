@@ -66,7 +66,7 @@ def _run(request: StackRequest, work: Path, watch: Watch, log: EngineLog) -> Non
     }
     match request.action:
         case StackAction.UP:
-            stack.up(refresh=request.after_crash, **options)
+            stack.up(refresh=request.after_crash or request.refresh, **options)
         case StackAction.PREVIEW:
             # Against what there is, not only against what the state says.
             stack.preview(refresh=True, **options)

@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 import secrets
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
 from domain.cloud import SNAPSHOT, CloudResource
@@ -12,6 +13,7 @@ from domain.inventory import is_copy
 from domain.stack import StackAction, StackKind, StackProgram, StackState
 from infra.clouds.cloud import Cloud
 from infra.clouds.removal import Left, remove_all
+from infra.clouds.threads import in_thread
 from infra.database.engine import Database
 from infra.database.records.stack import StackRecords, known_stack, taken_over
 from infra.database.tables import StackRow
@@ -55,6 +57,7 @@ class Stacks:
         *,
         operation_id: str,
         user_data: str = "",
+        refresh: bool = False,
         deadline_seconds: int = 1800,
         on_progress: OnProgress | None = None,
     ) -> StackResult:
@@ -71,6 +74,7 @@ class Stacks:
             cloud: the account that it is in.
             operation_id: for which operation.
             user_data: of the server that a machine's program makes.
+            refresh: an `up` looks at the account first, whatever the state says is there.
             deadline_seconds: after which the run is cancelled.
             on_progress: called with each step; what it raises ends the run.
 
@@ -87,8 +91,9 @@ class Stacks:
                 # Whoever comes so late was not heard of for long, and what it makes nobody wants.
                 raise taken_over(program.stack_id)
             request = await self._plan(action, program, row, held, operation_id, deadline_seconds)
+            request = dataclasses.replace(request, refresh=refresh)
             if request.after_crash:
-                request = await self._recover(request, cloud)
+                request = await self._recover(request, row.secret_id, cloud)
             if action is StackAction.DESTROY and request.is_new:
                 return StackResult(outputs={}, changes={}, resources={})
             if action in _CHANGES:
@@ -98,7 +103,7 @@ class Stacks:
                 await self.records.intend(held.lease, operation_id, declared)
             known = StackSecrets(
                 passphrase=await self._passphrase(program),
-                credential=await asyncio.to_thread(cloud.environment),
+                credential=await in_thread(row.secret_id, cloud.environment, only_reads=True),
                 user_data=user_data,
             )
             try:
@@ -107,7 +112,7 @@ class Stacks:
                 if not _is_better_begun_anew(request, row, error):
                     await to_the_end(self._note_unfinished(held, request, error))
                     raise
-                await self._remove_half(request, known, held, cloud)
+                await self._remove_half(request, known, held, row.secret_id, cloud)
                 result = await self._runs.run(_as_planned(request), known, held, on_progress)
             if action is StackAction.UP:
                 await to_the_end(self._record(held, result))
@@ -155,7 +160,7 @@ class Stacks:
         async with hold(self.records, workspace_id, stack_id) as held:
             await self._runs.end_predecessors(stack_id)
             await self.records.set_state(held.lease, StackState.CHANGING)
-            left = await to_the_end(asyncio.to_thread(remove))
+            left = await to_the_end(in_thread(row.secret_id, remove))
             if not left:
                 await self._forget(held, program)
                 await self.records.mark_removed(workspace_id, stack_id)
@@ -204,20 +209,21 @@ class Stacks:
             after_crash=action in _CHANGES and (unfinished or row.state is StackState.CHANGING),
         )
 
-    async def _recover(self, request: StackRequest, cloud: Cloud) -> StackRequest:
+    async def _recover(self, request: StackRequest, secret_id: str, cloud: Cloud) -> StackRequest:
         """Bring account and state together; what is to be adopted is in the returned request."""
         program = request.program
         state = await self._backend.read(program.workspace_id, program.name)
         known = state.resources if state else {}
         declared = await self._declarations.of(program.provider, program.kind)
-        unknown = await asyncio.to_thread(recovery.survey, program, cloud, known, declared)
+        survey = partial(recovery.survey, program, cloud, known, declared)
+        unknown = await in_thread(secret_id, survey, only_reads=True)
         row = await self.records.look(program.workspace_id, program.stack_id)
         intents = await self.records.intents_of(program.workspace_id, program.stack_id)
         found = known_stack(row, intents)
         doomed = [one for one in unknown.superfluous if not is_copy(one, found)]
         if request.action is StackAction.DESTROY:
             doomed += unknown.adoptable
-        left = await to_the_end(asyncio.to_thread(remove_all, cloud, doomed))
+        left = await to_the_end(in_thread(secret_id, partial(remove_all, cloud, doomed)))
         if request.action is StackAction.DESTROY:
             # What stays is in use by what the state knows, and is removed after it.
             return request
@@ -227,16 +233,23 @@ class Stacks:
         return dataclasses.replace(request, program=dataclasses.replace(program, adopt=adopt))
 
     async def _remove_half(
-        self, request: StackRequest, known: StackSecrets, held: HeldLease, cloud: Cloud
+        self,
+        request: StackRequest,
+        known: StackSecrets,
+        held: HeldLease,
+        secret_id: str,
+        cloud: Cloud,
     ) -> None:
         program = request.program
         doomed = dataclasses.replace(_as_planned(request), action=StackAction.DESTROY)
+        # What the state does not know is in the way of what it knows.
+        doomed = await self._recover(doomed, secret_id, cloud)
         await self._runs.run(doomed, known, held)
 
         def remove() -> list[Left]:
             return remove_all(cloud, cloud.inventory(program.workspace_id, program.stack_id))
 
-        left = await to_the_end(asyncio.to_thread(remove))
+        left = await to_the_end(in_thread(secret_id, remove))
         if left:
             raise recovery.still_there(program, left)
 

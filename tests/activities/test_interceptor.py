@@ -1,6 +1,8 @@
 """How the interceptor keeps the server informed of what runs."""
 
 import asyncio
+import threading
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
@@ -24,12 +26,22 @@ async def _lasts_longer_than_a_beat() -> None:
     await asyncio.sleep(1.5)
 
 
-async def _beats(steps: StepRecords, *, is_local: bool) -> int:
+def _lasts_in_a_thread() -> Awaitable[None]:
+    """Be no coroutine function, as an activity that runs in a thread is none."""
+    return _lasts_longer_than_a_beat()
+
+
+async def _beats(
+    steps: StepRecords,
+    work: Callable[[], Awaitable[None]] = _lasts_longer_than_a_beat,
+    *,
+    is_local: bool = False,
+) -> int:
     environment, heard = ActivityEnvironment(), []
     environment.info = replace(environment.info, is_local=is_local)
     environment.on_heartbeat = lambda *details: heard.append(details)
     inbound = ActivityInterceptor(steps).intercept_activity(_Bare())
-    call = ExecuteActivityInput(fn=_lasts_longer_than_a_beat, args=[], executor=None, headers={})
+    call = ExecuteActivityInput(fn=work, args=[], executor=None, headers={})
 
     async def run() -> None:
         await inbound.execute_activity(call)
@@ -44,4 +56,15 @@ async def test_a_heart_beats_only_where_the_server_listens(servers: Servers) -> 
         assert await _beats(steps, is_local=False) > 0
         assert await _beats(steps, is_local=True) == 0
     finally:
+        await steps.close()
+
+
+async def test_a_heart_beats_though_all_other_threads_wait(servers: Servers) -> None:
+    steps, let = StepRecords(servers.database), threading.Event()
+    waiting = [asyncio.create_task(asyncio.to_thread(let.wait)) for _ in range(100)]
+    try:
+        assert await _beats(steps, _lasts_in_a_thread) > 0
+    finally:
+        let.set()
+        await asyncio.gather(*waiting)
         await steps.close()

@@ -11,13 +11,14 @@ from temporalio import workflow
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 
+from domain.caller import Caller, PrincipalKind
 from domain.cloud import Allowance, InstanceType
 from domain.compute import DriftRequest, PlaceOffer, PreflightRequest, PreflightResult
 from domain.identifiers import Prefix, new_id
 from domain.names import CONTROL_TASK_QUEUE
 from infra.temporal import waits
 from tests.api import contract
-from tests.api.compute import Compute, new_compute
+from tests.api.compute import Compute, config_body, new_compute
 from tests.api.gate import Gate, a_key
 from tests.api.keeper import error_of, ok
 
@@ -27,12 +28,20 @@ async def compute(gate: Gate) -> Compute:
     return await new_compute(gate)
 
 
+def _check_is_person(caller: Caller | None) -> None:
+    """See that the credential would be read for whoever asked."""
+    if caller is None or caller.kind is PrincipalKind.SYSTEM:
+        message = "nobody asked"
+        raise ApplicationError(message, type="INTERNAL", non_retryable=True)
+
+
 @workflow.defn(name="PreflightMachines", sandboxed=False)
 class Preflight:
     """Answers as a provider that has one size in Falkenstein, and refuses credentials elsewhere."""
 
     @workflow.run
     async def run(self, request: PreflightRequest) -> PreflightResult:
+        _check_is_person(request.caller)
         if request.places == ["ash"]:
             message = "The provider does not accept the credential."
             raise ApplicationError(
@@ -69,7 +78,7 @@ class Drift:
 
     @workflow.run
     async def run(self, request: DriftRequest) -> None:
-        del request
+        _check_is_person(request.caller)
 
 
 @contextlib.asynccontextmanager
@@ -161,7 +170,8 @@ async def test_leaks_are_listed_until_they_are_resolved(gate: Gate) -> None:
     assert gone.status_code == 204
 
 
-async def test_a_provider_is_asked_before_machines_are_made(gate: Gate, compute: Compute) -> None:
+async def test_a_provider_is_asked_before_machines_are_made(gate: Gate) -> None:
+    compute = await new_compute(gate)
     person, path = compute.person, f"/v1/compute_configs/{compute.config['id']}"
     body = {"instance_type": "cpx22", "count": 2, "fallbacks": [{"region": "nbg1"}]}
     async with answering(gate):
@@ -227,3 +237,28 @@ async def test_a_drift_report_is_made_once_for_a_key(gate: Gate, compute: Comput
     assert ok(await compute.person.get(path, params={"state": "in_sync"}))["data"] == []
     assert ok(await compute.person.get(f"{path}/{report['id']}")) == report
     error_of(await compute.person.get(f"{path}/dft_{'0' * 32}"), 404)
+
+
+async def test_a_cluster_has_a_limit_of_machines_beside_its_workspaces(compute: Compute) -> None:
+    person, cluster = compute.person, compute.cluster["id"]
+    await compute.new_machine()
+    path = f"/v1/clusters/{cluster}/compute_settings"
+    headers = {"if-match": ok(await person.get(path))["etag"]}
+    ok(await person.call("PATCH", path, json={"max_machines": 3}, headers=headers))
+    whole = ok(await person.get("/v1/quotas"))["data"]
+    assert {quota["scope"] for quota in whole} == {"workspace"}
+    of_cluster = ok(await person.get("/v1/quotas", params={"cluster_id": cluster}))["data"]
+    assert of_cluster[:-1] == whole
+    own = of_cluster[-1]
+    assert (own["metric"], own["scope"], own["limit"]) == ("compute/machines", "cluster", 3)
+    machines = ok(await person.get(path))["machines"]
+    assert (own["usage"], own["remaining"]) == (machines, 3 - machines)
+
+
+async def test_a_workspace_has_no_more_compute_configs_than_its_quota(gate: Gate) -> None:
+    compute = await new_compute(gate)
+    gate.set_quota(compute.person.workspace, "compute/compute_configs", 2)
+    bodies = [config_body(compute.secret, name=f"more-{number}") for number in range(3)]
+    asked = [await compute.person.post("/v1/compute_configs", body) for body in bodies]
+    assert [answer.status_code for answer in asked] == [201, 403, 403]
+    error_of(asked[-1], 403, "QUOTA_EXCEEDED")

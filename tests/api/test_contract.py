@@ -292,7 +292,9 @@ async def test_quotas_have_their_shape(gate: Gate) -> None:
     page = contract.page_of(contract.shape(contract.QUOTA))
     listed = body_of(await person.get("/v1/quotas"), 200, page)["data"]
     narrowed = await person.get("/v1/quotas", params={"cluster_id": cluster["id"]})
-    assert body_of(narrowed, 200, page)["data"] == listed
+    *same, of_cluster = body_of(narrowed, 200, page)["data"]
+    assert same == listed
+    assert (of_cluster["metric"], of_cluster["scope"]) == ("compute/machines", "cluster")
     for quota in listed:
         metric = urllib.parse.quote(quota["metric"], safe="")
         assert body_of(await person.get(f"/v1/quotas/{metric}"), 200, contract.QUOTA) == quota

@@ -14,7 +14,7 @@ from domain.compute import DriftRequest
 from domain.names import STACKS_TASK_QUEUE
 from workflows.policies import HEARTBEAT_TIMEOUT, SERVICE_CALL, Policy
 
-# Seconds once it has a place on the queue of stacks, for which machines that are made come first.
+# Seconds once it has a place on the queue of stacks, which it shares with machines that are made.
 _REPORT: Final = Policy(
     timedelta(minutes=5),
     timedelta(minutes=10),
@@ -24,6 +24,11 @@ _REPORT: Final = Policy(
         maximum_interval=timedelta(seconds=20),
     ),
 )
+
+
+# A pass has few of the places on the queue of stacks: people wait for those who make machines.
+_AT_ONCE: Final = 2
+_IN_TURNS: Final = "reports-in-turns"
 
 
 @workflow.defn
@@ -50,17 +55,18 @@ class DetectDrift:
             heartbeat_timeout=HEARTBEAT_TIMEOUT,
             retry_policy=SERVICE_CALL.retry,
         )
-        # How many are at work at a time is decided by the places on the queue.
-        written = await asyncio.gather(*(_try_report(request) for request in due))
+        turns = asyncio.Semaphore(_AT_ONCE if workflow.patched(_IN_TURNS) else max(len(due), 1))
+        written = await asyncio.gather(*(_try_report(request, turns) for request in due))
         return sum(written)
 
 
-async def _try_report(request: DriftRequest) -> bool:
-    try:
-        await _write_report(request, request.report_id)
-    except ActivityError:
-        return False
-    return True
+async def _try_report(request: DriftRequest, turns: asyncio.Semaphore) -> bool:
+    async with turns:
+        try:
+            await _write_report(request, request.report_id)
+        except ActivityError:
+            return False
+        return True
 
 
 async def _write_report(request: DriftRequest, activity_id: str) -> None:

@@ -10,23 +10,36 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Final
 
+from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from domain.errors import BulkheadError, Reason
-from infra.clouds.aws.clients import Clients
+from infra.clouds.aws.clients import DEFAULT_CONFIG, Client, Clients
 from infra.clouds.aws.errors import code_of, reason_of, typed_errors, unless_gone
+from infra.clouds.deadline import Deadline
 from infra.providers.signing import AccessKey
 from infra.settings import ProviderSettings
 
 _MOST_KEYS: Final = 2
 
-# A new key is known to all of AWS after some seconds.
-_KNOWN_WITHIN_SECONDS: Final = 30.0
+# A new key is known to all of AWS after some seconds. Shorter than what follows, or a key that is
+# not accepted would be one about which there was no time to ask.
+_KNOWN_WITHIN_SECONDS: Final = 25.0
 _POLL_SECONDS: Final = 0.5
+
+# Each method ends within a minute, so that whoever gave it up finds nothing of it still at work.
+_CALLS_BEGIN_WITHIN_SECONDS: Final = 30.0
+_CONFIG: Final = DEFAULT_CONFIG.merge(
+    Config(
+        connect_timeout=5, read_timeout=10, retries={"mode": "standard", "total_max_attempts": 2}
+    )
+)
 
 
 class UserKeys:
     """The keys of one key's user. Methods raise `BulkheadError`, as those of a `Cloud`.
+
+    Made for one call: its time begins with it.
 
     Args:
         key: who asks.
@@ -35,8 +48,16 @@ class UserKeys:
 
     def __init__(self, key: AccessKey, settings: ProviderSettings) -> None:
         self._key = key
-        self._clients = Clients(key, settings)
-        self._iam = self._clients("iam")
+        self._clients = Clients(key, settings, _CONFIG)
+        self._deadline = Deadline(_CALLS_BEGIN_WITHIN_SECONDS)
+        self._iam = self._client("iam")
+
+    def _client(self, service: str) -> Client:
+        client = self._clients(service)
+        client.meta.events.register(
+            "before-parameter-build", self._deadline.check, unique_id="deadline"
+        )
+        return client
 
     def check_room(self, since: datetime) -> None:
         """Raise FAILED_PRECONDITION unless the user can have a new key.
@@ -45,7 +66,7 @@ class UserKeys:
             since: a key that was made since then, and never used, is no hindrance.
         """
         with typed_errors():
-            identity = self._clients("sts").get_caller_identity()
+            identity = self._client("sts").get_caller_identity()
             if ":user/" not in identity["Arn"]:
                 raise BulkheadError(
                     Reason.FAILED_PRECONDITION,
@@ -84,7 +105,7 @@ class UserKeys:
         while True:
             try:
                 with typed_errors():
-                    self._clients("sts").get_caller_identity()
+                    self._client("sts").get_caller_identity()
                     return
             except BulkheadError as error:
                 if error.reason is not Reason.CREDENTIAL_REJECTED or time.monotonic() > deadline:

@@ -8,6 +8,7 @@ import boto3
 import botocore.session
 from botocore.config import Config
 
+from infra.clouds.cloud import CallCount
 from infra.providers.signing import AccessKey
 from infra.settings import ProviderSettings
 
@@ -20,7 +21,7 @@ _NO_CONFIGURATION: Final = {
     "config_file": (None, None, "/dev/null", None),
     "credentials_file": (None, None, "/dev/null", None),
 }
-_CONFIG: Final = Config(
+DEFAULT_CONFIG: Final = Config(
     connect_timeout=5,
     read_timeout=30,
     retries={"mode": "standard", "total_max_attempts": 4},
@@ -49,10 +50,15 @@ class Clients:
     Args:
         key: who asks.
         settings: where AWS is.
+        config: of each client.
     """
 
-    def __init__(self, key: AccessKey, settings: ProviderSettings) -> None:
+    def __init__(
+        self, key: AccessKey, settings: ProviderSettings, config: Config = DEFAULT_CONFIG
+    ) -> None:
+        self._config = config
         self.home_region = settings.aws_sts_region
+        self.calls = CallCount()
         self._settings = settings
         self._key = key
         self._clients: dict[tuple[str, str], Client] = {}
@@ -62,13 +68,15 @@ class Clients:
         where = (service, region or self.home_region)
         with _MAKING:
             if where not in self._clients:
-                self._clients[where] = _session().client(
+                client = _session().client(
                     service_name=service,
                     region_name=where[1],
                     aws_access_key_id=self._key.key_id,
                     aws_secret_access_key=self._key.secret,
                     endpoint_url=self._settings.aws_endpoint_url,
                     verify=None if self._settings.ca_file is None else str(self._settings.ca_file),
-                    config=_CONFIG,
+                    config=self._config,
                 )
+                client.meta.events.register("before-send", self.calls)
+                self._clients[where] = client
             return self._clients[where]

@@ -26,7 +26,7 @@ from infra.clouds.aws.inventory import inventory, remove
 from infra.clouds.aws.kinds import KINDS, Found, tags_of
 from infra.clouds.aws.permissions import check_permissions
 from infra.clouds.aws.prices import CURRENCY, prices_in
-from infra.clouds.cloud import no_image
+from infra.clouds.cloud import no_image, no_snapshot
 from infra.providers.access_keys import access_key_of
 from infra.providers.signing import AccessKey
 from infra.settings import ProviderSettings
@@ -50,7 +50,6 @@ _ARCHITECTURES: Final = {"amd64": "x86_64"}
 _AT_ONCE: Final = 8
 _ENDED: Final = frozenset({"shutting-down", "terminated"})
 _POWER_WAITS: Final = {"Delay": 2, "MaxAttempts": 300}
-_COPIES: Final = {"Delay": 2, "MaxAttempts": 1800}
 
 
 class AwsCloud:
@@ -65,6 +64,7 @@ class AwsCloud:
         self._key = key
         self._settings = settings
         self._clients = Clients(key, settings)
+        self.calls = self._clients.calls
         self._known_regions: list[str] = []
 
     @property
@@ -216,16 +216,25 @@ class AwsCloud:
                 InstanceIds=[server_id], WaiterConfig=_POWER_WAITS
             )
 
-    def snapshot(self, server_id: str, name: str, tags: Mapping[str, str], place: str) -> Snapshot:
-        """Make an image of an instance; AWS keeps it in the instance's region."""
+    def snapshot(
+        self,
+        server_id: str,
+        name: str,
+        tags: Mapping[str, str],
+        place: str,
+        *,
+        begun: bool = False,
+    ) -> Snapshot | None:
+        """Have an image of an instance made; AWS keeps it in the instance's region."""
         with typed_errors():
-            region = self._region_of(server_id)
-            if self.place(place).region != region:
-                raise BulkheadError(
-                    Reason.INVALID_ARGUMENT,
-                    f"AWS keeps a snapshot where its server is, in {region}, and not in {place}.",
-                )
-            return self._image(self._ec2(region), server_id, name, tags)
+            region = self.place(place).region
+            images = KINDS["image"].find(self._ec2(region), {"name": [name]})
+            if not images and begun:
+                raise no_snapshot(name, self.provider)
+            if not images:
+                self._make_image(server_id, name, tags, region)
+                return None
+            return _snapshot(images[0], tags)
 
     def describe(self, server_id: str) -> Mapping[str, object] | None:
         """Return an instance as EC2 tells it, which is without user data."""
@@ -233,11 +242,17 @@ class AwsCloud:
             found = self._found(server_id)
         return None if found is None else _plain(found[1])
 
-    def _image(self, ec2: Client, server_id: str, name: str, tags: Mapping[str, str]) -> Snapshot:
+    def _make_image(self, server_id: str, name: str, tags: Mapping[str, str], region: str) -> None:
+        home = self._region_of(server_id)
+        if home != region:
+            raise BulkheadError(
+                Reason.INVALID_ARGUMENT,
+                f"AWS keeps a snapshot where its server is, in {home}, and not in {region}.",
+            )
         # The image has a snapshot inside, which outlives it.
         inside = {**tags, Tag.RESOURCE: _SNAPSHOT_OF_IMAGE}
         try:
-            image_id = ec2.create_image(
+            self._ec2(region).create_image(
                 InstanceId=server_id,
                 Name=name,
                 TagSpecifications=[
@@ -247,20 +262,11 @@ class AwsCloud:
                     }
                     for kind, of_kind in (("image", tags), ("snapshot", inside))
                 ],
-            )["ImageId"]
+            )
         except ClientError as error:
+            # Made just now, and not in EC2's lists yet.
             if code_of(error) != "InvalidAMIName.Duplicate":
                 raise
-            found = KINDS["image"].find(ec2, {"name": [name]})
-            if not found or any(tags_of(found[0]).get(key) != tags[key] for key in tags):
-                raise
-            image_id = found[0]["ImageId"]
-        ec2.get_waiter("image_available").wait(ImageIds=[image_id], WaiterConfig=_COPIES)
-        image = KINDS["image"].find(ec2, {"image-id": [image_id]})[0]
-        disks = [mapping.get("Ebs", {}) for mapping in image.get("BlockDeviceMappings", [])]
-        size = float(sum(disk.get("VolumeSize", 0) for disk in disks))
-        cents = math.ceil(size * _SNAPSHOT_DOLLARS * 100)
-        return Snapshot(id=image_id, size_gb=size, monthly_cost_cents=cents)
 
     def _ec2(self, region: str) -> Client:
         return self._clients("ec2", region)
@@ -291,6 +297,24 @@ class AwsCloud:
         if found is None:
             raise BulkheadError(Reason.NOT_FOUND, f"AWS knows no instance {server_id}.")
         return found[0]
+
+
+def _snapshot(image: Found, tags: Mapping[str, str]) -> Snapshot | None:
+    """Return what an image keeps; None: it is in the making."""
+    name, found = str(image["Name"]), tags_of(image)
+    if any(found.get(key) != value for key, value in tags.items()):
+        raise BulkheadError(
+            Reason.CONFLICT,
+            f"The account has an image {name} that is not of this server. Remove or rename it.",
+        )
+    if image["State"] == "pending":
+        return None
+    if image["State"] != "available":
+        raise no_snapshot(name, Provider.AWS)
+    disks = [mapping.get("Ebs", {}) for mapping in image.get("BlockDeviceMappings", [])]
+    size = float(sum(disk.get("VolumeSize", 0) for disk in disks))
+    cents = math.ceil(size * _SNAPSHOT_DOLLARS * 100)
+    return Snapshot(id=str(image["ImageId"]), size_gb=size, monthly_cost_cents=cents)
 
 
 def open_cloud(value: SecretValue, settings: ProviderSettings) -> AwsCloud:

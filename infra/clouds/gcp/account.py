@@ -16,6 +16,7 @@ from googleapiclient.discovery import build
 
 from domain.errors import BulkheadError, Reason
 from domain.secret import SecretValue
+from infra.clouds.cloud import CallCount
 from infra.clouds.gcp.errors import of_operation, typed_errors
 from infra.settings import ProviderSettings
 
@@ -74,12 +75,19 @@ def key_file_of(value: SecretValue) -> KeyFile:
 class GcpAccount:
     """The APIs of one project, for one thread at a time."""
 
-    def __init__(self, value: SecretValue, settings: ProviderSettings) -> None:
+    def __init__(
+        self,
+        value: SecretValue,
+        settings: ProviderSettings,
+        *,
+        answers_within_seconds: float = _ANSWERS_WITHIN_SECONDS,
+    ) -> None:
         self.key = key_file_of(value)
+        self.calls = CallCount()
         self._settings = settings
         self._credentials = _credentials_of(self.key, settings)
         ca_file = None if settings.ca_file is None else str(settings.ca_file)
-        plain = httplib2.Http(timeout=_ANSWERS_WITHIN_SECONDS, ca_certs=ca_file, proxy_info=None)
+        plain = httplib2.Http(timeout=answers_within_seconds, ca_certs=ca_file, proxy_info=None)
         # A redirect would carry the token to wherever it points.
         plain.follow_redirects = False
         # Who opens an account does not close it.
@@ -137,6 +145,7 @@ class GcpAccount:
             BulkheadError: CREDENTIAL_REJECTED when Google gives none for the key.
         """
         self._drop_idle()
+        self.calls()
         with typed_errors():
             self._credentials.refresh(self._token_request)  # type: ignore[no-untyped-call]
         return str(self._credentials.token)
@@ -144,16 +153,21 @@ class GcpAccount:
     def call(self, request: Client) -> Json:
         """Make one call; raises what `typed_errors` knows."""
         self._drop_idle()
+        self.calls()
         answer: Json = request.execute(http=self._http)
         return answer
 
-    def change(self, method: Client, **arguments: object) -> None:
-        """Make a call that begins an operation, and wait until that is over.
+    def begin(self, method: Client, **arguments: object) -> Json:
+        """Make a call that begins an operation, and return that.
 
         The library sends a call again when its connection breaks: Google knows it by its id then.
         """
         request_id = str(uuid.uuid4())
-        self.wait(self.call(method(project=self.project, requestId=request_id, **arguments)))
+        return self.call(method(project=self.project, requestId=request_id, **arguments))
+
+    def change(self, method: Client, **arguments: object) -> None:
+        """Make a call that begins an operation, and wait until that is over."""
+        self.wait(self.begin(method, **arguments))
 
     def pages(self, collection: Client, **arguments: object) -> list[Json]:
         """Return all pages of a list."""

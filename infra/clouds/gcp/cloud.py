@@ -11,7 +11,7 @@ from googleapiclient.errors import HttpError
 from domain.cloud import Allowance, CloudResource, InstanceType, Place, Provider, Snapshot
 from domain.errors import BulkheadError, Reason
 from domain.secret import SecretValue
-from infra.clouds.cloud import no_image
+from infra.clouds.cloud import no_image, no_snapshot
 from infra.clouds.gcp.account import GcpAccount, Json
 from infra.clouds.gcp.errors import missing_permissions, reason_in, typed_errors
 from infra.clouds.gcp.inventory import inventory, path_in, remover
@@ -53,6 +53,7 @@ class GcpCloud:
 
     def __init__(self, value: SecretValue, settings: ProviderSettings) -> None:
         self._account = GcpAccount(value, settings)
+        self.calls = self._account.calls
 
     @property
     def provider(self) -> Provider:
@@ -189,24 +190,37 @@ class GcpCloud:
                     return
                 raise
 
-    def snapshot(self, server_id: str, name: str, tags: Mapping[str, str], place: str) -> Snapshot:
-        """Make an image of a stopped instance's root disk, kept in the place's region."""
+    def snapshot(
+        self,
+        server_id: str,
+        name: str,
+        tags: Mapping[str, str],
+        place: str,
+        *,
+        begun: bool = False,
+    ) -> Snapshot | None:
+        """Have an image made of a stopped instance's root disk, kept in the place's region."""
         server, region = _server(server_id), self.place(place).region
         with typed_errors():
             image = self._image(name)
+            if image is None and begun:
+                raise no_snapshot(name, self.provider)
             if image is None:
                 instance = self._account.call(
                     self._account.compute.instances().get(project=self._account.project, **server)
                 )
                 self._make_image(name, instance, tags, region)
-                image = self._image(name) or {}
-            elif any(image.get("labels", {}).get(key) != value for key, value in tags.items()):
+                return None
+            if any(image.get("labels", {}).get(key) != value for key, value in tags.items()):
                 raise BulkheadError(
                     Reason.CONFLICT,
                     "The project has an image of the snapshot's name that is not of this server. "
                     "Remove or rename it.",
                 )
-            self._wait_for_image(name, image)
+        if image.get("status") == "PENDING":
+            return None
+        if image.get("status") != "READY":
+            raise no_snapshot(name, self.provider)
         size = int(image.get("archiveSizeBytes", 0)) / _GIB
         return Snapshot(
             id=path_in(image["selfLink"]),
@@ -254,21 +268,7 @@ class GcpCloud:
             # Without it, Google chooses a multi-region: not what a workspace's places allow.
             "storageLocations": [region],
         }
-        images = self._account.compute.images()
-        self._account.change(images.insert, body=body)
-
-    def _wait_for_image(self, name: str, image: Json) -> None:
-        """Wait for an image that an earlier call began."""
-        until = time.monotonic() + _READY_WITHIN_SECONDS
-        while image.get("status") == "PENDING" and time.monotonic() < until:
-            time.sleep(_LOOK_SECONDS)
-            image.update(self._image(name) or {"status": "FAILED"})
-        if image.get("status") != "READY":
-            raise BulkheadError(
-                Reason.DEPENDENCY_UNAVAILABLE,
-                "Google Cloud could not make the image of the server's disk, or not yet.",
-                metadata={"dependency": "gcp"},
-            )
+        self._account.begin(self._account.compute.images().insert, body=body)
 
 
 def _is_busy(remove: Callable[[], object], *, or_fail: bool) -> bool:

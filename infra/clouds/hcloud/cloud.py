@@ -23,7 +23,7 @@ from domain.cloud import (
 )
 from domain.errors import BulkheadError, Reason
 from domain.secret import SecretValue
-from infra.clouds.cloud import no_image
+from infra.clouds.cloud import CallCount, no_image, no_snapshot
 from infra.clouds.hcloud import inventory, removal
 from infra.clouds.hcloud.errors import typed_errors
 from infra.settings import ProviderSettings
@@ -35,7 +35,7 @@ _TOKEN: Final = re.compile(r"[A-Za-z0-9]{32,128}")
 _ANSWERS_WITHIN_SECONDS: Final = 30.0
 _FIRST_POLL_SECONDS: Final = 0.1
 _LONGEST_POLL_SECONDS: Final = 2.0
-# About a quarter of an hour: a snapshot of a large disk takes minutes.
+# About a quarter of an hour.
 _MOST_POLLS: Final = 450
 # A call that is refused as one too many says so soon: the budget of all workers is told then.
 _MOST_RETRIES: Final = 2
@@ -69,8 +69,10 @@ class HetznerCloud:
             poll_max_retries=_MOST_POLLS,
             timeout=_ANSWERS_WITHIN_SECONDS,
         )
-        # The library has no public setting for either.
+        # The library has no public setting for any of these.
         base = self._client._client  # noqa: SLF001
+        self.calls = CallCount()
+        base._session.hooks["response"].append(self.calls)  # noqa: SLF001
         base._retry_max_retries = _MOST_RETRIES  # noqa: SLF001
         if ca_file is not None:
             base._session.verify = str(ca_file)  # noqa: SLF001
@@ -201,16 +203,25 @@ class HetznerCloud:
             if server.status != server.STATUS_RUNNING:
                 server.power_on().wait_until_finished()
 
-    def snapshot(self, server_id: str, name: str, tags: Mapping[str, str], place: str) -> Snapshot:  # noqa: ARG002
-        """Keep a server's disk; Hetzner keeps snapshots in no place of the customer's choice."""
+    def snapshot(
+        self,
+        server_id: str,
+        name: str,
+        tags: Mapping[str, str],
+        place: str,  # noqa: ARG002 - Hetzner keeps it where it likes
+        *,
+        begun: bool = False,
+    ) -> Snapshot | None:
+        """Have a server's disk kept; Hetzner's snapshots are in no place that can be chosen."""
         with typed_errors("keeping a snapshot"):
             image = self._snapshot_named(name, tags)
+            if image is None and begun:
+                raise no_snapshot(name, self.provider)
             if image is None:
                 server = self._client.servers.get_by_id(int(server_id))
-                made = server.create_image(description=name, type="snapshot", labels=dict(tags))
-                image = self._client.images.get_by_id(_id(made.image))
-                made.action.wait_until_finished()
-            image = self._available(image)
+                server.create_image(description=name, type="snapshot", labels=dict(tags))
+            if image is None or image.status != _AVAILABLE:
+                return None
             price = float(self._pricing()["image"]["price_per_gb_month"]["net"])
         size = float(image.image_size or 0)
         return Snapshot(
@@ -245,16 +256,6 @@ class HetznerCloud:
         selector = ",".join(f"{key}={value}" for key, value in sorted(tags.items()))
         images = self._client.images.get_all(type=["snapshot"], label_selector=selector)
         return next((image for image in images if image.description == name), None)
-
-    def _available(self, image: BoundImage) -> BoundImage:
-        for tried in range(_MOST_POLLS):
-            image.reload()
-            if image.status == _AVAILABLE:
-                return image
-            time.sleep(_poll_seconds(tried))
-        raise BulkheadError(
-            Reason.DEADLINE_EXCEEDED, f"Hetzner did not finish the snapshot {image.description}."
-        )
 
     def _pricing(self) -> Mapping[str, Any]:
         answer = self._client.request(method="GET", url="/pricing")

@@ -9,10 +9,12 @@ from domain.quota import QUOTAS, QuotaMetric
 
 _COUNTED = {
     QuotaMetric.CLUSTERS: "clusters",
+    QuotaMetric.COMPUTE_CONFIGS: "compute_configs",
     QuotaMetric.MACHINES: "machines WHERE kind = 'cloud'",
     QuotaMetric.INSTALLS: "installs",
     QuotaMetric.API_TOKENS: "api_tokens",
     QuotaMetric.REGIONS: "regions",
+    QuotaMetric.SECRETS: "secrets",
 }
 _READ = {
     metric: text(

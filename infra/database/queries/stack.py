@@ -5,7 +5,9 @@ from typing import Final
 from sqlalchemy import or_, update
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
+from sqlmodel.sql.expression import SelectOfScalar
 
+from domain.cloud import Provider
 from domain.errors import BulkheadError, Reason
 from domain.machine import MachineState
 from domain.stack import StackKind, StackState
@@ -28,6 +30,21 @@ _MOST_IN_GROUP: Final = 10
 
 # Of a machine whose server is not there for now, though its place is kept.
 SLEEPING: Final = (MachineState.SUSPENDING, MachineState.SUSPENDED, MachineState.RESUMING)
+
+
+def networks_of(
+    cluster_id: str, secret_id: str, provider: Provider, place: str
+) -> SelectOfScalar[StackRow]:
+    """Select the stack of what a cluster's nodes share in a place of an account, if it is kept."""
+    return select(StackRow).where(
+        StackRow.kind == StackKind.NETWORK,
+        StackRow.cluster_id == cluster_id,
+        StackRow.secret_id == secret_id,
+        StackRow.provider == provider,
+        StackRow.place == place,
+        StackRow.state != StackState.REMOVED,
+        col(StackRow.released_at).is_(None),
+    )
 
 
 async def free_network(session: AsyncSession, cluster_id: str) -> str:

@@ -32,6 +32,7 @@ from infra.database.queries.stack import (
     free_network,
     is_group_full,
     is_wanted,
+    networks_of,
 )
 from infra.database.records.operation import hold, taken_over
 from infra.database.tables import ComputeConfigRow, MachineRow, StackRow
@@ -148,10 +149,12 @@ class ComputeRecords:
 
         Raises:
             BulkheadError: ABORTED when another operation took the lock over; CONFLICT while the
-                machine has a stack for another choice.
+                machine has a stack for another choice; FAILED_PRECONDITION when the workspace
+                allows the place no more.
         """
         async with self._database.workspace(operation.workspace_id) as session:
             await _hold_running(session, operation)
+            await _check_allowed(session, account.provider, place.name)
             network = await _have_network(session, operation, account, place)
             server = await _have_server(session, operation, account, choice, place)
             return PlannedStacks(network=network, server=server)
@@ -166,10 +169,7 @@ class ComputeRecords:
         """
         outputs = {name: str(value) for name, value in network.outputs.items()}
         async with self._database.workspace(stack.workspace_id) as session:
-            # A machine may have waited for a credential for weeks.
-            allowed = await allowed_places(session)
-            if allowed is not None and allowed_place(stack.provider, stack.place) not in allowed:
-                raise _not_allowed([stack.place])
+            await _check_allowed(session, stack.provider, stack.place)
             # One after the other: they count each other.
             lock = select(StackRow.id).where(StackRow.id == network.id).with_for_update()
             await session.exec(lock)
@@ -299,16 +299,8 @@ async def _have_network(
     session: AsyncSession, operation: MachineOperation, account: Account, place: Place
 ) -> StackRow:
     cluster_id = operation.control_plane.cluster_id
-    here = (
-        StackRow.kind == StackKind.NETWORK,
-        StackRow.cluster_id == cluster_id,
-        StackRow.secret_id == account.secret_id,
-        StackRow.provider == account.provider,
-        StackRow.place == place.name,
-        StackRow.state != StackState.REMOVED,
-        col(StackRow.released_at).is_(None),
-    )
-    query = select(StackRow).where(*here).with_for_update()
+    query = networks_of(cluster_id, account.secret_id, account.provider, place.name)
+    query = query.with_for_update()
     found = (await session.exec(query)).one_or_none()
     if found is None:
         row = _new_stack(operation, account, place, StackKind.NETWORK)
@@ -406,6 +398,13 @@ def account_of(config: ComputeConfigRow) -> Account:
         version=config.secret_version_id or CURRENT,
         image=str(config.provider_config.get("image") or ""),
     )
+
+
+async def _check_allowed(session: AsyncSession, provider: Provider, place: str) -> None:
+    # A machine may have waited for a credential for weeks.
+    allowed = await allowed_places(session)
+    if allowed is not None and allowed_place(provider, place) not in allowed:
+        raise _not_allowed([place])
 
 
 def _not_allowed(places: Iterable[str]) -> BulkheadError:

@@ -1,4 +1,4 @@
-"""Reports of how a machine's server differs from what its stack says."""
+"""Reports of how a machine's server and its network differ from what their stacks say."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -23,15 +23,20 @@ _EVERY: Final = timedelta(hours=6)
 # Of one pass, which comes every quarter of an hour: each is a run of the engine of some seconds.
 _REPORTS_A_PASS: Final = 20
 
+# One of each workspace before a second one of any; in no order, so that machines that cannot be
+# compared now do not keep the others waiting.
 _DUE: Final = text("""
-SELECT m.workspace_id, m.id FROM machines m
-JOIN stacks s ON s.workspace_id = m.workspace_id AND s.machine_id = m.id
-    AND s.kind = 'machine' AND s.state = 'present'
-LEFT JOIN LATERAL (SELECT max(d.created_at) AS at FROM drift_reports d
-    WHERE d.workspace_id = m.workspace_id AND d.machine_id = m.id) newest ON true
-WHERE m.kind = 'cloud' AND m.state = 'ACTIVE' AND m.active_operation_id IS NULL
-    AND coalesce(newest.at, m.updated_at) < now() - :every
-ORDER BY newest.at NULLS FIRST LIMIT :most
+SELECT workspace_id, id FROM (
+    SELECT m.workspace_id, m.id,
+        row_number() OVER (PARTITION BY m.workspace_id ORDER BY random()) AS turn
+    FROM machines m
+    JOIN stacks s ON s.workspace_id = m.workspace_id AND s.machine_id = m.id
+        AND s.kind = 'machine' AND s.state = 'present'
+    LEFT JOIN LATERAL (SELECT max(d.created_at) AS at FROM drift_reports d
+        WHERE d.workspace_id = m.workspace_id AND d.machine_id = m.id) newest ON true
+    WHERE m.kind = 'cloud' AND m.state = 'ACTIVE' AND m.active_operation_id IS NULL
+        AND coalesce(newest.at, m.updated_at) < now() - :every
+) due ORDER BY turn, random() LIMIT :most
 """)
 
 

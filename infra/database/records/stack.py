@@ -15,12 +15,12 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from domain.cloud import Provider, resource_name
+from domain.cloud import resource_name
 from domain.errors import BulkheadError, Reason
 from domain.inventory import KnownStack
 from domain.stack import LEASE_SECONDS, StackKind, StackState
 from infra.database.engine import Database
-from infra.database.queries.stack import note_account, visible_stacks
+from infra.database.queries.stack import networks_of, note_account, visible_stacks
 from infra.database.records.compute import OpenedAs
 from infra.database.tables import CloudIntentRow, ComputeConfigRow, StackRow
 
@@ -62,24 +62,11 @@ class StackRecords:
         async with self._database.workspace(workspace_id) as session:
             return await _find(session, stack_id)
 
-    async def network_of(
-        self, workspace_id: str, cluster_id: str, secret_id: str, provider: Provider, place: str
-    ) -> StackRow | None:
-        """Return the stack of what a cluster's nodes share in a place of an account."""
-        async with self._database.workspace(workspace_id) as session:
-            return (
-                await session.exec(
-                    select(StackRow).where(
-                        StackRow.kind == StackKind.NETWORK,
-                        StackRow.cluster_id == cluster_id,
-                        StackRow.secret_id == secret_id,
-                        StackRow.provider == provider,
-                        StackRow.place == place,
-                        StackRow.state != StackState.REMOVED,
-                        col(StackRow.released_at).is_(None),
-                    )
-                )
-            ).one_or_none()
+    async def network_near(self, server: StackRow) -> StackRow | None:
+        """Return the network's stack that a machine's stack is in, or shall be."""
+        query = networks_of(server.cluster_id, server.secret_id, server.provider, server.place)
+        async with self._database.workspace(server.workspace_id) as session:
+            return (await session.exec(query)).one_or_none()
 
     async def machine_stack_of(self, workspace_id: str, machine_id: str) -> StackRow | None:
         """Return the stack of a machine, unless it was removed."""
@@ -354,16 +341,13 @@ def _held_by(lease: StackLease) -> Any:  # noqa: ANN401 - SQLAlchemy's Update, w
 
 
 def _same_stack(row: StackRow) -> Any:  # noqa: ANN401 - a select of one entity
-    query = select(StackRow).where(StackRow.kind == row.kind, StackRow.state != StackState.REMOVED)
     if row.kind is StackKind.MACHINE:
-        return query.where(StackRow.machine_id == row.machine_id)
-    return query.where(
-        StackRow.cluster_id == row.cluster_id,
-        StackRow.secret_id == row.secret_id,
-        StackRow.provider == row.provider,
-        StackRow.place == row.place,
-        col(StackRow.released_at).is_(None),
-    )
+        return select(StackRow).where(
+            StackRow.kind == row.kind,
+            StackRow.state != StackState.REMOVED,
+            StackRow.machine_id == row.machine_id,
+        )
+    return networks_of(row.cluster_id, row.secret_id, row.provider, row.place)
 
 
 async def _find(session: AsyncSession, stack_id: str, *, lock: bool = False) -> StackRow:

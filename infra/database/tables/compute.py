@@ -146,7 +146,7 @@ class CloudIntentRow(SQLModel, table=True):
 class InventoryRow(SQLModel, table=True):
     """What an account had of a stack when it was asked: the proof, or what is left.
 
-    `expected` is what the stack's state says that there is; `left` counts what nobody wants.
+    `left` counts what nobody wants.
     """
 
     __tablename__ = "inventories"

@@ -63,6 +63,20 @@ async def test_a_budget_that_is_used_up_says_when_there_is_enough_again(
     await budgets.take(replace(account, secret_id=new_id(Prefix.SECRET)), 40)
 
 
+async def test_calls_beyond_those_that_were_taken_are_owed_and_paid_back_in_time(
+    budgets: RateBudgets, account: Account
+) -> None:
+    pace = PACES[PROVIDER]
+    await budgets.take(account, int(pace.most) - 10)
+    await budgets.owe(account, 50)
+    wait = await seconds_until(budgets, account, 2)
+    assert wait == pytest.approx(40 / pace.per_second, abs=3)
+    # However many they were.
+    await budgets.owe(account, 50 * int(pace.most))
+    wait = await seconds_until(budgets, account, 2)
+    assert wait == pytest.approx(pace.most / pace.per_second, abs=3)
+
+
 async def test_what_a_provider_says_of_its_limit_holds_for_everybody(
     budgets: RateBudgets, account: Account
 ) -> None:

@@ -1,6 +1,7 @@
 """Stacks on real servers: the engine, PostgreSQL, OpenBao, and a provider's API on loopback."""
 
 import asyncio
+import importlib
 import os
 import signal
 import time
@@ -135,6 +136,20 @@ class Laboratory:
         """Return what the account has of a stack: kinds and logical names."""
         found = await asyncio.to_thread(self.cloud.inventory, self.workspace_id, program.stack_id)
         return sorted((one.kind, one.resource) for one in found)
+
+    async def names(self, program: StackProgram) -> list[str]:
+        """Return the logical names of what the account has of a stack."""
+        return sorted(str(name) for _, name in await self.inventory(program))
+
+    def ids(self, program: StackProgram, name: str) -> set[str]:
+        """Return the ids of what the account has of a stack under a logical name."""
+        found = self.cloud.inventory(self.workspace_id, program.stack_id)
+        return {one.id for one in found if one.resource == name}
+
+    def declared(self, program: StackProgram) -> list[str]:
+        """Return the logical names of what a stack's program makes."""
+        module = importlib.import_module(f"infra.stacks.programs.{program.provider}")
+        return sorted(module.RESOURCES[program.kind])
 
 
 async def until(condition: Callable[[], bool], seconds: float = WAIT_SECONDS) -> None:

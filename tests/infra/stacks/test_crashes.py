@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 import boto3
 import pytest
@@ -18,15 +19,20 @@ from domain.identifiers import Prefix, new_id
 from domain.stack import StackAction, StackProgram
 from infra.stacks import sessions
 from infra.stacks.recovery import survey
-from infra.stacks.request import StackRequest
+from infra.stacks.request import StackRequest, StackResult
+from infra.stacks.runs import StackRuns
 from infra.supervisor.configuration import source_root
 from tests.infra.stacks.laboratory import Laboratory, kill, until
 from tests.infra.stacks.second_worker import arguments_of
-from tests.infra.stacks.test_runs import NETWORK, state_of
+from tests.infra.stacks.test_runs import state_of
 
 ENGINE, RUNNER, PROVIDER = "pulumi --non-interactive up", "stacks.runner", "provider_program"
 # A runner without its worker has ended all by then.
 ABANDONED_SECONDS = 30.0
+ONE_IN_SHORT = [
+    Provider.HCLOUD,
+    *(pytest.param(one, marks=pytest.mark.full) for one in (Provider.AWS, Provider.GCP)),
+]
 
 
 def has(laboratory: Laboratory, program: StackProgram) -> Callable[[], bool]:
@@ -57,6 +63,14 @@ async def in_the_middle(laboratory: Laboratory, program: StackProgram) -> "async
     return running
 
 
+async def die_in_the_middle(laboratory: Laboratory, program: StackProgram) -> None:
+    """Have an `up` whose engine is killed while the provider has a part of it."""
+    running = await in_the_middle(laboratory, program)
+    assert kill(program, ENGINE)
+    with pytest.raises(BulkheadError):
+        await running
+
+
 async def check_one_server(laboratory: Laboratory, program: StackProgram) -> None:
     """Run again: the one server is adopted; then remove everything."""
     before = laboratory.cloud.inventory(program.workspace_id, program.stack_id)
@@ -68,20 +82,45 @@ async def check_one_server(laboratory: Laboratory, program: StackProgram) -> Non
     assert await laboratory.stacks.remove_left(program, laboratory.cloud) == []
 
 
+@pytest.mark.parametrize("laboratory", ONE_IN_SHORT, indirect=True)
 async def test_an_engine_killed_in_the_middle_leaves_nothing_twice(
     laboratory: Laboratory,
 ) -> None:
     program = await laboratory.plan_network()
-    running = await in_the_middle(laboratory, program)
-    assert kill(program, ENGINE)
-    with pytest.raises(BulkheadError):
-        await running
+    await die_in_the_middle(laboratory, program)
 
     await laboratory.run(StackAction.UP, program)
 
-    assert await laboratory.inventory(program) == NETWORK
+    assert await laboratory.names(program) == laboratory.declared(program)
     await laboratory.run(StackAction.DESTROY, program)
     assert await laboratory.inventory(program) == []
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("laboratory", list(Provider), indirect=True)
+async def test_a_half_of_a_network_that_cannot_be_taken_over_is_removed_and_made_anew(
+    laboratory: Laboratory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = await laboratory.plan_network()
+    await die_in_the_middle(laboratory, program)
+    half = laboratory.ids(program, "network")
+    refused, really_run = list[StackRequest](), StackRuns.run
+
+    async def run(runs: StackRuns, request: StackRequest, *more: Any) -> StackResult:  # noqa: ANN401
+        if request.action is StackAction.UP and not refused:
+            # As a route says that is there, has no tags, and is in no state.
+            refused.append(request)
+            raise BulkheadError(Reason.CONFLICT, "It exists already.")
+        return await really_run(runs, request, *more)
+
+    monkeypatch.setattr(StackRuns, "run", run)
+    await laboratory.run(StackAction.UP, program)
+
+    assert refused[0].after_crash
+    assert await laboratory.names(program) == laboratory.declared(program)
+    if laboratory.case.provider is not Provider.GCP:
+        # Google's ids are names, which are the same again.
+        assert not half & laboratory.ids(program, "network")
 
 
 @pytest.mark.full
@@ -102,14 +141,12 @@ async def test_no_server_is_made_twice_whatever_is_killed(
 
 
 @pytest.mark.full
+@pytest.mark.parametrize("laboratory", list(Provider), indirect=True)
 async def test_a_lock_of_the_dead_is_broken_and_their_calls_forgotten(
     laboratory: Laboratory,
 ) -> None:
     program = await new_machine(laboratory)
-    running = await in_the_middle(laboratory, program)
-    assert kill(program, ENGINE)
-    with pytest.raises(BulkheadError):
-        await running
+    await die_in_the_middle(laboratory, program)
     left = await state_of(laboratory, program)
     assert left is not None
     assert (left.pending, left.locks) == (1, 1)
@@ -124,10 +161,7 @@ async def test_a_lock_of_the_dead_is_broken_and_their_calls_forgotten(
 @pytest.mark.full
 async def test_what_a_killed_run_made_goes_with_a_destroy(laboratory: Laboratory) -> None:
     program = await new_machine(laboratory)
-    running = await in_the_middle(laboratory, program)
-    assert kill(program, ENGINE)
-    with pytest.raises(BulkheadError):
-        await running
+    await die_in_the_middle(laboratory, program)
 
     await laboratory.run(StackAction.DESTROY, program)
 
@@ -205,6 +239,7 @@ async def test_what_shows_late_after_a_crash_is_waited_for(laboratory: Laborator
 
 
 @pytest.mark.full
+@pytest.mark.parametrize("laboratory", list(Provider), indirect=True)
 async def test_of_two_runs_at_once_one_is_told_to_try_again(laboratory: Laboratory) -> None:
     program = await laboratory.plan_network()
 
@@ -214,7 +249,7 @@ async def test_of_two_runs_at_once_one_is_told_to_try_again(laboratory: Laborato
 
     failures = [one for one in outcomes if isinstance(one, BulkheadError)]
     assert [(one.reason, one.retryable) for one in failures] == [(Reason.ABORTED, True)]
-    assert await laboratory.inventory(program) == NETWORK
+    assert await laboratory.names(program) == laboratory.declared(program)
 
 
 @pytest.mark.full

@@ -93,20 +93,24 @@ class Customer:
 
     async def bring_token(self) -> None:
         """Add a version with a new token, and make it the current one."""
-        self.token = await asyncio.to_thread(self.hetzner.new_token, self.project)
+        value = await asyncio.to_thread(self.new_credential)
         owner = self.fleet.owner
         async with self.fleet.platform.api.workspace(owner.workspace_id) as session:
             version = await begin_version(session, NewRows(), owner.workspace_id, self._secret_id)
         place = place_of(version)
-        value = SecretValue.of_text(self.token)
         await asyncio.to_thread(self._secret.values.write, place, value)
         async with self.fleet.platform.api.workspace(owner.workspace_id) as session:
             await complete_version(session, place)
             secret = await session.get_one(SecretRow, (owner.workspace_id, self._secret_id))
             secret.aliases = {**secret.aliases, CURRENT: version.number}
 
-    async def plan(self, *choices: Choice) -> MachineOperation:
-        """Write what a request for a machine writes, and start nothing."""
+    def new_credential(self) -> SecretValue:
+        """Return another credential of the account, which the provider accepts."""
+        self.token = self.hetzner.new_token(self.project)
+        return SecretValue.of_text(self.token)
+
+    async def plan(self, *choices: Choice, cluster_id: str | None = None) -> MachineOperation:
+        """Write what a request for a machine writes, in the fleet's cluster; start nothing."""
         owner = self.fleet.owner
         wanted = WantedMachines(
             compute_config_id=self.config_id,
@@ -114,8 +118,8 @@ class Customer:
         )
         rows = NewRows()
         async with self.fleet.platform.api.workspace(owner.workspace_id) as session:
-            query = select(ClusterRow).where(ClusterRow.id == self.fleet.cluster.cluster_id)
-            cluster = (await session.exec(query)).one()
+            key = (owner.workspace_id, cluster_id or self.fleet.cluster.cluster_id)
+            cluster = await session.get_one(ClusterRow, key)
             machine = add_machine(rows, cluster, wanted)
             operation = plan_machine(rows, owner, cluster, machine)
             await rows.write(session)
@@ -142,6 +146,10 @@ class Customer:
         """Read rows of the workspace."""
         async with self.fleet.platform.api.workspace(self.fleet.owner.workspace_id) as session:
             return (await session.exec(select(table).where(*where))).all()
+
+    async def configs(self) -> Sequence[ComputeConfigRow]:
+        """Return the customer's compute config."""
+        return await self.rows(ComputeConfigRow, ComputeConfigRow.id == self.config_id)
 
     async def removed_stack(self) -> str:
         """Have had a stack, of which nothing is left as far as the rows know."""

@@ -33,6 +33,7 @@ from tests.workflows.machine.cloud.scenarios import (
     Deleting,
     until,
 )
+from tests.workflows.machine.cloud.test_visits import run
 
 OTHER_PLACE = "nbg1"
 
@@ -193,8 +194,13 @@ async def test_a_credential_that_dies_in_the_middle_is_replaced_and_the_create_g
 
 @pytest.mark.full
 @pytest.mark.timeout(600)
-async def test_a_place_that_was_forbidden_while_a_create_waited_gets_no_server(
-    injected: Injected, customer: Customer, hetzner: Hetzner
+@pytest.mark.parametrize(
+    ("step", "made"),
+    [(Step.ENSURE_NETWORK, set[str]()), (Step.CREATE_SERVER, {"network"})],
+    ids=["network", "server"],
+)
+async def test_a_place_that_was_forbidden_while_a_create_waited_gets_nothing_more(
+    injected: Injected, customer: Customer, hetzner: Hetzner, step: Step, made: set[str]
 ) -> None:
     scenario, owner = Creating(customer), customer.fleet.owner
 
@@ -202,7 +208,7 @@ async def test_a_place_that_was_forbidden_while_a_create_waited_gets_no_server(
         await asyncio.to_thread(hetzner.revoke, customer.token)
 
     workflow = scenario.facts.workflow_for(MachineKind.CLOUD)
-    injected.injector.fault = Fault(workflow, Step.CREATE_SERVER, Moment.BEFORE, die)
+    injected.injector.fault = Fault(workflow, step, Moment.BEFORE, die)
     try:
         operation_id = await scenario.request()
         await until_parked(customer, scenario.operation)
@@ -218,8 +224,7 @@ async def test_a_place_that_was_forbidden_while_a_create_waited_gets_no_server(
         )
     intents = await customer.rows(CloudIntentRow, CloudIntentRow.operation_id == operation_id)
     kinds = {intent.kind for intent in intents if intent.cloud_id}
-    assert "network" in kinds
-    assert "server" not in kinds
+    assert kinds & {"network", "server"} == made
     await scenario.verify_undone()
 
 
@@ -246,15 +251,42 @@ async def test_what_the_provider_does_not_let_go_is_kept_as_a_finding(
     assert inventory.left == len(kinds)
     assert await asyncio.to_thread(kept_states, customer) == 0
     await asyncio.to_thread(protect, hetzner, customer, False)
+    await run(customer, "SweepLeaks")
+    await customer.verify_empty()
+
+
+@pytest.mark.full
+@pytest.mark.timeout(600)
+async def test_a_provider_that_hangs_is_not_waited_for_by_a_delete_that_shows_no_step(
+    customer: Customer, hetzner: Hetzner
+) -> None:
+    scenario = Deleting(customer)
+    made = await scenario.make()
+    call = "GET /v1/servers/"
+    await asyncio.to_thread(lambda: hetzner.fault("slow", call=call, delay_seconds=60))
+    deletion = scenario.requested = await customer.fleet.request(
+        OperationType.MACHINE_DELETE, made.owner_id
+    )
+    await scenario.start(OperationType.MACHINE_DELETE, deletion)
+    async with asyncio.timeout(20):
+        while set((await statuses(scenario)).values()) == {StepStatus.PENDING}:  # noqa: ASYNC110
+            await asyncio.sleep(0.2)
+    hetzner.heal()
+    await scenario.succeed(deletion)
+    await scenario.verify_done()
 
 
 def kept_states(customer: Customer) -> int:
-    """Count what Pulumi keeps of the stacks of the customer's workspace."""
+    """Count what Pulumi keeps of the stacks of the customer's account."""
     name = table_of(customer.fleet.owner.workspace_id)
-    table = sql.Identifier(name, name)
-    query = sql.SQL("SELECT count(*) FROM {} WHERE strpos(key, '.pulumi/stacks/') > 0")
+    query = sql.SQL(
+        "SELECT count(DISTINCT s.id) FROM stacks s JOIN compute_configs c"
+        " ON c.id = %s AND c.secret_id = s.secret_id"
+        " JOIN {} p ON strpos(p.key, '.pulumi/stacks/') > 0"
+        " AND strpos(p.key, split_part(s.id, '_', 2)) > 0"
+    ).format(sql.Identifier(name, name))
     with customer.fleet.platform.servers.administrator() as administrator:
-        ((count,),) = administrator.execute(query.format(table)).fetchall()
+        ((count,),) = administrator.execute(query, (customer.config_id,)).fetchall()
     return int(count)
 
 

@@ -1,5 +1,6 @@
 """The workflows of machines at AWS and at Google, and storms of refusals at each provider."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from uuid import uuid4
@@ -7,11 +8,11 @@ from uuid import uuid4
 import pytest
 import pytest_asyncio
 
-from domain.cloud import Provider
+from domain.cloud import SERVER, Provider
 from domain.operation import OperationState, OperationType, Step
 from tests.clouds import aws_case, gcp_case, hcloud_case
 from tests.clouds.case import LocalAccount, ProviderCase
-from tests.durability import Moment, unwinds_every_cancellation
+from tests.durability import Moment, cases_of, survives_repeats, unwinds_every_cancellation
 from tests.workflows.conftest import Injected
 from tests.workflows.dying_worker import end_despite_a_kill
 from tests.workflows.hetzner import Hetzner
@@ -19,6 +20,7 @@ from tests.workflows.machine.cloud.customer import Customer
 from tests.workflows.machine.cloud.elsewhere import CustomerElsewhere
 from tests.workflows.machine.cloud.scenarios import Creating, Deleting
 from tests.workflows.machine.cloud.sleeping import Resuming, Suspending
+from tests.workflows.machine.cloud.test_accounts import bring_token, until_parked
 from tests.workflows.machine.fleet import Fleet
 
 ELSEWHERE = [aws_case.CASE, gcp_case.CASE]
@@ -69,9 +71,47 @@ async def test_a_machine_comes_sleeps_wakes_and_goes(elsewhere: Customer) -> Non
 
 
 @pytest.mark.parametrize("elsewhere", ELSEWHERE, indirect=True, ids=provider_of)
-async def test_a_cancel_leaves_nothing(injected: Injected, elsewhere: Customer) -> None:
-    cases = [(Step.ENSURE_NETWORK, Moment.AFTER), (Step.CREATE_SERVER, Moment.AFTER)]
-    await unwinds_every_cancellation(Creating(elsewhere), injected.injector, cases)
+async def test_a_delete_goes_though_every_activity_runs_twice(
+    injected: Injected, elsewhere: Customer
+) -> None:
+    await survives_repeats(Deleting(elsewhere), injected.injector)
+
+
+@pytest.mark.parametrize("elsewhere", ELSEWHERE, indirect=True, ids=provider_of)
+async def test_a_server_that_was_removed_by_hand_holds_no_delete_up(elsewhere: Customer) -> None:
+    scenario = Deleting(elsewhere)
+    made = await scenario.make()
+    (server,) = [thing for thing in await elsewhere.has() if thing.resource == SERVER]
+    await asyncio.to_thread(elsewhere.cloud.remove, server)
+    scenario.requested = await elsewhere.fleet.request(OperationType.MACHINE_DELETE, made.owner_id)
+    await scenario.start(OperationType.MACHINE_DELETE, scenario.operation)
+    await scenario.succeed(scenario.operation)
+    await scenario.verify_done()
+
+
+@pytest.mark.parametrize("elsewhere", ELSEWHERE, indirect=True, ids=provider_of)
+async def test_a_delete_waits_for_a_credential_that_is_accepted(elsewhere: Customer) -> None:
+    scenario, api = Deleting(elsewhere), api_of(elsewhere)
+    made = await scenario.make()
+    deletion = scenario.requested = await elsewhere.fleet.request(
+        OperationType.MACHINE_DELETE, made.owner_id
+    )
+    try:
+        api.disturb(kind="credential")
+        await scenario.start(OperationType.MACHINE_DELETE, deletion)
+        await until_parked(elsewhere, deletion)
+        await bring_token(elsewhere, OperationType.MACHINE_DELETE, deletion)
+    finally:
+        api.heal()
+    await scenario.succeed(deletion)
+    await scenario.verify_done()
+
+
+@pytest.mark.timeout(2400)
+@pytest.mark.parametrize("elsewhere", ELSEWHERE, indirect=True, ids=provider_of)
+async def test_a_cancel_at_every_step_is_undone(injected: Injected, elsewhere: Customer) -> None:
+    scenario = Creating(elsewhere)
+    await unwinds_every_cancellation(scenario, injected.injector, cases_of(scenario))
 
 
 @pytest.mark.parametrize("elsewhere", ELSEWHERE, indirect=True, ids=provider_of)

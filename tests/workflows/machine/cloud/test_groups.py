@@ -1,13 +1,15 @@
 """Pools come and go together, and say which machine was at fault."""
 
+from uuid import uuid4
+
 import pytest
 
+from domain.cluster import ClusterState
 from domain.errors import BulkheadError, Reason
-from domain.machine import MachineKind, MachineState
+from domain.machine import MachineState
 from domain.operation import OperationState, OperationType
 from infra.database.engine import Database, DatabaseRole
 from infra.database.records.part import PartRecords
-from infra.database.tables import MachineRow
 from tests.durability import ENDS_WITHIN_SECONDS, Fault, Moment
 from tests.workflows.conftest import Injected
 from tests.workflows.machine.cloud.customer import Customer
@@ -39,21 +41,24 @@ async def test_a_machine_that_cannot_be_made_takes_its_pool_with_it_and_is_named
 async def test_replacements_in_a_full_cluster_come_one_after_the_other(
     customer: Customer,
 ) -> None:
-    fleet, cluster_id = customer.fleet, customer.fleet.cluster.cluster_id
-    made = [await customer.plan(), await customer.plan()]
+    fleet = customer.fleet
+    async with fleet.platform.api.workspace(fleet.owner.workspace_id) as session:
+        cluster = await fleet.platform.new_cluster(session, fleet.owner, host=uuid4().hex)
+        cluster.state = ClusterState.ACTIVE
+        session.add(cluster)
+    cluster_id = cluster.id
+    made = [await customer.plan(cluster_id=cluster_id) for _ in range(2)]
     for machine in made:
         await fleet.execute(
             "UPDATE operations SET state = 'SUCCEEDED' WHERE id = %s", machine.operation_id
         )
         await fleet.change(machine, state=MachineState.ACTIVE, active_operation_id=None)
-    there = await customer.rows(MachineRow, MachineRow.cluster_id == cluster_id)
-    full = sum(row.kind is MachineKind.CLOUD for row in there)
     await fleet.execute(
         "INSERT INTO cluster_compute_settings (workspace_id, cluster_id, auto_scaling_enabled,"
         " max_machines, version) VALUES (%s, %s, false, %s, 1)",
         fleet.owner.workspace_id,
         cluster_id,
-        full,
+        len(made),
     )
     worker = Database(fleet.platform.servers.database, DatabaseRole.WORKER)
     try:
@@ -79,3 +84,4 @@ async def test_replacements_in_a_full_cluster_come_one_after_the_other(
             config,
         )
         await fleet.execute("DELETE FROM machines WHERE compute_config_id = %s", config)
+        await fleet.execute("DELETE FROM clusters WHERE id = %s", cluster_id)

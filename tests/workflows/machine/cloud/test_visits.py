@@ -15,9 +15,11 @@ from domain.errors import BulkheadError, Reason
 from domain.identifiers import Prefix, new_id
 from domain.machine import MachineHealth, MachineState
 from domain.names import CONTROL_TASK_QUEUE
+from infra.clouds.visits import LEAKS, MACHINES
 from infra.database.records.new_rows import NewRows
 from infra.database.records.suspension import plan_resumption
 from infra.database.tables import (
+    AuditEventRow,
     ClusterRow,
     ComputeConfigRow,
     DriftReportRow,
@@ -44,6 +46,17 @@ def console(customer: Customer) -> Client:
     return Client(token=customer.eye, api_endpoint=url, poll_interval=0.05)
 
 
+async def reads_of(customer: Customer, operation_id: str) -> list[AuditEventRow]:
+    """Return the audit lines of the customer's credential that were written for something."""
+    (config,) = await customer.rows(ComputeConfigRow, ComputeConfigRow.id == customer.config_id)
+    lines = await customer.rows(
+        AuditEventRow,
+        AuditEventRow.action == "secret_version.access",
+        AuditEventRow.resource_id == config.secret_id,
+    )
+    return [line for line in lines if line.details["operation_id"] == operation_id]
+
+
 async def server_of(customer: Customer) -> CloudResource:
     (server,) = [thing for thing in await customer.has() if thing.kind == "server"]
     return server
@@ -55,6 +68,7 @@ async def report(customer: Customer, machine_id: str) -> DriftReportRow:
         workspace_id=customer.fleet.owner.workspace_id,
         machine_id=machine_id,
         report_id=new_id(Prefix.DRIFT_REPORT),
+        caller=customer.fleet.owner,
     )
     await detect_drift(customer.fleet.platform.client, request)
     (row,) = await customer.rows(DriftReportRow, DriftReportRow.id == request.report_id)
@@ -72,6 +86,7 @@ async def test_an_account_offers_sizes_with_prices(customer: Customer) -> None:
         workspace_id=customer.fleet.owner.workspace_id,
         compute_config_id=customer.config_id,
         places=[PLACE],
+        caller=customer.fleet.owner,
     )
     found = await preflight(customer.fleet.platform.client, new_id(Prefix.REQUEST), request)
     (offer,) = found.places
@@ -79,6 +94,16 @@ async def test_an_account_offers_sizes_with_prices(customer: Customer) -> None:
     assert size.available
     assert size.price_per_hour is not None
     assert size.currency == "EUR"
+    # The credential was read for whoever asked.
+    (read,) = await reads_of(customer, "preflight-machines")
+    assert read.actor_id == customer.fleet.owner.principal_id
+
+
+async def test_an_account_without_machines_is_not_asked_for_servers(customer: Customer) -> None:
+    await run(customer, "ReconcileMachines")
+    assert await reads_of(customer, MACHINES) == []
+    await run(customer, "SweepLeaks")
+    assert len(await reads_of(customer, LEAKS)) == 1
 
 
 async def test_what_a_person_does_in_the_console_is_found_and_not_undone(
@@ -153,6 +178,12 @@ async def test_what_nobody_wants_is_found_and_removed_if_it_was_surely_ours(
     found = {row.stack_id: row for row in await leaks(customer)}
     assert found[unknown].last_error == config.problem
     assert config.problem
+    # With a token of the same project it is seen, and closed once it is gone.
+    await customer.bring_token()
+    await run(customer, "SweepLeaks")
+    await asyncio.to_thread(lambda: [network.delete() for network in hand.networks.get_all()])
+    await run(customer, "SweepLeaks")
+    await customer.verify_empty()
 
 
 async def test_each_version_that_a_config_names_leads_to_an_account_of_its_own(
