@@ -1,12 +1,13 @@
 """The steps of a rotation. Each is told ids; values live inside one activity and go nowhere else.
 
 No step is interrupted half-way: a thread that still writes a value, or a target that still takes
-one, must not run beside the undo. A cancel is heeded when the step at hand is done; each call of a
-step is bounded.
+one, must not run beside the undo. A cancel is heeded when the step at hand is done. What a target
+is asked has an end well before the attempt's own (`ROTATOR_CALL`), and nothing of it goes on then.
 """
 
 import asyncio
-from collections.abc import Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -23,8 +24,13 @@ if TYPE_CHECKING:
     from infra.database.records.rotation import RotationRecords
     from infra.database.records.rotation_facts import RotationFacts
     from infra.openbao.values import ValueStore
+    from infra.rotators.places import TargetPlaces
     from infra.rotators.rotator import Rotator
     from infra.secret_store.reader import SecretReader
+
+# Within two minutes an attempt reaches a target and asks it, and reads and writes values.
+REACHED_WITHIN_SECONDS: Final = 20.0
+DONE_WITHIN_SECONDS: Final = 70.0
 
 # How long a target that does not answer is asked to refuse the replaced value. After that the
 # version is kept, and the operation says so: nothing depends on it any more.
@@ -72,11 +78,13 @@ class SecretRotationActivities:
         reader: "SecretReader",
         values: "ValueStore",
         rotators: "Mapping[RotatorKind, Rotator]",
+        places: "TargetPlaces",
     ) -> None:
         self._records = records
         self._reader = reader
         self._values = values
         self._rotators = rotators
+        self._places = places
 
     @activity.defn
     async def begin_rotation(self, operation: SecretOperation) -> None:
@@ -86,17 +94,17 @@ class SecretRotationActivities:
     @activity.defn
     async def create_value(self, operation: SecretOperation) -> None:
         """Make the new value and store it, unless an earlier attempt did."""
-        await _in_one_piece(self._create(operation))
+        await self._ask(self._create, operation)
 
     @activity.defn
     async def set_value(self, operation: SecretOperation) -> None:
         """Have the target accept the new value."""
-        await _in_one_piece(self._set(operation))
+        await self._ask(self._set, operation)
 
     @activity.defn
     async def test_value(self, operation: SecretOperation) -> None:
         """Use the new value at the target."""
-        await _in_one_piece(self._test(operation))
+        await self._ask(self._test, operation)
 
     @activity.defn
     async def finish_rotation(self, operation: SecretOperation) -> None:
@@ -120,7 +128,7 @@ class SecretRotationActivities:
     @activity.defn
     async def retire_version(self, operation: SecretOperation) -> Retired:
         """Do with the replaced version what the policy says, or say why it is kept."""
-        return await _in_one_piece(self._retire(operation))
+        return await self._ask(self._retire, operation)
 
     @activity.defn
     async def record_rotated(self, rotated: Rotated) -> None:
@@ -146,12 +154,20 @@ class SecretRotationActivities:
     @activity.defn
     async def take_value_back(self, operation: SecretOperation) -> None:
         """Have the target refuse the new value, however far the rotation came."""
-        await _in_one_piece(self._take_back(operation))
+        await self._ask(self._take_back, operation)
 
     @activity.defn
     async def give_version_up(self, operation: SecretOperation) -> None:
         """Destroy the pending version's value and end the version."""
         await _in_one_piece(self._give_up(operation))
+
+    async def _ask(
+        self,
+        step: Callable[[SecretOperation], Coroutine[Any, Any, Result]],
+        operation: SecretOperation,
+    ) -> Result:
+        with self._places.take(operation.workspace_id):
+            return await _in_one_piece(step(operation))
 
     async def _create(self, operation: SecretOperation) -> None:
         facts = await self._facts(operation)
@@ -160,12 +176,14 @@ class SecretRotationActivities:
         current = await self._current(operation, facts)
         rotator = self._rotator(facts)
         if not facts.is_reached:
-            await rotator.reach(facts.rotation, current)
+            async with _ends_within(REACHED_WITHIN_SECONDS):
+                await rotator.reach(facts.rotation, current)
             await self._records.note_reached(operation)
         # Read before the value: what is handed in from here on is another version.
         handed_in = await self._records.handed_in(operation)
         try:
-            value = await rotator.create(facts.rotation, current)
+            async with _ends_within(DONE_WITHIN_SECONDS):
+                value = await rotator.create(facts.rotation, current)
         except BulkheadError as error:
             if error.metadata.get("waiting_for") == WAITING_FOR_NEW_VALUE:
                 error.metadata["version_id"] = handed_in
@@ -176,12 +194,14 @@ class SecretRotationActivities:
         facts = await self._facts(operation)
         pending = await self._pending(operation, facts)
         current = await self._current(operation, facts)
-        await self._rotator(facts).set(facts.rotation, pending, current)
+        async with _ends_within(DONE_WITHIN_SECONDS):
+            await self._rotator(facts).set(facts.rotation, pending, current)
 
     async def _test(self, operation: SecretOperation) -> None:
         facts = await self._facts(operation)
         pending = await self._pending(operation, facts)
-        await self._rotator(facts).test(facts.rotation, pending)
+        async with _ends_within(DONE_WITHIN_SECONDS):
+            await self._rotator(facts).test(facts.rotation, pending)
 
     async def _take_back(self, operation: SecretOperation) -> None:
         facts = await self._records.find(operation)
@@ -190,16 +210,18 @@ class SecretRotationActivities:
         pending = await self._read(operation, facts.pending)
         current = await self._read(operation, facts.current)
         if current is None:
-            # Somebody destroyed it: there is nothing that the target could be left with.
+            # There is nothing that the target could be left with, and nobody to ask it as.
             log.warning("the current value is gone", operation_id=operation.operation_id)
+            await self._records.note_left_behind(operation, facts.pending, Reason.NOT_FOUND)
             return
         try:
-            await self._rotator(facts).unset(facts.rotation, pending, current)
+            async with _ends_within(DONE_WITHIN_SECONDS):
+                await self._rotator(facts).unset(facts.rotation, pending, current)
         except BulkheadError as error:
             overdue = facts.is_overdue and (not error.retryable or _is_last_attempt())
             if not overdue and not await self._refuses_for_good(operation, error):
                 raise
-            await self._records.note_left_behind(operation, error.reason)
+            await self._records.note_left_behind(operation, facts.pending, error.reason)
 
     async def _refuses_for_good(self, operation: SecretOperation, error: BulkheadError) -> bool:
         since = await self._records.taking_back_since(operation)
@@ -238,17 +260,33 @@ class SecretRotationActivities:
         self, operation: SecretOperation, facts: "RotationFacts"
     ) -> str | None:
         """Have the target refuse the replaced value; return why it still accepts it, if it does."""
-        retired = await self._read(operation, facts.current)
-        if retired is None:
+        if facts.is_refused:
             return None
+        retired = await self._read(operation, facts.current)
+        replacement = await self._read(operation, facts.pending)
+        if retired is None or replacement is None:
+            await self._records.note_left_behind(operation, facts.current, Reason.NOT_FOUND)
+            gone = facts.current_number if retired is None else facts.pending_number
+            return (
+                f"The value of version {gone} is gone from the secret store, so that the target "
+                f"could not be told to refuse version {facts.current_number}. Do that there."
+            )
+        if await self._is_current_again(operation, retired):
+            return "Its value is `current` again, as another version."
         try:
-            await self._rotator(facts).retire(facts.rotation, retired)
+            async with _ends_within(DONE_WITHIN_SECONDS):
+                await self._rotator(facts).retire(facts.rotation, retired, replacement)
         except BulkheadError as error:
             asked_for = datetime.now(UTC) - activity.info().scheduled_time
             if error.retryable and asked_for < _RETIRE_FOR:
                 raise
             return f"The target could not be told to refuse it: {error.message}"
         return None
+
+    async def _is_current_again(self, operation: SecretOperation, retired: SecretValue) -> bool:
+        place = await self._records.made_current_since(operation)
+        value = None if place is None else await self._read(operation, place)
+        return value is not None and value.data == retired.data
 
     async def _facts(self, operation: SecretOperation) -> "RotationFacts":
         facts = await self._records.find(operation)
@@ -284,6 +322,20 @@ class SecretRotationActivities:
 
 def _is_last_attempt() -> bool:
     return activity.info().attempt >= _LAST_ATTEMPTS
+
+
+@asynccontextmanager
+async def _ends_within(seconds: float) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError:
+        raise BulkheadError(
+            Reason.DEPENDENCY_UNAVAILABLE,
+            f"The rotation's target did not answer within {seconds:.0f} seconds. The step is tried "
+            "again.",
+            metadata={"dependency": "rotation_target"},
+        ) from None
 
 
 async def _in_one_piece(work: Coroutine[Any, Any, Result]) -> Result:

@@ -12,7 +12,6 @@ from api.links import Links
 from api.log_events import LogStreams
 from api.middleware import RequestMiddleware
 from api.node_endpoint import NodeEndpoint
-from api.node_scope import Denials
 from api.openapi import openapi_of
 from api.query import refuse_unknown_parameters
 from api.rate_limits import AccessLimits
@@ -120,7 +119,8 @@ def create_app(clients: Clients, settings: ApiSettings, *, temporal_namespace: s
     app.state.clients = clients
     app.state.links = _links_of(settings, temporal_namespace)
     app.state.nodes = NodeEndpoint(settings, clients.openbao)
-    app.state.node_denials = Denials()
+    app.state.denials = AuditBudget()
+    app.state.node_denials = AuditBudget()
     app.state.refused_tokens = AuditBudget()
     app.state.access_limits = AccessLimits()
     app.state.log_streams = LogStreams()

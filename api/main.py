@@ -13,6 +13,7 @@ from starlette.types import ASGIApp
 from api.app import create_app
 from api.certificates import CertificateFiles, PlatformCertificate, keep_current, new_context
 from api.clients import Clients
+from api.request_threads import RequestThreads
 from api.server import Listener, serve_until
 from infra.core_dumps import forbid_core_dumps
 from infra.database.engine import Database, DatabaseRole
@@ -55,6 +56,7 @@ async def run(settings: ApiProcessSettings) -> None:
     """Serve until a signal asks to stop."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    loop.set_default_executor(RequestThreads(loop))
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with open_clients(settings) as clients, clients.changes.listening():

@@ -5,7 +5,6 @@ machine, by a signature of the key that it made.
 """
 
 import time
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from api.clients import Clients
 from api.node_identity import Proof, proof_of
 from api.scope import run_after_commit
+from domain.audit_budget import AuditBudget
 from domain.caller import Caller, system_caller
 from domain.errors import BulkheadError, Reason
 from infra.database.queries.machine import enter_by_key
@@ -26,28 +26,6 @@ from infra.database.tables import MachineRow
 
 # A signature is of use for this long, in either direction of a clock that is off.
 CLOCK_TOLERANCE_SECONDS: Final = 300
-
-# A server that was shut out comes back with every turn of its timer; one line an hour tells it.
-_AUDIT_AGAIN_SECONDS: Final = 3600.0
-_REMEMBERED: Final = 10_000
-
-
-class Denials:
-    """Which denials were written lately. For one event loop."""
-
-    def __init__(self) -> None:
-        self._written: OrderedDict[tuple[str, str], float] = OrderedDict()
-
-    def is_news(self, machine_id: str, why: str) -> bool:
-        """Whether a denial is to be written; from then on it is not, for a while."""
-        now = time.monotonic()
-        if now - self._written.get((machine_id, why), -_AUDIT_AGAIN_SECONDS) < _AUDIT_AGAIN_SECONDS:
-            return False
-        self._written[machine_id, why] = now
-        self._written.move_to_end((machine_id, why))
-        while len(self._written) > _REMEMBERED:
-            self._written.popitem(last=False)
-        return True
 
 
 @dataclass(slots=True)
@@ -139,10 +117,11 @@ def _judge(machine: MachineRow, proof: Proof, offset: int) -> _Refusal | None:
 async def _record(
     request: Request, session: AsyncSession, machine: MachineRow, refusal: _Refusal, action: str
 ) -> None:
-    denials: Denials = request.app.state.node_denials
+    denials: AuditBudget = request.app.state.node_denials
     if refusal.clock_offset_seconds is not None:
         machine.clock_offset_seconds = refusal.clock_offset_seconds
-    if denials.is_news(machine.id, refusal.why):
+    # A server that was shut out comes back with every turn of its timer; one line an hour tells it.
+    if denials.take(f"{machine.id} {refusal.why}") == 1:
         add_audit_event(
             session,
             _caller_of(request, machine),

@@ -11,6 +11,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from api.clients import Clients
 from api.fields import not_found
+from domain.audit_budget import AuditBudget
 from domain.caller import Caller, PrincipalKind, Role
 from domain.caller import Scope as SecretScope
 from domain.errors import BulkheadError, Reason
@@ -172,7 +173,7 @@ async def open_scope(
             await scope.rows.write(session)
     except BulkheadError:
         if scope is not None and scope._denial is not None:  # noqa: SLF001 - this module's own
-            await _record_denial(scope, scope._denial)  # noqa: SLF001 - the same
+            await _record_denial(request, scope, scope._denial)  # noqa: SLF001 - the same
         raise
     for hook in scope.after_commit:
         await run_after_commit(hook)
@@ -274,7 +275,13 @@ def _caller_of(
     )
 
 
-async def _record_denial(scope: RequestScope, denial: _Denial) -> None:
+async def _record_denial(request: Request, scope: RequestScope, denial: _Denial) -> None:
+    """Write a denial down; of what is tried all the time, how often, whatever it is tried with."""
+    denials: AuditBudget = request.app.state.denials
+    caller = scope.caller
+    times = denials.take(f"{caller.principal_id} {caller.token_id} {denial.action}")
+    if times is None:
+        return
     async with scope.clients.database.workspace(scope.caller.workspace_id) as session:
         add_audit_event(
             session,
@@ -283,6 +290,7 @@ async def _record_denial(scope: RequestScope, denial: _Denial) -> None:
             denial.resource_type,
             denial.resource_id,
             outcome="denied",
+            details={"times_within_the_hour": times},
         )
 
 

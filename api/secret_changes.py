@@ -3,6 +3,7 @@
 Each function runs in the request's transaction and takes the secret's row lock first.
 """
 
+from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -43,15 +44,15 @@ async def hold(
     secret_id: str,
     if_match: str | None = None,
     *,
-    state: SecretState = SecretState.ACTIVE,
+    states: Collection[SecretState] = (SecretState.ACTIVE,),
 ) -> SecretRow:
-    """Lock a secret in a state; a deleted one can be seen and restored, and nothing else.
+    """Lock a secret in one of the states; a deleted one can be seen and restored, and nothing else.
 
     Raises:
         BulkheadError: NOT_FOUND, or ABORTED for another etag.
     """
     secret = await find_secret(scope.session, check_id(Prefix.SECRET, secret_id), lock=True)
-    if secret is None or secret.state is not state:
+    if secret is None or secret.state not in states:
         raise not_found(Prefix.SECRET)
     if if_match is not None:
         check_etag(if_match, secret.version)
@@ -96,7 +97,10 @@ async def change(
 
 
 async def delete(scope: RequestScope, secret_id: str, if_match: str, *, force: bool) -> str | None:
-    """Delete a secret so that it can be restored, or with `force` for good.
+    """Delete a secret so that it can be restored, or with `force` for good, a deleted one too.
+
+    Its consumers do not keep it: what is deleted comes back with a restore. A deletion that cannot
+    be taken back needs the policy's leave.
 
     Returns:
         The id of a secret that is to be purged now; None: it can be restored.
@@ -106,7 +110,8 @@ async def delete(scope: RequestScope, secret_id: str, if_match: str, *, force: b
             policy does not allow; FAILED_PRECONDITION, whatever force says, while machines exist
             that need it.
     """
-    secret = await hold(scope, secret_id, if_match)
+    states = {SecretState.ACTIVE, *({SecretState.SOFT_DELETED} if force else ())}
+    secret = await hold(scope, secret_id, if_match, states=states)
     await refuse_needed_secret(scope, secret)
     if force:
         await check_force_allowed(scope, "secret.delete", secret.id)
@@ -207,7 +212,7 @@ async def _hold_for_purge(scope: RequestScope, secret_id: str, name: str) -> Sec
             Reason.PERMISSION_DENIED,
             "A purge is asked for and approved by two persons; this is a workspace's token.",
         )
-    secret = await hold(scope, secret_id, state=SecretState.SOFT_DELETED)
+    secret = await hold(scope, secret_id, states=(SecretState.SOFT_DELETED,))
     if name != secret.name:
         raise BulkheadError(
             Reason.INVALID_ARGUMENT,

@@ -10,8 +10,10 @@ from api.fields import check_etag
 from api.scope import RequestScope
 from domain.errors import BulkheadError, Reason
 from domain.identifiers import Prefix, is_id
-from domain.secret import VersionPlace, VersionState
+from domain.secret import Retirement, VersionPlace, VersionState
+from infra.database.queries.operation import find_operation
 from infra.database.queries.secret import find_version, references_of
+from infra.database.records.rotation_facts import facts_of
 from infra.database.records.secret import (
     begin_destroying,
     current_number,
@@ -71,7 +73,8 @@ async def begin_to_destroy(scope: RequestScope, wanted: Wanted) -> VersionPlace 
         Where the value is; None: it was destroyed before.
 
     Raises:
-        BulkheadError: as `disable`; FAILED_PRECONDITION for `current`.
+        BulkheadError: as `disable`; FAILED_PRECONDITION for `current`; CONFLICT, whatever force
+            says, for a version that a running rotation works with.
     """
     action = "secret_version.destroy"
     secret, version = await _hold(scope, wanted)
@@ -85,6 +88,7 @@ async def begin_to_destroy(scope: RequestScope, wanted: Wanted) -> VersionPlace 
                 path=("path", "vid"),
                 metadata={"alias": "current"},
             )
+        await _refuse_rotating(scope, secret, version)
         await _refuse_used(scope, secret, version, action, force=wanted.force)
         await begin_destroying(scope.session, version)
         _audit(scope, version, action, forced=wanted.force)
@@ -126,19 +130,51 @@ def users_of(
 ) -> list[SecretReferenceRow]:
     """Return the consumers that would miss the version of this number.
 
-    They are pinned to it, follow `current` which it is, or used it last and did not acknowledge a
-    newer one.
+    They are pinned to it, follow `current` which it is, or may still work with it: it is what they
+    used last, or lies between what they acknowledged last and `current`, and they did not
+    acknowledge a newer one.
     """
-    return [
-        reference
-        for reference in references
-        if reference.version_number == version
-        or (reference.version_number is None and current == version)
-        or (
-            reference.last_used_number == version
-            and (reference.acknowledged_number or version) <= version
+    return [each for each in references if _uses(each, version, current)]
+
+
+def _uses(reference: SecretReferenceRow, version: int, current: int | None) -> bool:
+    acknowledged = reference.acknowledged_number or 0
+    if reference.last_used_number == version and acknowledged <= version:
+        return True
+    if reference.version_number is not None:
+        return reference.version_number == version
+    may_be_behind = reference.acknowledges and (
+        acknowledged <= version <= max(acknowledged, current or 0)
+    )
+    return version == current or may_be_behind
+
+
+async def _refuse_rotating(
+    scope: RequestScope, secret: SecretRow, version: SecretVersionRow
+) -> None:
+    """Keep the values with which a rotation can still tell its target what to refuse."""
+    if secret.active_operation_id is None:
+        return
+    operation = await find_operation(scope.session, secret.active_operation_id)
+    facts = None if operation is None else facts_of(operation)
+    if facts is None or version.id not in {facts.current.version_id, facts.pending.version_id}:
+        return
+    if facts.is_finished and facts.retirement is Retirement.KEEP:
+        return
+    address = f"/v1/operations/{secret.active_operation_id}"
+    how = f"Wait for its end with POST {address}:wait, or cancel it with POST {address}:cancel."
+    if facts.is_finished:
+        how = (
+            "Have the consumers that it waits for acknowledge the new version, or remove their "
+            f"references; then wait for its end with POST {address}:wait."
         )
-    ]
+    raise BulkheadError(
+        Reason.CONFLICT,
+        f"A rotation works with version {version.number}: without the value it could not tell its "
+        f"target what to refuse. {how}",
+        path=("path", "vid"),
+        metadata={"operation_id": secret.active_operation_id},
+    )
 
 
 async def _refuse_used(

@@ -1,7 +1,8 @@
 """When a secret rotates: pure functions of a schedule, the ids and the time.
 
 A turn comes an interval after the last one, spread by a jitter that is the same however often it
-is computed, and inside the window. A turn that is missed by more than the bound is not made up for.
+is computed, and inside the window. A turn that is missed by more than the bound is not made up for;
+until then one that failed is tried again, after pauses that double.
 """
 
 import hashlib
@@ -14,6 +15,13 @@ from typing import Final
 ROTATION_DEADLINE: Final = timedelta(hours=24)
 
 _DAY: Final = timedelta(days=1)
+
+# Due turns are looked for once a minute, a number of them at a time: that much later than its time
+# no turn is late.
+_NEVER_TOO_LATE: Final = timedelta(minutes=5)
+
+_FIRST_PAUSE: Final = timedelta(hours=1)
+_LONGEST_PAUSE: Final = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +53,21 @@ class RotationSchedule:
         interval: the least time between two turns.
         jitter: by how much a turn may come later, so that secrets do not fall due together.
         window: when turns may start; None for any time.
-        catch_up: how late a turn may still be taken.
+        catch_up: how late a turn may still be taken, or tried again; a few minutes late is on time.
     """
 
     interval: timedelta
     jitter: timedelta
     window: Window | None
     catch_up: timedelta
+
+    def last_chance(self, due: datetime) -> datetime:
+        """Return until when a turn that was due at a moment may be taken."""
+        return due + max(self.catch_up, _NEVER_TOO_LATE)
+
+    def allows(self, at: datetime) -> bool:
+        """Tell whether a rotation may start at a moment."""
+        return self.window is None or self.window.is_open(at)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,15 +107,21 @@ def take_turn(
     A turn whose window has closed waits for the next opening if that is not too late; one that is
     too late is missed, and the turns keep their rhythm as if it had been taken.
     """
-    last_chance = due + schedule.catch_up
+    last_chance = schedule.last_chance(due)
     if now <= last_chance:
-        if schedule.window is None or schedule.window.is_open(now):
+        if schedule.allows(now):
             return Turn.TAKEN, next_turn(schedule, secret_id, now)
         reopened = _inside(schedule, secret_id, now)
         if reopened <= last_chance:
             return Turn.POSTPONED, reopened
     turns_before = (now - due) // schedule.interval
     return Turn.MISSED, next_turn(schedule, secret_id, due + turns_before * schedule.interval)
+
+
+def pause_before_retry(failures: int) -> timedelta:
+    """Return how long after its end a turn that failed so many times, at least once, is tried."""
+    doubled = _FIRST_PAUSE * (1 << min(failures - 1, 10))
+    return min(doubled, _LONGEST_PAUSE)
 
 
 def _inside(schedule: RotationSchedule, secret_id: str, at: datetime) -> datetime:

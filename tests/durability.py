@@ -17,6 +17,7 @@ from temporalio import activity
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, Interceptor
 
 from domain.errors import BulkheadError, Reason
+from domain.names import operation_id_of
 from domain.operation import OperationState
 
 
@@ -29,13 +30,21 @@ class Moment(StrEnum):
 
 @dataclass
 class Fault:
-    """One fault at one step of one kind of workflow; it strikes once."""
+    """One fault at one step of one kind of workflow; it strikes once.
+
+    With an operation's id only that one's workflow is meant, whatever else runs at the same time.
+    """
 
     workflow: str
     step: str
     moment: Moment
     strike: Callable[[], Awaitable[None]]
+    operation_id: str | None = None
     struck: bool = False
+
+    def is_meant(self, workflow_id: str | None) -> bool:
+        """Tell whether a workflow of the kind is the one."""
+        return self.operation_id in {None, operation_id_of(workflow_id or "")}
 
 
 class Death(BaseModel):
@@ -64,8 +73,11 @@ class FaultInjector(Interceptor):
         if self.besides is not None:
             await self.besides(moment)
         fault = self.fault
-        here = (activity.info().workflow_type, step, moment)
+        info = activity.info()
+        here = (info.workflow_type, step, moment)
         if fault is None or fault.struck or (fault.workflow, fault.step, fault.moment) != here:
+            return
+        if not fault.is_meant(info.workflow_id):
             return
         fault.struck = True
         await fault.strike()

@@ -1,7 +1,7 @@
 """Who uses a secret, which version, and who has taken a new one over.
 
-What the platform makes (compute configs, registry connections, installs) registers itself; these
-routes are for consumers outside.
+What the platform makes (compute configs, registry connections, installs, rotations) registers
+itself; these routes are for consumers outside.
 """
 
 # ruff: noqa: FAST003 - the parameter is there, under its alias
@@ -9,7 +9,7 @@ routes are for consumers outside.
 from functools import partial
 from typing import Annotated, Final, NotRequired
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Path, Query
 from pydantic import Field
 from starlette.responses import JSONResponse, Response
 from typing_extensions import TypedDict
@@ -18,13 +18,14 @@ from api import secret_changes
 from api.errors import documented
 from api.fields import Body, Identifier, check_id, not_found
 from api.scope import RequestScope, Scope
+from api.version_changes import users_of
 from domain.caller import Scope as SecretScope
 from domain.compute import COMPUTE_CONFIG_CONSUMER
 from domain.errors import BulkheadError, Reason
 from domain.identifiers import Prefix, is_id
 from domain.install import INSTALL_CONSUMER
 from domain.package import REGISTRY_CONNECTION_CONSUMER
-from domain.secret import SecretState
+from domain.secret import ROTATION_CONSUMER, SecretState
 from infra.database.queries.secret import find_secret, references_of
 from infra.database.records.reference import (
     Reference,
@@ -32,6 +33,7 @@ from infra.database.records.reference import (
     register_reference,
     remove_reference,
 )
+from infra.database.records.secret import current_number
 from infra.database.tables import SecretReferenceRow, SecretRow
 from infra.database.tables.columns import unix
 from infra.temporal.start import wake_rotation
@@ -43,12 +45,21 @@ _ADDRESS = "/{id}/references/{consumer_type}/{consumer_id}"
 ConsumerType = Annotated[str, Path(max_length=63, pattern=r"^[a-z][a-z0-9_]*$")]
 ConsumerId = Annotated[str, Path(max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Number = Annotated[int, Field(ge=1, le=2**31 - 1)]
+MissedVersion = Annotated[
+    int | None,
+    Query(
+        ge=1,
+        le=2**31 - 1,
+        description="Only the consumers that would miss the version of this number.",
+    ),
+]
 
 # What the platform registers by itself.
 _OWN: Final = {
     COMPUTE_CONFIG_CONSUMER: "Compute configs",
     INSTALL_CONSUMER: "Installs",
     REGISTRY_CONNECTION_CONSUMER: "Registry connections",
+    ROTATION_CONSUMER: "Rotations",
 }
 
 
@@ -89,7 +100,9 @@ class SecretReferenceList(TypedDict):
 
 
 @router.get("/{id}/references", response_model=SecretReferenceList, responses=documented(403, 404))
-async def list_secret_references(scope: Scope, secret_id: Identifier) -> Response:
+async def list_secret_references(
+    scope: Scope, secret_id: Identifier, version_number: MissedVersion = None
+) -> Response:
     """List who uses a secret, with the version that each used last."""
     scope.require_scope(
         SecretScope.SECRETS_READ,
@@ -101,6 +114,8 @@ async def list_secret_references(scope: Scope, secret_id: Identifier) -> Respons
     if secret is None or secret.state is not SecretState.ACTIVE:
         raise not_found(Prefix.SECRET)
     rows = await references_of(scope.session, secret.id)
+    if version_number is not None:
+        rows = users_of(version_number, current_number(secret), rows)
     page = SecretReferenceList(
         data=[reference_body(row) for row in rows], has_more=False, next_cursor=None
     )
@@ -167,6 +182,7 @@ async def acknowledge_secret_version(
 ) -> Response:
     """Say that a consumer works with a version by now; who reads values says so."""
     _require(scope, SecretScope.SECRETS_ACCESS, "secret_reference.acknowledge", secret_id)
+    _refuse_own(consumer_type, consumer_id)
     secret = await secret_changes.hold(scope, secret_id)
     row = await acknowledge(
         scope.session, secret.id, consumer_type, consumer_id, body.version_number
@@ -220,7 +236,8 @@ def _refuse_own(consumer_type: str, consumer_id: str) -> None:
     if consumer_type in _OWN and own:
         raise BulkheadError(
             Reason.FAILED_PRECONDITION,
-            f"{_OWN[consumer_type]} say themselves which secret they use; change those instead.",
+            f"{_OWN[consumer_type]} say themselves which secret they use, and which version; "
+            "change those instead.",
             path=("path", "consumer_type"),
         )
 

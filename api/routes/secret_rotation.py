@@ -286,9 +286,11 @@ def _columns_of(secret: SecretRow, body: PutRotationRequest) -> dict[str, Any]:
             path=("body", "rotator"),
             status=400,
         )
+    settings = check_settings(body.rotator, secret.id, body.settings)
+    _refuse_gap(settings, body)
     return {
         "rotator": body.rotator,
-        "settings": check_settings(body.rotator, secret.id, body.settings),
+        "settings": settings,
         "interval_seconds": body.interval_seconds,
         "jitter_seconds": body.jitter_seconds,
         "window_start_minute": None if window is None else window.start_minute,
@@ -301,6 +303,21 @@ def _columns_of(secret: SecretRow, body: PutRotationRequest) -> dict[str, Any]:
         "retirement": body.retirement,
         "enabled": body.enabled,
     }
+
+
+def _refuse_gap(settings: dict[str, Any], body: PutRotationRequest) -> None:
+    """Refuse values that end before the next turn replaces them."""
+    longest = body.interval_seconds + body.jitter_seconds
+    valid = settings.get("expiration_seconds")
+    if valid is not None and valid <= longest:
+        raise BulkheadError(
+            Reason.INVALID_ARGUMENT,
+            f"A value is valid for {valid} seconds, and the next one comes up to {longest} seconds "
+            "(`interval_seconds` and `jitter_seconds`) after it: nothing would be accepted in "
+            "between. Raise `expiration_seconds`, or rotate more often.",
+            path=("body", "settings", "expiration_seconds"),
+            status=400,
+        )
 
 
 def _next_turn(row: SecretRotationRow) -> datetime:

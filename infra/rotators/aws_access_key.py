@@ -4,7 +4,6 @@ The value of the secret is JSON with `access_key_id` and `secret_access_key`. Th
 removes its own keys; the manual has the policy for that.
 """
 
-import asyncio
 import importlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -13,10 +12,11 @@ from typing import TYPE_CHECKING, Any, cast
 from domain.errors import BulkheadError, Reason
 from domain.identifiers import opaque_part
 from domain.secret import SecretValue
+from infra.clouds.threads import in_thread
 from infra.providers.access_keys import access_key_of, value_of
 from infra.providers.signing import AccessKey
 from infra.rotators.fields import RotatorSettings, read_settings
-from infra.rotators.rotator import Rotation, Values
+from infra.rotators.rotator import Rotation
 from infra.settings import ProviderSettings
 
 if TYPE_CHECKING:
@@ -28,12 +28,10 @@ class AwsAccessKey:
 
     Args:
         providers: where AWS is.
-        values: reads the secret's own new value, with which the replaced one is removed.
     """
 
-    def __init__(self, providers: ProviderSettings, values: Values) -> None:
+    def __init__(self, providers: ProviderSettings) -> None:
         self._providers = providers
-        self._values = values
 
     @staticmethod
     def check_settings(secret_id: str, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -43,7 +41,11 @@ class AwsAccessKey:
 
     async def reach(self, rotation: Rotation, current: SecretValue) -> None:
         """Use the current key, and look whether its user has room for another."""
-        await asyncio.to_thread(lambda: self._keys(current).check_room(_began(rotation)))
+        await in_thread(
+            rotation.secret_id,
+            lambda: self._keys(current).check_room(_began(rotation)),
+            only_reads=True,
+        )
 
     async def create(self, rotation: Rotation, current: SecretValue) -> SecretValue:
         """Have AWS make a second key, which it accepts from then on.
@@ -51,14 +53,17 @@ class AwsAccessKey:
         One that an earlier attempt made is of no use, since its secret part is lost: it goes.
         """
         return value_of(
-            await asyncio.to_thread(lambda: self._keys(current).create(_began(rotation)))
+            await in_thread(
+                rotation.secret_id, lambda: self._keys(current).create(_began(rotation))
+            )
         )
 
     async def set(self, rotation: Rotation, pending: SecretValue, current: SecretValue) -> None:
         """Nothing is left to do, once both keys are the same user's."""
-        del rotation
         made = _key_in(pending).key_id
-        if not await asyncio.to_thread(lambda: self._keys(current).has(made)):
+        if not await in_thread(
+            rotation.secret_id, lambda: self._keys(current).has(made), only_reads=True
+        ):
             raise BulkheadError(
                 Reason.FAILED_PRECONDITION,
                 "The current value was changed during the rotation: its user does not have the "
@@ -67,8 +72,9 @@ class AwsAccessKey:
 
     async def test(self, rotation: Rotation, pending: SecretValue) -> None:
         """Ask AWS who the new key is, until all of AWS knows it."""
-        del rotation
-        await asyncio.to_thread(lambda: self._keys(pending).check_accepted())
+        await in_thread(
+            rotation.secret_id, lambda: self._keys(pending).check_accepted(), only_reads=True
+        )
 
     async def unset(
         self, rotation: Rotation, pending: SecretValue | None, current: SecretValue
@@ -76,20 +82,18 @@ class AwsAccessKey:
         """Remove the new key, also one whose secret part nobody kept."""
         made = None if pending is None else _key_in(pending).key_id
         if made is None:
-            await asyncio.to_thread(lambda: self._keys(current).remove_unkept(_began(rotation)))
-        elif made != _key_in(current).key_id:
-            await asyncio.to_thread(lambda: self._keys(current).remove(made))
-
-    async def retire(self, rotation: Rotation, retired: SecretValue) -> None:
-        """Turn the replaced key off and remove it, by the new one."""
-        current = await self._values.read(rotation, rotation.secret_id)
-        replaced = _key_in(retired).key_id
-        if replaced == _key_in(current).key_id:
-            raise BulkheadError(
-                Reason.FAILED_PRECONDITION,
-                "The replaced key is the current one again, so that it is kept.",
+            await in_thread(
+                rotation.secret_id, lambda: self._keys(current).remove_unkept(_began(rotation))
             )
-        await asyncio.to_thread(lambda: self._keys(current).retire(replaced))
+        elif made != _key_in(current).key_id:
+            await in_thread(rotation.secret_id, lambda: self._keys(current).remove(made))
+
+    async def retire(
+        self, rotation: Rotation, retired: SecretValue, replacement: SecretValue
+    ) -> None:
+        """Turn the replaced key off and remove it, by the new one."""
+        replaced = _key_in(retired).key_id
+        await in_thread(rotation.secret_id, lambda: self._keys(replacement).retire(replaced))
 
     def _keys(self, value: SecretValue) -> "UserKeys":
         # Loaded when it is used: the web process checks settings, without AWS's library.

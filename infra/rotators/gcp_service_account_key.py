@@ -4,7 +4,6 @@ The value of the secret is the key file (JSON). The account makes and removes it
 manual has the role for that. A new key file differs from the old one in its key alone.
 """
 
-import asyncio
 import importlib
 import json
 from collections.abc import Mapping
@@ -14,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from domain.errors import BulkheadError, Reason
 from domain.identifiers import opaque_part
 from domain.secret import SecretValue
+from infra.clouds.threads import in_thread
 from infra.rotators.fields import RotatorSettings, read_settings
-from infra.rotators.rotator import Rotation, Values
+from infra.rotators.rotator import Rotation
 from infra.settings import ProviderSettings
 
 if TYPE_CHECKING:
@@ -29,12 +29,10 @@ class GcpServiceAccountKey:
 
     Args:
         providers: where Google is.
-        values: reads the secret's own new value, with which the replaced key is removed.
     """
 
-    def __init__(self, providers: ProviderSettings, values: Values) -> None:
+    def __init__(self, providers: ProviderSettings) -> None:
         self._providers = providers
-        self._values = values
 
     @staticmethod
     def check_settings(secret_id: str, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -44,17 +42,24 @@ class GcpServiceAccountKey:
 
     async def reach(self, rotation: Rotation, current: SecretValue) -> None:
         """Use the current key, and look whether its account has room for another."""
-        await asyncio.to_thread(lambda: self._keys(current).check_room(_began(rotation)))
+        await in_thread(
+            rotation.secret_id,
+            lambda: self._keys(current).check_room(_began(rotation)),
+            only_reads=True,
+        )
 
     async def create(self, rotation: Rotation, current: SecretValue) -> SecretValue:
         """Make a key here and give Google its public half; one of an earlier attempt goes."""
-        return await asyncio.to_thread(lambda: self._keys(current).create(_began(rotation)))
+        return await in_thread(
+            rotation.secret_id, lambda: self._keys(current).create(_began(rotation))
+        )
 
     async def set(self, rotation: Rotation, pending: SecretValue, current: SecretValue) -> None:
         """Nothing is left to do, once both keys are the same account's."""
-        del rotation
         made = _key_id_of(pending)
-        if not await asyncio.to_thread(lambda: self._keys(current).has(made)):
+        if not await in_thread(
+            rotation.secret_id, lambda: self._keys(current).has(made), only_reads=True
+        ):
             raise BulkheadError(
                 Reason.FAILED_PRECONDITION,
                 "The current value was changed during the rotation: its service account does not "
@@ -63,8 +68,9 @@ class GcpServiceAccountKey:
 
     async def test(self, rotation: Rotation, pending: SecretValue) -> None:
         """Get a token with the new key, until all of Google knows it."""
-        del rotation
-        await asyncio.to_thread(lambda: self._keys(pending).check_accepted())
+        await in_thread(
+            rotation.secret_id, lambda: self._keys(pending).check_accepted(), only_reads=True
+        )
 
     async def unset(
         self, rotation: Rotation, pending: SecretValue | None, current: SecretValue
@@ -72,20 +78,18 @@ class GcpServiceAccountKey:
         """Remove the new key, also one whose private half nobody kept."""
         made = None if pending is None else _key_id_of(pending)
         if made is None:
-            await asyncio.to_thread(lambda: self._keys(current).remove_unkept(_began(rotation)))
-        elif made != _key_id_of(current):
-            await asyncio.to_thread(lambda: self._keys(current).remove(made))
-
-    async def retire(self, rotation: Rotation, retired: SecretValue) -> None:
-        """Turn the replaced key off and remove it, by the new one."""
-        current = await self._values.read(rotation, rotation.secret_id)
-        replaced = _key_id_of(retired)
-        if replaced == _key_id_of(current):
-            raise BulkheadError(
-                Reason.FAILED_PRECONDITION,
-                "The replaced key is the current one again, so that it is kept.",
+            await in_thread(
+                rotation.secret_id, lambda: self._keys(current).remove_unkept(_began(rotation))
             )
-        await asyncio.to_thread(lambda: self._keys(current).retire(replaced))
+        elif made != _key_id_of(current):
+            await in_thread(rotation.secret_id, lambda: self._keys(current).remove(made))
+
+    async def retire(
+        self, rotation: Rotation, retired: SecretValue, replacement: SecretValue
+    ) -> None:
+        """Turn the replaced key off and remove it, by the new one."""
+        replaced = _key_id_of(retired)
+        await in_thread(rotation.secret_id, lambda: self._keys(replacement).retire(replaced))
 
     def _keys(self, value: SecretValue) -> "AccountKeys":
         _key_id_of(value)

@@ -4,7 +4,6 @@ The person makes a token in Hetzner's console and adds it as a version of anothe
 settings name; the rotation waits for it, and proves that it may write in the same project.
 """
 
-import asyncio
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -13,6 +12,7 @@ from domain.errors import BulkheadError, Reason
 from domain.operation import WAITING_FOR_NEW_VALUE
 from domain.secret import SecretValue
 from infra.clouds.registry import open_cloud
+from infra.clouds.threads import in_thread
 from infra.rotators.fields import (
     RotatorSettings,
     SecretId,
@@ -59,8 +59,7 @@ class HetznerCloudToken:
 
     async def reach(self, rotation: Rotation, current: SecretValue) -> None:
         """Use the current token."""
-        del rotation
-        await self._check(current)
+        await self._check(rotation, current)
 
     async def create(self, rotation: Rotation, current: SecretValue) -> SecretValue:
         """Return the token that was handed in.
@@ -80,33 +79,37 @@ class HetznerCloudToken:
         if token.data == current.text().strip().encode():
             raise _waiting(secret_id)
         # No token is sent anywhere: the value may be any secret that somebody named by mistake.
-        await asyncio.to_thread(self._open, token)
+        await in_thread(rotation.secret_id, lambda: self._open(token), only_reads=True)
         return token
 
     async def set(self, rotation: Rotation, pending: SecretValue, current: SecretValue) -> None:
         """See that both tokens are of one project; the new one is accepted since it was made."""
-        del rotation
-        await asyncio.to_thread(lambda: self._open(pending).check_project_of(self._open(current)))
+        await in_thread(
+            rotation.secret_id,
+            lambda: self._open(pending).check_project_of(self._open(current)),
+            only_reads=True,
+        )
 
     async def test(self, rotation: Rotation, pending: SecretValue) -> None:
         """See that the new token may write."""
-        del rotation
-        await self._check(pending)
+        await self._check(rotation, pending)
 
     async def unset(
         self, rotation: Rotation, pending: SecretValue | None, current: SecretValue
     ) -> None:
         """Do nothing: the new token is the person's, and may be handed in again."""
 
-    async def retire(self, rotation: Rotation, retired: SecretValue) -> None:
+    async def retire(
+        self, rotation: Rotation, retired: SecretValue, replacement: SecretValue
+    ) -> None:
         """Look whether the replaced token was deleted in the console.
 
         Raises:
             BulkheadError: FAILED_PRECONDITION, which is tried again, while Hetzner takes it.
         """
-        del rotation
+        del replacement
         try:
-            await self._check(retired)
+            await self._check(rotation, retired)
         except BulkheadError as error:
             if error.reason is Reason.CREDENTIAL_REJECTED:
                 return
@@ -118,8 +121,10 @@ class HetznerCloudToken:
             retryable=True,
         )
 
-    async def _check(self, value: SecretValue) -> None:
-        await asyncio.to_thread(lambda: self._open(value).check_credential())
+    async def _check(self, rotation: Rotation, value: SecretValue) -> None:
+        await in_thread(
+            rotation.secret_id, lambda: self._open(value).check_credential(), only_reads=True
+        )
 
     def _open(self, value: SecretValue) -> "HetznerCloud":
         # The client library is loaded when it is used: the web process only checks settings.

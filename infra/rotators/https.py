@@ -31,6 +31,9 @@ from infra.rotators.rotator import Rotation, Values
 
 _HTTPS_PORT: Final = 443
 
+# For each of the host's addresses, TLS included.
+_CONNECTS_WITHIN_SECONDS: Final = 5.0
+
 # The largest value, every byte of it escaped in JSON, and some room for the fields around it.
 _MAXIMUM_ANSWER_BYTES: Final = 512 * 1024
 
@@ -71,7 +74,7 @@ class HttpsSettings(RotatorSettings):
         url: of the endpoint; HTTPS, with nothing secret in it.
         ca: PEM roots of its certificate; without it the public ones count.
         auth_secret_id: a secret whose value is sent as a bearer token.
-        timeout_seconds: for one whole request.
+        timeout_seconds: for one whole request; connecting to an address takes 5 of them at most.
     """
 
     url: Annotated[
@@ -110,7 +113,7 @@ class Https:
         context = await asyncio.to_thread(_trust, settings.ca)
         for address in await self._outbound.addresses_of(host, port):
             with suppress(OSError, TimeoutError):
-                async with asyncio.timeout(settings.timeout_seconds):
+                async with asyncio.timeout(_connects_within(settings)):
                     _, writer = await asyncio.open_connection(
                         address, port, ssl=context, server_hostname=host
                     )
@@ -157,8 +160,11 @@ class Https:
         """Have the endpoint take back what `create` and `set` did."""
         await self._ask(rotation, Step.UNSET, pending=pending, current=current)
 
-    async def retire(self, rotation: Rotation, retired: SecretValue) -> None:
+    async def retire(
+        self, rotation: Rotation, retired: SecretValue, replacement: SecretValue
+    ) -> None:
         """Have the endpoint's target refuse the old value."""
+        del replacement
         await self._ask(rotation, Step.RETIRE, retired=retired)
 
     async def _ask(
@@ -214,7 +220,7 @@ async def _post_to(
     """Send a request to a checked address, as one to the host of the URL."""
     url = httpx.URL(settings.url).copy_with(host=address)
     context = await asyncio.to_thread(_trust, settings.ca)
-    timeout = httpx.Timeout(settings.timeout_seconds)
+    timeout = httpx.Timeout(settings.timeout_seconds, connect=_connects_within(settings))
     async with (
         httpx.AsyncClient(
             verify=context, trust_env=False, follow_redirects=False, timeout=timeout
@@ -237,6 +243,10 @@ async def _post_to(
                         rule=f"an answer has at most {_MAXIMUM_ANSWER_BYTES} bytes"
                     )
         return response.status_code, bytes(answer)
+
+
+def _connects_within(settings: HttpsSettings) -> float:
+    return min(_CONNECTS_WITHIN_SECONDS, settings.timeout_seconds)
 
 
 def _trust(ca: str | None) -> ssl.SSLContext:

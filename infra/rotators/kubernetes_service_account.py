@@ -145,13 +145,16 @@ class KubernetesServiceAccount:
         with _cluster_may_be_gone():
             await self._unset(rotation, settings, pending)
 
-    async def retire(self, rotation: Rotation, retired: SecretValue) -> None:
+    async def retire(
+        self, rotation: Rotation, retired: SecretValue, replacement: SecretValue
+    ) -> None:
         """Remove the Secret that the old token is bound to, and see the token refused.
 
         Raises:
             BulkheadError: FAILED_PRECONDITION when the old token was not made by a rotation and
                 is still accepted: nothing but its end, or the ServiceAccount's, revokes it.
         """
+        del replacement
         settings = _settings_of(rotation)
         with _cluster_may_be_gone():
             await self._retire(rotation, settings, retired)

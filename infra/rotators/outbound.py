@@ -19,6 +19,9 @@ Network = IPv4Network | IPv6Network
 
 _RESOLVES_WITHIN_SECONDS: Final = 5.0
 
+# A name may have any number of addresses of which none answers, and each takes its time.
+_MOST_ADDRESSES: Final = 4
+
 # Nobody's target, and the source of machines' own credentials: closed even inside a network that
 # the operator allows.
 _NEVER: Final[tuple[Network, ...]] = (
@@ -72,7 +75,7 @@ class Outbound:
         self._allowed = tuple(settings.allowed_networks)
 
     async def addresses_of(self, host: str, port: int) -> list[str]:
-        """Resolve a host and return its addresses, best first; connect to one of these.
+        """Resolve a host and return the first of its addresses; connect to one of these.
 
         Raises:
             BulkheadError: DEPENDENCY_UNAVAILABLE when the name cannot be resolved;
@@ -91,7 +94,7 @@ class Outbound:
         addresses = list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
         for address in addresses:
             self.check(address)
-        return addresses
+        return addresses[:_MOST_ADDRESSES]
 
     def check(self, address: str) -> None:
         """Return when an address may be reached.

@@ -173,8 +173,11 @@ class PostgresqlLogin:
             settings = _settings_of(rotation)
             await self._refuse(rotation, settings, _user_of(settings, pending, _NEW))
 
-    async def retire(self, rotation: Rotation, retired: SecretValue) -> None:
+    async def retire(
+        self, rotation: Rotation, retired: SecretValue, replacement: SecretValue
+    ) -> None:
         """Take the old user's password away, and its connections where the settings say so."""
+        del replacement
         settings = _settings_of(rotation)
         old = _user_of(settings, retired, "The replaced value")
         await self._refuse(rotation, settings, old)

@@ -46,8 +46,8 @@ def rotators(
             HostedClusters(database, openbao)
         ),
         RotatorKind.HTTPS: Https(way_out, values),
-        RotatorKind.AWS_ACCESS_KEY: AwsAccessKey(providers, values),
-        RotatorKind.GCP_SERVICE_ACCOUNT_KEY: GcpServiceAccountKey(providers, values),
+        RotatorKind.AWS_ACCESS_KEY: AwsAccessKey(providers),
+        RotatorKind.GCP_SERVICE_ACCOUNT_KEY: GcpServiceAccountKey(providers),
         RotatorKind.HETZNER_CLOUD_TOKEN: HetznerCloudToken(providers, values),
     }
 

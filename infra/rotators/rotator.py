@@ -2,6 +2,9 @@
 
 Every method may be called again after a crash, and finds what an earlier call did. Values live
 for one call: they are never logged, put into an error, or returned to a workflow.
+
+A method may be cancelled when its time is up. It ends then, and nothing of it goes on: a thread
+that changes something is waited for, and its calls are bounded.
 """
 
 from collections.abc import Mapping
@@ -78,5 +81,13 @@ class Rotator(Protocol):
         without a pending value when `create` may have been reached and nothing of it was kept.
         """
 
-    async def retire(self, rotation: Rotation, retired: SecretValue) -> None:
-        """Make the target refuse the value that was replaced."""
+    async def retire(
+        self, rotation: Rotation, retired: SecretValue, replacement: SecretValue
+    ) -> None:
+        """Make the target refuse the value that was replaced.
+
+        Args:
+            rotation: which.
+            retired: what was `current` before.
+            replacement: the new value, with which the target may be told.
+        """

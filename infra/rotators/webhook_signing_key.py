@@ -58,7 +58,9 @@ class WebhookSigningKey:
     ) -> None:
         """Do nothing."""
 
-    async def retire(self, rotation: Rotation, retired: SecretValue) -> None:
+    async def retire(
+        self, rotation: Rotation, retired: SecretValue, replacement: SecretValue
+    ) -> None:
         """Do nothing: a key that no consumer reads verifies nothing."""
 
 

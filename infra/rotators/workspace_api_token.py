@@ -93,8 +93,11 @@ class WorkspaceApiToken:
             made = await session.get(ApiTokenRow, (rotation.workspace_id, _row_id_of(rotation)))
             await _remove(session, rotation, made)
 
-    async def retire(self, rotation: Rotation, retired: SecretValue) -> None:
+    async def retire(
+        self, rotation: Rotation, retired: SecretValue, replacement: SecretValue
+    ) -> None:
         """Remove the replaced token's row."""
+        del replacement
         async with self._database.workspace(rotation.workspace_id) as session:
             await _remove(session, rotation, await _find(session, retired))
 

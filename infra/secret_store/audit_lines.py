@@ -1,7 +1,13 @@
-"""Reads of values as OpenBao's own audit logs have them, a batch at a time."""
+"""Reads of values as OpenBao's own audit logs have them, a batch at a time.
+
+A full disk or a power loss tears a line, and the next one may begin in the middle of it. Such a
+line is told, and what is whole in it is read: no damage hides what comes behind it.
+"""
 
 import hashlib
 import json
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +23,10 @@ _NAMESPACE: Final = "ws-"
 
 # Most lines are of other requests, and are not worth parsing.
 _NEEDLES: Final = (f'"path":"{_VALUES}'.encode(), b'"type":"response"')
+
+# How OpenBao begins a line, and names the namespace of a request.
+_BEGINNING: Final = b'{"time":'
+_NAMED: Final = re.compile(rb'"path":"ws-([0-9a-f]{32})/"')
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,11 +46,25 @@ class ValueRead:
     read_at: datetime
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TornLine:
+    """A line that cannot be read as OpenBao wrote it: which reads it told is not known.
+
+    Attributes:
+        at_bytes: where in the log it begins.
+        workspace_ids: the workspaces that it still names.
+    """
+
+    at_bytes: int
+    workspace_ids: frozenset[str]
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A part of a log: what was read, and where the next part begins."""
+    """A part of a log: what was read, what cannot be, and where the next part begins."""
 
     reads: list[ValueRead]
+    torn: list[TornLine]
     next_bytes: int
     is_last: bool
 
@@ -61,13 +85,45 @@ def read_batch(log: Path, from_bytes: int) -> Batch:
         file.seek(from_bytes)
         data = file.read(_BATCH_BYTES)
     whole = data[: data.rfind(b"\n") + 1]
-    reads = [
-        read
-        for line in whole.splitlines()
-        if all(needle in line for needle in _NEEDLES)
-        and (read := _value_read(json.loads(line))) is not None
-    ]
-    return Batch(reads, from_bytes + len(whole), is_last=len(data) < _BATCH_BYTES or not whole)
+    reads: list[ValueRead] = []
+    torn: list[TornLine] = []
+    at_bytes = from_bytes
+    for line in whole.split(b"\n")[:-1]:
+        if all(needle in line for needle in _NEEDLES) or not _looks_whole(line):
+            is_whole, found = _reads_in(line)
+            reads += found
+            if not is_whole:
+                torn.append(TornLine(at_bytes=at_bytes, workspace_ids=_named_in(line)))
+        at_bytes += len(line) + 1
+    return Batch(reads, torn, at_bytes, is_last=len(data) < _BATCH_BYTES or not whole)
+
+
+def _looks_whole(line: bytes) -> bool:
+    whole = line.startswith(_BEGINNING) and line.endswith(b"}")
+    return whole and line.find(_BEGINNING, 1) < 0
+
+
+def _reads_in(line: bytes) -> tuple[bool, list[ValueRead]]:
+    """Return whether a line can be read, and the reads in it or in what is whole behind a tear."""
+    for beginning in _beginnings(line):
+        try:
+            read = _value_read(json.loads(line[beginning:]))
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            continue
+        return beginning == 0, [] if read is None else [read]
+    return False, []
+
+
+def _beginnings(line: bytes) -> Iterator[int]:
+    yield 0
+    beginning = line.find(_BEGINNING, 1)
+    while beginning > 0:
+        yield beginning
+        beginning = line.find(_BEGINNING, beginning + 1)
+
+
+def _named_in(line: bytes) -> frozenset[str]:
+    return frozenset(f"{Prefix.WORKSPACE}_{found.decode()}" for found in _NAMED.findall(line))
 
 
 def _value_read(line: dict[str, Any]) -> ValueRead | None:

@@ -1,16 +1,20 @@
 """Compares OpenBao's audit logs with our own: a value that was read without a line is an alarm.
 
 Each answer with a value must carry the id of one line of ours, of that workspace and version, that
-was written before, and for no other read.
+was written before, and for no other read. A line of theirs that cannot be read is an alarm too,
+for the read that it may have told; it ends no comparison. So is a device whose logs were removed
+before they were compared: logs go the oldest first, so that one which was compared is among those
+that are left.
 """
 
 import asyncio
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import structlog
 from sqlalchemy import delete, func
@@ -30,7 +34,7 @@ from infra.database.tables import (
     SecretStoreStateRow,
 )
 from infra.openbao.audit_logs import logs_of
-from infra.secret_store.audit_lines import Batch, ValueRead, log_id_of, read_batch
+from infra.secret_store.audit_lines import Batch, TornLine, ValueRead, log_id_of, read_batch
 
 SCHEDULE = "cross-check-secret-reads"
 
@@ -53,6 +57,8 @@ class CrossChecked:
     logs: int = 0
     reads: int = 0
     bypasses: int = 0
+    torn_lines: int = 0
+    gaps: int = 0
 
 
 class CrossCheck:
@@ -73,44 +79,79 @@ class CrossCheck:
         """Compare every line that was not compared yet.
 
         Raises:
-            BulkheadError: DEPENDENCY_UNAVAILABLE when the database does not answer, and when a
-                folder cannot be read.
+            BulkheadError: DEPENDENCY_UNAVAILABLE when the database does not answer, and, once
+                everything else is compared, when a folder or a log could not be read.
         """
         if not self._devices:
             log.warning(
                 "reads of values are not cross-checked: SECRET_STORE__AUDIT_LOG_DIRS is not set"
             )
             return CrossChecked(is_on=False)
-        logs = reads = bypasses = 0
-        try:
-            for device in self._devices:
-                for path in await asyncio.to_thread(logs_of, device):
-                    found, bypassed = await self._compare(path)
-                    logs, reads, bypasses = logs + 1, reads + found, bypasses + bypassed
-        except OSError as error:
+        done, failures = CrossChecked(is_on=True), list[OSError]()
+        known = await self._known_logs()
+        for device in self._devices:
+            logs = await asyncio.to_thread(_identified, device, failures)
+            if known and logs and known.isdisjoint(logs):
+                log.error(
+                    "logs of OpenBao were removed before they were compared", device=str(device)
+                )
+                done = replace(done, gaps=done.gaps + 1)
+            for log_id, path in logs.items():
+                try:
+                    done = await self._compare(log_id, path, done)
+                except OSError as error:
+                    failures.append(error)
+        if failures:
             raise BulkheadError(
                 Reason.DEPENDENCY_UNAVAILABLE,
-                f"OpenBao's audit log cannot be read ({type(error).__name__}), so reads of values "
-                "are not cross-checked.",
-            ) from error
+                f"{len(failures)} of OpenBao's audit logs or their folders cannot be read "
+                f"({type(failures[0]).__name__}), so reads of values in them are not "
+                "cross-checked; what the others tell was compared.",
+            ) from failures[0]
         await self._forget()
-        return CrossChecked(is_on=True, logs=logs, reads=reads, bypasses=bypasses)
+        return done
 
-    async def _compare(self, path: Path) -> tuple[int, int]:
-        log_id = await asyncio.to_thread(log_id_of, path)
-        if log_id is None:
-            return 0, 0
+    async def _compare(self, log_id: str, path: Path, done: CrossChecked) -> CrossChecked:
+        """Compare what was added to a log; return what the pass has done by then."""
+        done = replace(done, logs=done.logs + 1)
         position = await self._position(log_id)
-        reads = bypasses = 0
         while True:
             batch: Batch = await asyncio.to_thread(read_batch, path, position)
-            bypasses += await self._judge(batch.reads)
-            reads += len(batch.reads)
+            done = replace(
+                done,
+                reads=done.reads + len(batch.reads),
+                bypasses=done.bypasses + await self._judge(batch.reads),
+                torn_lines=done.torn_lines + len(batch.torn),
+            )
+            for torn in batch.torn:
+                await self._tell_torn(log_id, path, torn)
             if batch.next_bytes != position:
                 position = batch.next_bytes
                 await self._keep_position(log_id, position)
             if batch.is_last:
-                return reads, bypasses
+                return done
+
+    async def _tell_torn(self, log_id: str, path: Path, torn: TornLine) -> None:
+        log.error(
+            "a line of OpenBao's audit log cannot be read",
+            file=path.name,
+            device=path.parent.name,
+            at_bytes=torn.at_bytes,
+        )
+        for workspace_id in sorted(torn.workspace_ids):
+            with suppress(IntegrityError):  # of a workspace that is not in the database
+                async with self._database.workspace(workspace_id) as session:
+                    await _record_once(
+                        session,
+                        _Alarm(
+                            workspace_id=workspace_id,
+                            key=f"torn {log_id} {torn.at_bytes}",
+                            action="secret_store.torn_audit_line",
+                            resource_type="workspace",
+                            resource_id=workspace_id,
+                            details={"log": log_id, "at_bytes": torn.at_bytes},
+                        ),
+                    )
 
     async def _judge(self, reads: list[ValueRead]) -> int:
         of_workspaces: dict[str, list[ValueRead]] = {}
@@ -129,6 +170,10 @@ class CrossCheck:
                 )
                 bypasses += len(found)
         return bypasses
+
+    async def _known_logs(self) -> set[str]:
+        async with self._database.transaction() as session:
+            return set(await session.exec(select(SecretAuditLogRow.log_id)))
 
     async def _position(self, log_id: str) -> int:
         async with self._database.transaction() as session:
@@ -158,6 +203,25 @@ class CrossCheck:
                     col(SecretReadRow.read_at) < func.now() - _READS_ARE_KEPT
                 )
             )
+
+
+def _identified(device: Path, failures: list[OSError]) -> dict[str, Path]:
+    """Return the logs of a device that have a line, by their ids, the oldest first."""
+    found: dict[str, Path] = {}
+    try:
+        paths = logs_of(device)
+    except OSError as error:
+        failures.append(error)
+        return found
+    for path in paths:
+        try:
+            log_id = log_id_of(path)
+        except OSError as error:
+            failures.append(error)
+            continue
+        if log_id is not None:
+            found[log_id] = path
+    return found
 
 
 async def _bypasses(session: AsyncSession, reads: list[ValueRead]) -> list[tuple[ValueRead, str]]:
@@ -214,34 +278,60 @@ async def _claim(session: AsyncSession, read: ValueRead) -> bool:
 
 async def _record(session: AsyncSession, read: ValueRead, why: str) -> bool:
     """Write a bypass down, once a read; False when it was before."""
-    caller = system_caller(read.place.workspace_id, SCHEDULE)
-    # The same read, found in another device's log or after a crash, is the same line.
-    digest = hashlib.sha256(f"bypass {read.request_id}".encode()).hexdigest()
+    is_new = await _record_once(
+        session,
+        _Alarm(
+            workspace_id=read.place.workspace_id,
+            # The same read, found in another device's log or after a crash, is the same line.
+            key=f"bypass {read.request_id}",
+            action="secret_store.bypass_detected",
+            resource_type="secret",
+            resource_id=read.place.secret_id,
+            details={
+                "version_id": read.place.version_id,
+                "openbao_request_id": read.request_id,
+                "read_at": read.read_at.isoformat(),
+                "reason": why,
+            },
+        ),
+    )
+    if is_new:
+        log.error(
+            "a value was read past the platform's audit log",
+            workspace_id=read.place.workspace_id,
+            secret_id=read.place.secret_id,
+            version_id=read.place.version_id,
+            openbao_request_id=read.request_id,
+            why=why,
+        )
+    return is_new
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Alarm:
+    """An audit line of a workspace; its id is made of `key`, so that it is written once."""
+
+    workspace_id: str
+    key: str
+    action: str
+    resource_type: str
+    resource_id: str
+    details: dict[str, Any]
+
+
+async def _record_once(session: AsyncSession, alarm: _Alarm) -> bool:
+    caller = system_caller(alarm.workspace_id, SCHEDULE)
+    digest = hashlib.sha256(alarm.key.encode()).hexdigest()
     row = insert(AuditEventRow).values(
-        workspace_id=read.place.workspace_id,
+        workspace_id=alarm.workspace_id,
         id=f"{Prefix.AUDIT_EVENT}_{digest[:32]}",
         actor_kind=caller.kind,
         actor_id=caller.principal_id,
-        action="secret_store.bypass_detected",
-        resource_type="secret",
-        resource_id=read.place.secret_id,
+        action=alarm.action,
+        resource_type=alarm.resource_type,
+        resource_id=alarm.resource_id,
         outcome="failed",
-        details={
-            "version_id": read.place.version_id,
-            "openbao_request_id": read.request_id,
-            "read_at": read.read_at.isoformat(),
-            "reason": why,
-        },
+        details=alarm.details,
     )
     result = await session.execute(row.on_conflict_do_nothing().returning(col(AuditEventRow.id)))
-    if result.first() is None:
-        return False
-    log.error(
-        "a value was read past the platform's audit log",
-        workspace_id=read.place.workspace_id,
-        secret_id=read.place.secret_id,
-        version_id=read.place.version_id,
-        openbao_request_id=read.request_id,
-        why=why,
-    )
-    return True
+    return result.first() is not None

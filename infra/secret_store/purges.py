@@ -8,7 +8,6 @@ before that transaction ends, so that no restored backup can undo what anyone wa
 import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import Any, Final
 
 import structlog
@@ -247,18 +246,25 @@ class SecretPurges:
                 raise _is_written()
             return versions
 
-    async def _purge(self, place: VersionPlace) -> None:
-        # Without a namespace there is no value either.
-        await unless_missing(partial(self._values.purge, place), None)
+    async def _purge(self, place: VersionPlace) -> int | None:
+        """Return what OpenBao answered when the value was read back; None: there is no namespace.
+
+        Without a namespace there is no value either, and nothing that could be read.
+        """
+
+        def purge() -> int:
+            self._values.purge(place)
+            return _NOT_FOUND
+
+        return await unless_missing(purge, None)
 
     async def _evidence(self, version: SecretVersionRow) -> dict[str, Any]:
-        await self._purge(place_of(version))
-        return {
-            "number": version.number,
-            "state": version.state,
-            "read_back": _NOT_FOUND,
-            "read_back_at": datetime.now(UTC).isoformat(),
-        }
+        answer = await self._purge(place_of(version))
+        at = datetime.now(UTC).isoformat()
+        evidence: dict[str, Any] = {"number": version.number, "state": version.state}
+        if answer is None:
+            return {**evidence, "namespace_missing_at": at}
+        return {**evidence, "read_back": answer, "read_back_at": at}
 
 
 async def _locked(

@@ -9,6 +9,7 @@ from infra.openbao.client import OpenBao
 from infra.openbao.session import MISSING_SPACE
 
 Found = TypeVar("Found")
+Otherwise = TypeVar("Otherwise")
 
 
 def is_missing_space(error: BulkheadError) -> bool:
@@ -31,7 +32,7 @@ async def in_space(openbao: OpenBao, workspace_id: str, call: Callable[[], Found
     return await asyncio.to_thread(call)
 
 
-async def unless_missing(call: Callable[[], Found], otherwise: Found) -> Found:
+async def unless_missing(call: Callable[[], Found], otherwise: Otherwise) -> Found | Otherwise:
     """Run a blocking call; the other answer where the workspace has no namespace.
 
     Raises:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from domain.audit_budget import FULL_LINES
 from domain.caller import Role
 from domain.identifiers import Prefix, new_id
 from domain.names import secret_namespace_of, value_path_of
@@ -94,6 +95,24 @@ async def test_a_refusal_is_audited_whatever_the_path_holds(gate: Gate) -> None:
     denied = [line for line in gate.audit(keeper.person.workspace) if line[1] == "denied"]
     assert len(denied) == 8
     assert {line[2] for line in denied} == {keeper.person.workspace, "sec_" + "0" * 32}
+
+
+async def test_what_is_denied_again_and_again_does_not_fill_the_audit_log(gate: Gate) -> None:
+    keeper = await new_keeper(gate)
+    token, other = await keeper.token(), await keeper.token()
+    path = "/v1/secrets/{}/versions/current:access"
+    for _ in range(40):
+        error_of(await token.post(path.format(new_id(Prefix.SECRET))), 403)
+    error_of(await other.post(path.format(new_id(Prefix.SECRET))), 403)
+    with gate.administrator() as connection:
+        rows = connection.execute(
+            "SELECT token_id, details->>'times_within_the_hour' FROM audit_events"
+            " WHERE workspace_id = %s AND outcome = 'denied' ORDER BY id",
+            (keeper.person.workspace,),
+        ).fetchall()
+    told = [int(times) for who, times in rows if who == token.user_id]
+    assert told == [*range(1, FULL_LINES + 1), 32]
+    assert [int(times) for who, times in rows if who == other.user_id] == [1]
 
 
 async def test_users_have_the_scopes_of_their_role(gate: Gate) -> None:

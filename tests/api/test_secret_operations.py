@@ -2,6 +2,9 @@
 
 import asyncio
 
+import pytest
+from psycopg.types.json import Jsonb
+
 from domain.identifiers import Prefix, new_id
 from tests.api.gate import JSON, Gate, Person
 from tests.api.keeper import Keeper, error_of, new_keeper, ok
@@ -18,10 +21,14 @@ STEPS = [
 POLICY = {"rotator": "webhook_signing_key", "interval_seconds": 86400}
 
 
-async def _rotating(keeper: Keeper) -> JSON:
+async def _rotating(keeper: Keeper, **policy: str) -> JSON:
     """Ask for a rotation; the gate has no worker, so that it stays where it is."""
     secret = await keeper.create(kind="webhook_signing", value="x" * 32)
-    ok(await keeper.person.call("PUT", f"/v1/secrets/{secret['id']}/rotation", json=POLICY))
+    ok(
+        await keeper.person.call(
+            "PUT", f"/v1/secrets/{secret['id']}/rotation", json=POLICY | policy
+        )
+    )
     operation: JSON = ok(await keeper.person.post(f"/v1/secrets/{secret['id']}:rotate"), 202)
     return operation
 
@@ -58,6 +65,44 @@ async def test_a_second_rotation_is_refused_and_names_the_first(gate: Gate) -> N
     for answer in answers:
         error = error_of(answer, 409, "CONFLICT")
         assert error["metadata"]["operation_id"] == operation["id"]
+
+
+@pytest.mark.parametrize("is_finished", [False, True])
+async def test_what_a_rotation_works_with_is_not_destroyed_before_its_end(
+    gate: Gate,
+    is_finished: bool,  # noqa: FBT001 - a column of the table
+) -> None:
+    keeper = await new_keeper(gate)
+    await keeper.set_policy(force_allowed=True)
+    operation = await _rotating(keeper, retirement="disable")
+    secret = await keeper.get({"id": operation["owner_id"]})
+    old, (new, other) = (
+        (await keeper.versions(secret))[0],
+        [await keeper.add(secret, "y" * 32) for _ in range(2)],
+    )
+    ok(await keeper.patch(secret, {"version_aliases": {"current": 3}}))
+    placement = {
+        "current": {"id": old["id"], "number": 1},
+        "pending": {"id": new["id"], "number": 2},
+        **({"finished_at": 1.0} if is_finished else {}),
+    }
+    with gate.administrator() as connection:
+        connection.execute(
+            "UPDATE operations SET placement = placement || %s WHERE id = %s",
+            (Jsonb(placement), operation["id"]),
+        )
+    for version, query in ((old, ""), (new, ""), (old, "?force=true")):
+        error = error_of(await keeper.switch(version, "destroy", query), 409, "CONFLICT")
+        assert error["metadata"]["operation_id"] == operation["id"]
+        assert ("cancel" in error["message"]) is not is_finished
+    ok(await keeper.patch(secret, {"version_aliases": {"current": 1}}))
+    ok(await keeper.switch(other, "destroy"))
+    ok(await keeper.patch(secret, {"version_aliases": {"current": 2}}))
+    with gate.administrator() as connection:
+        connection.execute(
+            "UPDATE secrets SET active_operation_id = NULL WHERE id = %s", (secret["id"],)
+        )
+    ok(await keeper.switch(old, "destroy"))
 
 
 async def test_a_rotation_is_cancelled_like_every_operation(gate: Gate) -> None:

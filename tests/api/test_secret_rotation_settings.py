@@ -70,6 +70,20 @@ async def test_what_a_rotation_uses_is_seen_and_not_destroyed_unawares(gate: Gat
     ok(await keeper.switch(version, "disable"))
 
 
+async def test_a_token_that_ends_before_the_next_one_comes_is_refused(gate: Gate) -> None:
+    keeper = await new_keeper(gate)
+    secret = await keeper.create()
+    path = f"/v1/secrets/{secret['id']}/rotation"
+
+    def lasting(seconds: int) -> JSON:
+        settings = _KUBERNETES["settings"] | {"expiration_seconds": seconds}
+        return _KUBERNETES | {"settings": settings, "jitter_seconds": 600}
+
+    refused = error_of(await keeper.person.call("PUT", path, json=lasting(87_000)), 400)
+    assert refused["path"] == ["body", "settings", "expiration_seconds"]
+    ok(await keeper.person.call("PUT", path, json=lasting(87_001)))
+
+
 @pytest.mark.parametrize("whose", ["nobody's", "another workspace's", "its own"])
 async def test_a_rotation_uses_no_secret_but_another_one_of_its_workspace(
     gate: Gate, whose: str

@@ -125,6 +125,7 @@ async def test_force_needs_the_policy_and_is_beyond_recovery(gate: Gate) -> None
     assert denied in gate.audit(keeper.person.workspace)
     await keeper.set_policy(force_allowed=True)
     etag = (await keeper.get(secret))["etag"]
+    assert (await keeper.delete(secret)).status_code == 204
     assert (await keeper.delete(secret, "?force=true")).status_code == 204
     path = f"/v1/secrets/{secret['id']}"
     for answer in [
@@ -219,13 +220,70 @@ async def test_current_can_be_disabled_and_no_older_value_takes_its_place(gate: 
     assert (await keeper.get(secret))["enabled_version_count"] == 1
 
 
-async def test_nobody_says_which_secret_an_install_uses_but_the_install(gate: Gate) -> None:
+@pytest.mark.parametrize(
+    ("consumer_type", "consumer"),
+    [
+        ("install", Prefix.INSTALL),
+        ("secret_rotation", Prefix.SECRET),
+        ("compute_config", Prefix.COMPUTE_CONFIG),
+        ("registry_connection", Prefix.REGISTRY_CONNECTION),
+    ],
+)
+async def test_nobody_says_which_secret_the_platform_itself_uses_but_what_uses_it(
+    gate: Gate, consumer_type: str, consumer: Prefix
+) -> None:
     keeper = await new_keeper(gate)
     secret = await keeper.create()
-    path = f"/v1/secrets/{secret['id']}/references/install/{new_id(Prefix.INSTALL)}"
-    for method in ("PUT", "DELETE"):
-        answer = await keeper.person.call(method, path, json={} if method == "PUT" else None)
-        assert error_of(answer, 409)["path"] == ["path", "consumer_type"]
+    path = f"/v1/secrets/{secret['id']}/references/{consumer_type}/{new_id(consumer)}"
+    for answer in (
+        await keeper.person.call("PUT", path, json={}),
+        await keeper.person.call("DELETE", path),
+        await keeper.person.post(f"{path}:acknowledge", {"version_number": 1}),
+    ):
+        error = error_of(answer, 409, "FAILED_PRECONDITION")
+        assert error["path"] == ["path", "consumer_type"]
+
+
+async def test_who_acknowledges_may_work_with_each_version_since_the_last_one_acknowledged(
+    gate: Gate,
+) -> None:
+    keeper = await new_keeper(gate)
+    secret = await keeper.create()
+    first = (await keeper.versions(secret))[0]
+    path = f"/v1/secrets/{secret['id']}/references/agent/slow"
+    ok(await keeper.person.call("PUT", path, json={"acknowledges": True}))
+    ok(await keeper.person.post(f"{path}:acknowledge", {"version_number": 1}))
+    second, third = await keeper.add(secret), await keeper.add(secret)
+    ok(await keeper.patch(secret, {"version_aliases": {"current": 2}}))
+
+    async def missed_by(number: int) -> list[str]:
+        query = f"/v1/secrets/{secret['id']}/references?version_number={number}"
+        return [row["consumer_id"] for row in ok(await keeper.person.get(query))["data"]]
+
+    assert [await missed_by(number) for number in (1, 2, 3)] == [["slow"], ["slow"], []]
+    for verb in ("disable", "destroy"):
+        error = error_of(await keeper.switch(first, verb), 409, "FAILED_PRECONDITION")
+        assert error["metadata"]["consumers"] == "agent/slow"
+    # Nobody has come to what `current` has never pointed at.
+    ok(await keeper.switch(third, "destroy"))
+    ok(await keeper.person.post(f"{path}:acknowledge", {"version_number": 2}))
+    assert [await missed_by(number) for number in (1, 2)] == [[], ["slow"]]
+    ok(await keeper.switch(first, "destroy"))
+    error_of(await keeper.switch(second, "disable"), 409, "FAILED_PRECONDITION")
+
+
+async def test_a_workspace_has_at_most_as_many_secrets_as_its_quota(gate: Gate) -> None:
+    keeper = await new_keeper(gate)
+    gate.set_quota(keeper.person.workspace, "secrets/secrets", 2)
+    first, second = await keeper.create("first"), await keeper.create("second")
+    body = {"name": "third", "kind": "generic", "value": "x"}
+    for secret in (first, second):
+        error = error_of(await keeper.person.post("/v1/secrets", body), 403, "QUOTA_EXCEEDED")
+        assert error["metadata"]["metric"] == "secrets/secrets"
+        # What can be restored has its place still.
+        assert (await keeper.delete(secret)).status_code == 204
+    quota = ok(await keeper.person.get("/v1/quotas/secrets%2Fsecrets"))
+    assert (quota["limit"], quota["usage"], quota["remaining"]) == (2, 2, 0)
 
 
 async def test_what_is_in_use_is_disabled_and_destroyed_by_force_only(gate: Gate) -> None:

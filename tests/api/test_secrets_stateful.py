@@ -58,6 +58,23 @@ class Version:
 
 
 @dataclass
+class Consumer:
+    """What uses a secret: pinned to a version, or behind `current` until it says otherwise."""
+
+    pinned: int | None
+    acknowledges: bool
+    acknowledged: int = 0
+
+    def may_hold(self, current: int) -> set[int]:
+        """Return the versions that it may work with."""
+        if self.pinned is not None:
+            return {self.pinned}
+        if not self.acknowledges:
+            return {current}
+        return {current, *range(self.acknowledged, max(self.acknowledged, current) + 1)}
+
+
+@dataclass
 class Secret:
     """What a secret has to be."""
 
@@ -66,7 +83,7 @@ class Secret:
     state: str = "active"
     versions: list[Version] = field(default_factory=list)
     aliases: dict[str, int] = field(default_factory=lambda: {"current": 1})
-    references: dict[str, int | None] = field(default_factory=dict)
+    consumers: dict[str, Consumer] = field(default_factory=dict)
 
     def select(self, selector: str) -> Version | None:
         """Return the version that an id, `latest` or an alias gives."""
@@ -79,12 +96,9 @@ class Secret:
         return None
 
     def is_used(self, version: Version) -> bool:
-        """Tell whether a consumer is pinned to the version, or follows `current` to it."""
+        """Tell whether a consumer may work with the version."""
         current = self.aliases["current"]
-        return any(
-            (current if pinned is None else pinned) == version.number
-            for pinned in self.references.values()
-        )
+        return any(version.number in each.may_hold(current) for each in self.consumers.values())
 
 
 @dataclass(frozen=True)
@@ -212,32 +226,44 @@ class SecretMachine(RuleBasedStateMachine):
         if self._expect(answer, secret, status, changed=aliases != secret.aliases):
             secret.aliases = aliases
 
-    @rule(of=INDEX, consumer=CONSUMERS, number=NUMBERS)
-    def use(self, of: int, consumer: str, number: int | None) -> None:
+    @rule(of=INDEX, consumer=CONSUMERS, number=NUMBERS, acknowledges=st.booleans())
+    def use(self, of: int, consumer: str, number: int | None, acknowledges: bool) -> None:  # noqa: FBT001 - drawn
         secret = self._secret(of)
         path = f"/v1/secrets/{secret.id}/references/install/{consumer}"
-        answer = self._ask("PUT", path, {"version_number": number})
-        status = 200
-        if number is not None and number > len(secret.versions):
-            status = 400
-        elif number is not None and secret.versions[number - 1].state == "destroyed":
-            status = 409
-        if self._expect(answer, secret, status):
-            secret.references[consumer] = number
+        body = {"version_number": number, "acknowledges": acknowledges}
+        answer = self._ask("PUT", path, body)
+        if self._expect(answer, secret, 200 if number is None else _usable(secret, number)):
+            known = secret.consumers.get(consumer)
+            acknowledged = 0 if known is None else known.acknowledged
+            secret.consumers[consumer] = Consumer(number, acknowledges, acknowledged)
+
+    @rule(of=INDEX, consumer=CONSUMERS, number=st.integers(1, 8))
+    def acknowledge(self, of: int, consumer: str, number: int) -> None:
+        secret = self._secret(of)
+        path = f"/v1/secrets/{secret.id}/references/install/{consumer}:acknowledge"
+        status = _usable(secret, number)
+        known = secret.consumers.get(consumer)
+        if status == 200 and known is None:
+            status = 404
+        if self._expect(self._ask("POST", path, {"version_number": number}), secret, status):
+            assert known is not None
+            known.acknowledged = max(known.acknowledged, number)
 
     @rule(of=INDEX, consumer=CONSUMERS)
     def use_no_more(self, of: int, consumer: str) -> None:
         secret = self._secret(of)
         path = f"/v1/secrets/{secret.id}/references/install/{consumer}"
-        status = 204 if consumer in secret.references else 404
+        status = 204 if consumer in secret.consumers else 404
         if self._expect(self._ask("DELETE", path), secret, status):
-            del secret.references[consumer]
+            del secret.consumers[consumer]
 
     @rule(of=INDEX, force=st.sampled_from([False, False, False, True]))
     def delete(self, of: int, force: bool) -> None:  # noqa: FBT001 - drawn
         secret = self._secret(of)
         path = f"/v1/secrets/{secret.id}{'?force=true' if force else ''}"
         answer = self._ask("DELETE", path, headers={"if-match": secret.etag})
+        if force and secret.state == "soft_deleted":
+            secret.state = "active"
         if self._expect(answer, secret, 204, changed=True):
             secret.state = "purging" if force else "soft_deleted"
 
@@ -335,6 +361,13 @@ class SecretMachine(RuleBasedStateMachine):
     def _touch(self, secret: Secret, *, changed: bool) -> None:
         self.touched, self.has_changed = secret, changed
         type(self).world.steps += 1
+
+
+def _usable(secret: Secret, number: int) -> int:
+    """Return the status for a consumer that says that it uses a version."""
+    if number > len(secret.versions):
+        return 400
+    return 409 if secret.versions[number - 1].state == "destroyed" else 200
 
 
 def _moved(secret: Secret, name: str, number: int | None) -> tuple[int, dict[str, int]]:

@@ -4,7 +4,14 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from domain.rotation import RotationSchedule, Turn, Window, next_turn, take_turn
+from domain.rotation import (
+    RotationSchedule,
+    Turn,
+    Window,
+    next_turn,
+    pause_before_retry,
+    take_turn,
+)
 
 SECRET = "sec_0190d5a7c0de7000800000000000cafe"  # noqa: S105 - an id
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -70,6 +77,19 @@ def test_a_turn_that_is_too_late_is_missed_and_turns_keep_their_rhythm() -> None
     assert late == (Turn.MISSED, NOON + 30 * DAY)
     much_later = take_turn(schedule(), SECRET, NOON, NOON + 95 * DAY)
     assert much_later == (Turn.MISSED, NOON + 120 * DAY)
+
+
+@pytest.mark.parametrize("late", [timedelta(0), timedelta(seconds=90), timedelta(minutes=5)])
+def test_a_turn_is_never_late_by_the_pace_of_those_who_look_for_it(late: timedelta) -> None:
+    strict = schedule(catch_up=timedelta(0))
+    assert take_turn(strict, SECRET, NOON, NOON + late)[0] is Turn.TAKEN
+    too_late = NOON + timedelta(minutes=5, seconds=1)
+    assert take_turn(strict, SECRET, NOON, too_late)[0] is Turn.MISSED
+
+
+def test_the_pauses_before_a_turn_is_tried_again_double_up_to_a_day() -> None:
+    hours = [pause_before_retry(failures) / HOUR for failures in (1, 2, 3, 4, 5, 6, 1000)]
+    assert hours == [1, 2, 4, 8, 16, 24, 24]
 
 
 def test_a_turn_whose_window_closed_waits_for_the_next_one_if_that_is_not_too_late() -> None:

@@ -114,7 +114,7 @@ def _use_secrets(bulkhead: Bulkhead, canaries: Canaries) -> bytes:
         "POST",
         "/secrets",
         json={
-            "name": "planted",
+            "name": f"planted-{uuid4().hex}",
             "kind": "webhook_signing",
             "value": canaries.new("the first version"),
         },

@@ -1,6 +1,7 @@
 """Who uses a secret, and what breaks without a version of it."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from cli.client import JsonObject
 from cli.commands.secrets.group import SecretArgument, active_secret, app, current_number, path_of
@@ -44,10 +45,14 @@ def show_usage(session: Session, secret: SecretArgument) -> None:
     )
 
 
-def consumers_of(session: Session, secret: JsonObject) -> list[JsonObject]:
-    """Return the references to a secret."""
+def consumers_of(
+    session: Session, secret: JsonObject, version_number: int | None = None
+) -> list[JsonObject]:
+    """Return the references to a secret; with a number, of those who would miss that version."""
     # They are few: the API answers with all of them and takes no page size.
-    references: list[JsonObject] = session.client.get(f"{path_of(secret)}/references")["data"]
+    wanted: dict[str, Any] = {} if version_number is None else {"version_number": version_number}
+    found = session.client.get(f"{path_of(secret)}/references", **wanted)
+    references: list[JsonObject] = found["data"]
     return references
 
 
@@ -61,14 +66,12 @@ def tell_what_breaks(
         secret: what they use.
         version: what is about to be taken; None is the whole secret.
     """
-    references = consumers_of(session, secret)
+    number = None if version is None else version["version_number"]
+    references = consumers_of(session, secret, number)
     what = clean(secret["name"])
-    if version is not None:
-        number = version["version_number"]
+    if number is not None:
         what = f"version {number} of {what}"
-        is_current = number == current_number(secret)
-        references = [entry for entry in references if _needs(entry, number, current=is_current)]
-        if is_current:
+        if number == current_number(secret):
             session.output.note(
                 (f"This is the current version of {clean(secret['name'])}.", "bold")
             )
@@ -93,15 +96,6 @@ def _name(session: Session, references: Sequence[JsonObject]) -> None:
 
 def _follows_current(entry: JsonObject) -> bool:
     return entry.get("version_number") is None
-
-
-def _needs(entry: JsonObject, number: int, *, current: bool) -> bool:
-    """Whether a consumer reads the version, or used it last and may still hold it."""
-    if _follows_current(entry) and current:
-        return True
-    acknowledged = entry.get("acknowledged_number") or number
-    still_used = entry.get("last_used_number") == number and acknowledged <= number
-    return still_used or entry.get("version_number") == number
 
 
 def _acknowledged(entry: JsonObject) -> str:

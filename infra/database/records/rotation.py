@@ -45,6 +45,7 @@ from infra.database.records.secret import (
     begin_version,
     complete_destroying,
     current_number,
+    place_of,
     read_version,
     switch_version,
 )
@@ -154,6 +155,8 @@ class RotationRecords:
                 CURRENT: facts.pending_number,
                 PREVIOUS: facts.current_number,
             }
+            # What is known is about the value that was current.
+            secret.validation = None
             await switch_version(session, version, VersionState.ENABLED)
             now = datetime.now(UTC)
             row.placement = {**row.placement, "finished_at": now.timestamp()}
@@ -184,8 +187,10 @@ class RotationRecords:
             )
             return None if step is None else step.started_at
 
-    async def note_left_behind(self, operation: SecretOperation, reason: Reason) -> None:
-        """Witness that the target could not be told to refuse a value that was given up."""
+    async def note_left_behind(
+        self, operation: SecretOperation, place: VersionPlace, reason: Reason
+    ) -> None:
+        """Witness that the target could not be told to refuse a version's value."""
         async with self._database.workspace(operation.workspace_id) as session:
             add_audit_event(
                 session,
@@ -194,7 +199,11 @@ class RotationRecords:
                 "secret",
                 operation.secret_id,
                 outcome="failed",
-                details={"operation_id": operation.operation_id, "reason": reason},
+                details={
+                    "operation_id": operation.operation_id,
+                    "version_id": place.version_id,
+                    "reason": reason,
+                },
             )
 
     async def waiting_consumers(self, operation: SecretOperation) -> WaitingConsumers:
@@ -239,6 +248,16 @@ class RotationRecords:
                 _audit_retirement(session, operation, facts, "disable")
             return kept_because
 
+    async def made_current_since(self, operation: SecretOperation) -> VersionPlace | None:
+        """Return the version that `current` was moved to after the rotation, if it was."""
+        async with self._database.workspace(operation.workspace_id) as session:
+            row, secret = await _hold(session, operation)
+            facts, number = facts_of(row), current_number(secret)
+            if facts is None or number in {None, facts.current_number, facts.pending_number}:
+                return None
+            version = await find_version_numbered(session, secret.id, number)
+            return None if version is None else place_of(version)
+
     async def keep_after_all(self, operation: SecretOperation) -> None:
         """Enable the replaced version again: its target could not be told to refuse it."""
         async with self._database.workspace(operation.workspace_id) as session:
@@ -268,6 +287,8 @@ class RotationRecords:
             kept_because = await _why_kept(session, secret, facts)
             if kept_because is None:
                 await begin_destroying(session, version)
+                # Without the value a repetition could not ask the target again.
+                row.placement = {**row.placement, "refused_at": datetime.now(UTC).timestamp()}
                 _audit_retirement(session, operation, facts, "destroy")
             return kept_because
 

@@ -25,6 +25,7 @@ class RotationFacts:
 
     Attributes:
         is_reached: its target was reached, and may have been told of it.
+        is_refused: its target refuses the replaced value, which may be gone by now.
     """
 
     rotator: RotatorKind
@@ -36,6 +37,7 @@ class RotationFacts:
     pending_number: int
     is_reached: bool
     is_finished: bool
+    is_refused: bool
     is_overdue: bool
 
 
@@ -65,6 +67,7 @@ def facts_of(row: OperationRow) -> RotationFacts | None:
         pending_number=pending["number"],
         is_reached="reached_at" in row.placement,
         is_finished="finished_at" in row.placement,
+        is_refused="refused_at" in row.placement,
         is_overdue=_is_overdue(row),
     )
 

@@ -4,11 +4,12 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import ColumnElement, delete, func
 from sqlmodel import col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
 
 from domain.caller import system_caller
 from domain.cluster import ClusterState
-from domain.operation import OperationType, TypedOperation
-from domain.rotation import Turn, take_turn
+from domain.operation import OperationState, OperationType, TypedOperation
+from domain.rotation import Turn, pause_before_retry, take_turn
 from domain.secret import SecretState
 from infra.database.engine import Database
 from infra.database.records.audit import add_audit_event
@@ -21,6 +22,7 @@ from infra.database.records.rotation_plan import plan_rotation, schedule_of
 from infra.database.tables import (
     ClusterRow,
     IdempotencyKeyRow,
+    OperationRow,
     SecretRotationRow,
     SecretRow,
     WorkerBootstrapRow,
@@ -42,6 +44,9 @@ _ROTATIONS_A_PASS = 50
 
 _SCHEDULE = "renew-cluster-certificates"
 _ROTATIONS = "rotate-secrets"
+
+# Of which turn a rotation is, in its operation's placement; one that a person asked for has none.
+_TURN = "turn"
 
 
 class Sweeps:
@@ -124,60 +129,130 @@ class Sweeps:
             return TypedOperation(type=kind, operation=cluster_operation_of(operation))
 
     async def plan_due_rotations(self) -> list[TypedOperation]:
-        """Take the turns of active, unlocked secrets whose rotation is due."""
+        """Take the turns of active, unlocked secrets that are due, and those again that failed."""
+        key = (col(SecretRotationRow.workspace_id), col(SecretRotationRow.secret_id))
         async with self._sweeper.transaction() as session:
             due = await session.execute(
-                select(SecretRotationRow.workspace_id, SecretRotationRow.secret_id)
-                .join(
-                    SecretRow,
-                    (col(SecretRow.workspace_id) == col(SecretRotationRow.workspace_id))
-                    & (col(SecretRow.id) == col(SecretRotationRow.secret_id)),
-                )
-                .where(*_can_rotate())
+                select(*key)
+                .join(SecretRow, _OF_SECRET)
+                .where(*_IS_DUE)
                 .order_by(col(SecretRotationRow.next_rotation_at))
                 .limit(_ROTATIONS_A_PASS)
             )
-            found = due.all()
-        planned = [await self._take_turn(workspace, secret) for workspace, secret in found]
+            failed = await session.execute(
+                select(*key)
+                .join(SecretRow, _OF_SECRET)
+                .join(OperationRow, _LAST_OPERATION)
+                .where(*_IS_TRIED_AGAIN)
+                # One whose window is closed must not be in another one's way.
+                .order_by(func.random())
+                .limit(_ROTATIONS_A_PASS)
+            )
+            turns, retries = due.all(), failed.all()
+        planned = [
+            *[await self._take_turn(workspace, secret) for workspace, secret in turns],
+            *[await self._try_again(workspace, secret) for workspace, secret in retries],
+        ]
         return [operation for operation in planned if operation is not None]
 
     async def _take_turn(self, workspace_id: str, secret_id: str) -> TypedOperation | None:
         async with self._database.workspace(workspace_id) as session:
-            query = select(SecretRow, SecretRotationRow).join(
-                SecretRotationRow, col(SecretRotationRow.secret_id) == col(SecretRow.id)
-            )
             # Both rows, so that a change of the policy comes before this turn or after it.
             found = (
                 await session.exec(
-                    query.where(SecretRow.id == secret_id, *_can_rotate()).with_for_update()
+                    select(SecretRow, SecretRotationRow)
+                    .join(SecretRotationRow, _OF_SECRET)
+                    .where(SecretRow.id == secret_id, *_IS_DUE)
+                    .with_for_update()
                 )
             ).one_or_none()
             if found is None:
                 return None
             secret, rotation = found
+            due = rotation.next_rotation_at
             turn, rotation.next_rotation_at = take_turn(
-                schedule_of(rotation), secret_id, rotation.next_rotation_at, datetime.now(UTC)
+                schedule_of(rotation), secret_id, due, datetime.now(UTC)
             )
             if turn is not Turn.TAKEN:
                 return None
-            caller = system_caller(workspace_id, _ROTATIONS)
-            operation = plan_rotation(session, secret, rotation, caller)
-            add_audit_event(
-                session,
-                caller,
-                operation.type,
-                "secret",
-                secret_id,
-                details={"operation_id": operation.id},
-            )
-            await session.flush()
-            return TypedOperation(type=operation.type, operation=secret_operation_of(operation))
+            return await _plan_turn(session, secret, rotation, due, failures=0)
+
+    async def _try_again(self, workspace_id: str, secret_id: str) -> TypedOperation | None:
+        async with self._database.workspace(workspace_id) as session:
+            found = (
+                await session.exec(
+                    select(SecretRow, SecretRotationRow, OperationRow)
+                    .join(SecretRotationRow, _OF_SECRET)
+                    .join(OperationRow, _LAST_OPERATION)
+                    .where(SecretRow.id == secret_id, *_IS_TRIED_AGAIN)
+                    .with_for_update(of=[SecretRow, SecretRotationRow])
+                )
+            ).one_or_none()
+            if found is None or not schedule_of(found[1]).allows(datetime.now(UTC)):
+                return None
+            secret, rotation, failed = found
+            turn = failed.placement[_TURN]
+            due = datetime.fromtimestamp(turn["due_at"], UTC)
+            return await _plan_turn(session, secret, rotation, due, failures=turn["failures"] + 1)
 
 
-def _can_rotate() -> tuple[ColumnElement[bool], ...]:
-    return (
-        col(SecretRotationRow.enabled).is_(True),
-        col(SecretRotationRow.next_rotation_at) <= func.now(),
-        col(SecretRow.state) == SecretState.ACTIVE,
-        col(SecretRow.active_operation_id).is_(None),
+async def _plan_turn(
+    session: AsyncSession,
+    secret: SecretRow,
+    rotation: SecretRotationRow,
+    due: datetime,
+    *,
+    failures: int,
+) -> TypedOperation:
+    caller = system_caller(secret.workspace_id, _ROTATIONS)
+    operation = plan_rotation(session, secret, rotation, caller)
+    operation.placement = {
+        **operation.placement,
+        _TURN: {
+            "due_at": due.timestamp(),
+            "failures": failures,
+            # For the sweep, should this one fail as well.
+            "pause_seconds": pause_before_retry(failures + 1).total_seconds(),
+            "last_chance_at": schedule_of(rotation).last_chance(due).timestamp(),
+        },
+    }
+    add_audit_event(
+        session,
+        caller,
+        operation.type,
+        "secret",
+        secret.id,
+        details={"operation_id": operation.id},
     )
+    await session.flush()
+    return TypedOperation(type=operation.type, operation=secret_operation_of(operation))
+
+
+def _of_turn(name: str) -> ColumnElement[float]:
+    number: ColumnElement[float] = col(OperationRow.placement)[_TURN][name].as_float()
+    return number
+
+
+_OF_SECRET = (col(SecretRow.workspace_id) == col(SecretRotationRow.workspace_id)) & (
+    col(SecretRow.id) == col(SecretRotationRow.secret_id)
+)
+_LAST_OPERATION = (col(OperationRow.workspace_id) == col(SecretRotationRow.workspace_id)) & (
+    col(OperationRow.id) == col(SecretRotationRow.last_operation_id)
+)
+
+_CAN_ROTATE = (
+    col(SecretRotationRow.enabled).is_(True),
+    col(SecretRow.state) == SecretState.ACTIVE,
+    col(SecretRow.active_operation_id).is_(None),
+)
+_IS_DUE = (*_CAN_ROTATE, col(SecretRotationRow.next_rotation_at) <= func.now())
+
+_NOW = func.extract("epoch", func.now())
+_IS_TRIED_AGAIN = (
+    *_CAN_ROTATE,
+    # Its next turn, once that is due, is taken instead.
+    col(SecretRotationRow.next_rotation_at) > func.now(),
+    col(OperationRow.state) == OperationState.FAILED,
+    func.extract("epoch", col(OperationRow.completed_at)) + _of_turn("pause_seconds") <= _NOW,
+    _of_turn("last_chance_at") >= _NOW,
+)

@@ -86,13 +86,14 @@ def test_killed_at_any_moment_the_store_opens_and_the_next_attempt_finishes(
 def test_a_new_key_that_does_not_open_the_store_is_not_kept_alone(
     small: SmallStack, place: VersionPlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(seal_rotation, "_OPEN_SECONDS", 5.0)
     keys = small.openbao.seal_keys
     keys.begin()
     # As if the store had been wrapped anew, which it was not.
     keys.prove()
-    with pytest.raises(BulkheadError) as caught:
-        rotate_seal_key(small.stack)
+    with monkeypatch.context() as patch:
+        patch.setattr(seal_rotation, "_OPEN_SECONDS", 5.0)
+        with pytest.raises(BulkheadError) as caught:
+            rotate_seal_key(small.stack)
     assert caught.value.reason is Reason.INTERNAL
     assert small.openbao.seal_keys.stage is Stage.BOTH
     assert small.read(place) == b"sealed"

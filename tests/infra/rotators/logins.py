@@ -91,28 +91,30 @@ def two_logins(servers: Servers) -> Iterator[Logins]:
         powerful: (OTHER_PASSWORD, sql.SQL("SUPERUSER")),
     }
     with servers.administrator("postgres") as connection:
-        for name, (password, powers) in users.items():
+        try:
+            for name, (password, powers) in users.items():
+                connection.execute(
+                    sql.SQL("CREATE ROLE {} LOGIN PASSWORD {} {}").format(
+                        sql.Identifier(name), sql.Literal(password), powers
+                    )
+                )
             connection.execute(
-                sql.SQL("CREATE ROLE {} LOGIN PASSWORD {} {}").format(
-                    sql.Identifier(name), sql.Literal(password), powers
+                sql.SQL("GRANT {}, {} TO {} WITH ADMIN OPTION").format(
+                    *map(sql.Identifier, (a, b, administrator))
                 )
             )
-        connection.execute(
-            sql.SQL("GRANT {}, {} TO {} WITH ADMIN OPTION").format(
-                *map(sql.Identifier, (a, b, administrator))
-            )
-        )
-        values = KnownValues()
-        settings = {
-            "host": "localhost",
-            "port": servers.database.port,
-            "tls": "disable",
-            "user_a": a,
-            "user_b": b,
-            "admin_secret_id": values.add(
-                login_value(administrator, ADMINISTRATORS_PASSWORD).text()
-            ),
-        }
-        yield Logins(servers, a, b, administrator, powerful, values, settings)
-        for name in users:
-            connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(name)))
+            values = KnownValues()
+            settings = {
+                "host": "localhost",
+                "port": servers.database.port,
+                "tls": "disable",
+                "user_a": a,
+                "user_b": b,
+                "admin_secret_id": values.add(
+                    login_value(administrator, ADMINISTRATORS_PASSWORD).text()
+                ),
+            }
+            yield Logins(servers, a, b, administrator, powerful, values, settings)
+        finally:
+            for name in users:
+                connection.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(name)))

@@ -11,11 +11,12 @@ from botocore.exceptions import ClientError
 from domain.cloud import Provider
 from domain.errors import Reason
 from domain.secret import SecretValue
+from infra.clouds.aws import access_keys
 from infra.local_cloud.serving import served
 from infra.rotators.aws_access_key import AwsAccessKey
 from infra.rotators.rotator import Rotation
 from infra.settings import ProviderSettings
-from tests.infra.rotators.rotations import KnownValues, fails, new_rotation
+from tests.infra.rotators.rotations import fails, new_rotation
 
 
 @pytest.fixture(scope="module")
@@ -33,11 +34,10 @@ class User:
     name: str
     administrator: SecretValue
     current: SecretValue
-    values: KnownValues
 
     @property
     def rotator(self) -> AwsAccessKey:
-        return AwsAccessKey(ProviderSettings(aws_endpoint_url=self.url), self.values)
+        return AwsAccessKey(ProviderSettings(aws_endpoint_url=self.url))
 
     def client(self, service: str, value: SecretValue) -> Any:  # noqa: ANN401 - boto3 has no types
         key = json.loads(value.data)
@@ -81,7 +81,6 @@ def user(url: str) -> User:
         name=made.json()["user_name"],
         administrator=SecretValue(administrator.content),
         current=SecretValue(made.content),
-        values=KnownValues(),
     )
 
 
@@ -99,9 +98,8 @@ async def test_a_rotation_makes_a_second_key_and_removes_the_first(user: User) -
         await rotator.test(rotation, pending)
     assert user.accepts(user.current)
     assert user.keys() == [_id(user.current), _id(pending)]
-    user.values.values[rotation.secret_id] = pending
     for _ in range(2):
-        await rotator.retire(rotation, user.current)
+        await rotator.retire(rotation, user.current, pending)
     assert user.keys() == [_id(pending)]
     assert user.accepts(pending)
     assert not user.accepts(user.current)
@@ -120,6 +118,15 @@ async def test_a_key_whose_answer_was_lost_on_its_way_is_replaced(user: User) ->
     user.lose_an_answer("iam:CreateAccessKey")
     pending = await user.rotator.create(user.rotation(), user.current)
     assert user.keys() == [_id(user.current), _id(pending)]
+
+
+async def test_no_key_is_made_once_the_time_for_it_is_up(
+    user: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(access_keys, "_CALLS_BEGIN_WITHIN_SECONDS", -1.0)
+    with fails(Reason.DEPENDENCY_UNAVAILABLE, user.current.text()):
+        await user.rotator.create(user.rotation(), user.current)
+    assert user.keys() == [_id(user.current)]
 
 
 @pytest.mark.parametrize("kept", [True, False])

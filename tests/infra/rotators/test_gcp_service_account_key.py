@@ -13,11 +13,12 @@ from googleapiclient.discovery import build
 from domain.cloud import Provider
 from domain.errors import Reason
 from domain.secret import SecretValue
+from infra.clouds.gcp import account_keys
 from infra.local_cloud.serving import served
 from infra.rotators.gcp_service_account_key import GcpServiceAccountKey
 from infra.rotators.rotator import Rotation
 from infra.settings import ProviderSettings
-from tests.infra.rotators.rotations import KnownValues, fails, new_rotation
+from tests.infra.rotators.rotations import fails, new_rotation
 
 _SCOPES = ["https://www.googleapis.com/auth/cloud-platform"]
 
@@ -35,12 +36,11 @@ class Account:
     url: str
     owner: SecretValue
     current: SecretValue
-    values: KnownValues
 
     @property
     def rotator(self) -> GcpServiceAccountKey:
         settings = ProviderSettings(gcp_token_url=f"{self.url}/token", gcp_iam_url=self.url)
-        return GcpServiceAccountKey(settings, self.values)
+        return GcpServiceAccountKey(settings)
 
     @property
     def name(self) -> str:
@@ -92,7 +92,6 @@ def account(url: str) -> Account:
         url=url,
         owner=SecretValue(_made(url, {"project": project, "account": "owner-of-all"})),
         current=SecretValue(_made(url, {"project": project, "account": "deployer"})),
-        values=KnownValues(),
     )
 
 
@@ -119,9 +118,8 @@ async def test_a_rotation_adds_a_key_and_removes_the_first(account: Account) -> 
         await rotator.test(rotation, pending)
     assert account.accepts(account.current)
     assert account.keys() == {_id(account.current), _id(pending)}
-    account.values.values[rotation.secret_id] = pending
     for _ in range(2):
-        await rotator.retire(rotation, account.current)
+        await rotator.retire(rotation, account.current, pending)
     assert account.keys() == {_id(pending)}
     assert account.accepts(pending)
     assert not account.accepts(account.current)
@@ -136,6 +134,15 @@ async def test_a_key_of_an_attempt_that_died_is_replaced_by_the_next(account: Ac
     pending = await rotator.create(rotation, account.current)
     assert account.keys() == {_id(account.current), _id(pending)}
     assert not account.accepts(lost)
+
+
+async def test_no_key_is_made_once_the_time_for_it_is_up(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(account_keys, "_CALLS_BEGIN_WITHIN_SECONDS", -1.0)
+    with fails(Reason.DEPENDENCY_UNAVAILABLE, account.current.text()):
+        await account.rotator.create(account.rotation(), account.current)
+    assert account.keys() == {_id(account.current)}
 
 
 @pytest.mark.parametrize("kept", [True, False])

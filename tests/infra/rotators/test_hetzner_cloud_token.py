@@ -88,9 +88,9 @@ async def test_it_waits_until_a_person_hands_a_new_token_in_and_then_proves_it(
     await rotator.test(rotation, pending)
 
     with fails(Reason.FAILED_PRECONDITION, current.text()):
-        await rotator.retire(rotation, current)
+        await rotator.retire(rotation, current, pending)
     console.delete(current)
-    await rotator.retire(rotation, current)
+    await rotator.retire(rotation, current, pending)
 
 
 async def test_a_token_that_may_only_read_or_is_of_another_project_is_refused(

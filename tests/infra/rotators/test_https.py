@@ -79,7 +79,7 @@ async def test_every_step_may_be_repeated_and_the_value_is_in_the_body_alone(
         await https.test(rotation, pending)
     assert endpoint.accepted == {CURRENT.text(), NEW}
     for _ in range(2):
-        await https.retire(rotation, CURRENT)
+        await https.retire(rotation, CURRENT, pending)
     assert endpoint.accepted == {NEW}
     keys = [request.headers["idempotency-key"] for request in server.requests]
     assert len(keys) == 8

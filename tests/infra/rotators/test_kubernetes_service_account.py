@@ -163,7 +163,7 @@ async def test_two_rotations_replace_a_token_that_the_next_one_revokes(target: T
     second = target.rotation()
     newest = await rotator.create(second, pending)
     for _ in range(2):
-        await rotator.retire(second, pending)
+        await rotator.retire(second, pending, newest)
     # Every token of the first rotation is off, among them one that a crash would have lost.
     assert [target.user_of(token) for token in (*made, newest)] == [None, None, USER]
     assert len(target.bound_secrets()) == 1
@@ -199,9 +199,10 @@ async def test_a_token_for_another_audience_is_tested_as_one(target: Target) -> 
 async def test_a_token_that_no_rotation_made_is_not_said_to_be_revoked(target: Target) -> None:
     token = target.person_token()
     with fails(Reason.FAILED_PRECONDITION, token.text()):
-        await target.rotator.retire(target.rotation(), token)
+        await target.rotator.retire(target.rotation(), token, token)
     assert target.user_of(token) == USER
-    await target.rotator.retire(target.rotation(), SecretValue.of_text("what nobody accepts"))
+    unknown = SecretValue.of_text("what nobody accepts")
+    await target.rotator.retire(target.rotation(), unknown, token)
 
 
 async def test_claims_that_name_something_else_remove_nothing(target: Target) -> None:
@@ -209,7 +210,8 @@ async def test_claims_that_name_something_else_remove_nothing(target: Target) ->
     for name in ("precious", "bulkhead-rotation-../../secrets/precious"):
         claims = {"sub": USER, "kubernetes.io": {"secret": {"name": name, "uid": "1"}}}
         forged = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
-        await target.rotator.retire(target.rotation(), SecretValue.of_text(f"e30.{forged}.e30"))
+        token = SecretValue.of_text(f"e30.{forged}.e30")
+        await target.rotator.retire(target.rotation(), token, token)
     target.kubectl("get", "secret", "precious")
     target.kubectl("delete", "secret", "precious")
 
@@ -223,7 +225,7 @@ async def test_an_account_or_a_cluster_that_is_not_there_is_named_as_the_cause(
     assert target.bound_secrets() == []
     gone = target.rotation(cluster_id=new_id(Prefix.CLUSTER))
     await target.rotator.unset(gone, current, current)
-    await target.rotator.retire(gone, current)
+    await target.rotator.retire(gone, current, current)
     with fails(Reason.NOT_FOUND, current.text()):
         await target.rotator.create(gone, current)
 

@@ -1,4 +1,6 @@
+import asyncio
 import ipaddress
+from typing import Any
 
 import pytest
 
@@ -94,6 +96,22 @@ async def test_a_name_is_judged_by_what_it_resolves_to(host: str) -> None:
     assert refused.value.reason is Reason.FAILED_PRECONDITION
     found = await way_out("127.0.0.0/8", "::1/128").addresses_of(host, 443)
     assert all(ipaddress.ip_address(address).is_loopback for address in found)
+
+
+async def test_of_a_name_with_many_addresses_a_few_are_tried_and_all_are_judged(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = [f"1.1.1.{number}" for number in range(1, 200)]
+
+    async def resolve(*_: object, **__: object) -> list[tuple[Any, ...]]:
+        return [(2, 1, 6, "", (address, 443)) for address in found]
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", resolve)
+    assert await way_out().addresses_of("many.example", 443) == found[:4]
+    found.append("10.0.0.1")
+    with pytest.raises(BulkheadError) as refused:
+        await way_out().addresses_of("many.example", 443)
+    assert refused.value.reason is Reason.FAILED_PRECONDITION
 
 
 @pytest.mark.parametrize("host", ["no-such-host.invalid", "a" * 70 + ".example"])

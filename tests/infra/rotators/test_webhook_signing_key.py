@@ -14,7 +14,7 @@ async def test_each_rotation_makes_another_key_that_signs() -> None:
         await rotator.test(rotation, pending)
         await rotator.unset(rotation, pending, current)
         assert len(key_of(pending)) == KEY_BYTES
-    await rotator.retire(rotation, current)
+    await rotator.retire(rotation, current, second)
 
 
 async def test_a_value_that_is_no_key_is_rejected_without_being_told() -> None:

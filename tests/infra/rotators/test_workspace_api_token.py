@@ -105,7 +105,7 @@ async def test_the_new_token_has_the_old_ones_rights_and_every_step_may_be_repea
         ("deployer", rows[0].created_by, END)
     }
     for _ in range(2):
-        await rotator.retire(rotation, workspace.current)
+        await rotator.retire(rotation, workspace.current, pending)
     assert await workspace.holder(workspace.current) is None
     assert await workspace.holder(pending) is not None
     assert await workspace.audited() == ["api_token.create", "api_token.delete"]
@@ -149,7 +149,7 @@ async def test_a_token_of_another_workspace_is_neither_copied_nor_removed(
     pending = await rotator.create(rotation, foreign)
     with fails(Reason.CREDENTIAL_REJECTED, foreign.text()):
         await rotator.set(rotation, pending, foreign)
-    await rotator.retire(rotation, foreign)
+    await rotator.retire(rotation, foreign, pending)
     assert await workspace.holder(foreign) is not None
     assert await workspace.holder(pending) is None
 

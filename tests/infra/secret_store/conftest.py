@@ -13,8 +13,17 @@ from tests.servers import Servers
 DATABASE = "bulkhead_secret_store_tests"
 
 
+@pytest_asyncio.fixture
+async def world(session_world: World) -> AsyncIterator[World]:
+    yield session_world
+    # What a test armed and did not reach is not the next one's.
+    session_world.faults.arm(None)
+
+
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def world(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
+async def session_world(
+    servers: Servers, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[World]:
     settings = servers.database.model_copy(update={"name": DATABASE})
     with servers.administrator("postgres") as connection:
         bootstrap(connection, settings)

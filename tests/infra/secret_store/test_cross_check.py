@@ -1,14 +1,17 @@
 """Every read of a value has one audit line of its own, or somebody hears of it."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
+from uuid import uuid4
 
 import hvac
 import pytest
 import pytest_asyncio
 
 from domain.caller import Caller
+from domain.errors import BulkheadError, Reason
 from domain.identifiers import Prefix, new_id
 from domain.names import secret_namespace_of
 from domain.secret import VersionPlace
@@ -121,22 +124,53 @@ async def test_a_denied_attempt_allows_no_read(
     assert await reasons(world, place) == ["its audit line allows no read of this secret"]
 
 
+class Device:
+    """The folder of an audit device in which we write, lines as OpenBao wrote them elsewhere."""
+
+    def __init__(self, folder: Path, place: VersionPlace, real: Path) -> None:
+        folder.mkdir()
+        self.folder = folder
+        self.log = folder / "audit.log"
+        self._place = place
+        self._real = real
+        self.begin()
+
+    def begin(self) -> None:
+        """Make a log. Each begins with a line of its own."""
+        first = self._real.read_bytes().partition(b"\n")[0] + b"\n"
+        self.log.write_bytes(first.replace(b"root", uuid4().hex.encode()))
+
+    def answers_of(self, read: Callable[[], object]) -> list[bytes]:
+        """Return the lines of the answers with this version's value that a call leads to."""
+        size = self._real.stat().st_size
+        read()
+        # Others read at the same time.
+        return [
+            line
+            for line in self._real.read_bytes()[size:].splitlines(keepends=True)
+            if path_of(self._place).encode() in line and b'"type":"response"' in line
+        ]
+
+
+@pytest.fixture
+def device(devices: list[Path], place: VersionPlace, tmp_path: Path) -> Device:
+    return Device(tmp_path / "audit-9", place, devices[0] / "audit.log")
+
+
 async def test_each_line_of_a_log_is_compared_once_also_after_it_was_rotated(
-    world: World, devices: list[Path], place: VersionPlace, tmp_path: Path
+    world: World, place: VersionPlace, device: Device
 ) -> None:
-    real = devices[0] / "audit.log"
-    device = tmp_path / "audit-9"
-    device.mkdir()
-    log = device / "audit.log"
-    first = real.read_bytes()[: real.read_bytes().find(b"\n") + 1].replace(b"root", b"ROOT")
-    log.write_bytes(first)
-    check = world.cross_check(device)
+    log = device.log
+    check = world.cross_check(device.folder)
 
     async def read_values(count: int) -> bytes:
-        size = real.stat().st_size
+        lines: list[bytes] = []
         for _ in range(count):
-            await asyncio.to_thread(world.values.read, place, await world.audited(place))
-        return real.read_bytes()[size:]
+            audit_id = await world.audited(place)
+            read = partial(world.values.read, place, audit_id)
+            lines += await asyncio.to_thread(device.answers_of, read)
+        assert len(lines) == count
+        return b"".join(lines)
 
     with log.open("ab") as file:
         file.write(await read_values(2))
@@ -144,11 +178,58 @@ async def test_each_line_of_a_log_is_compared_once_also_after_it_was_rotated(
     assert (await check.run()).reads == 2
     assert (await check.run()).reads == 0
     log.write_bytes(log.read_bytes().removesuffix(b'{"time":"half a line') + await read_values(1))
-    log.rename(device / "audit-20260102T030405.678901Z.log")
-    (device / "audit.log").write_bytes(await read_values(3))
+    log.rename(device.folder / "audit-20260102T030405.678901Z.log")
+    (device.folder / "audit.log").write_bytes(await read_values(3))
     assert (await check.run()).reads == 4
     assert (await check.run()).reads == 0
     assert await reasons(world, place) == []
+
+
+async def test_a_torn_line_is_told_once_and_hides_nothing_behind_it(
+    world: World, place: VersionPlace, thief: OpenBaoSession, device: Device
+) -> None:
+    check = world.cross_check(device.folder)
+    stolen = [device.answers_of(partial(steal, thief, place))[0] for _ in range(3)]
+    torn_by_a_full_disk = stolen[0][: stolen[0].index(b'"response"')] + stolen[1]
+    torn_by_a_power_loss = b"\0" * 512 + stolen[0][-100:]
+    with device.log.open("ab") as file:
+        file.write(torn_by_a_full_disk + torn_by_a_power_loss + stolen[2])
+    done = await check.run()
+    assert (done.reads, done.bypasses, done.torn_lines) == (2, 2, 2)
+    assert (await check.run()).torn_lines == 0
+    assert len(await reasons(world, place)) == 2
+    (told,) = await world.events(place.workspace_id, "secret_store.torn_audit_line")
+    assert (told.outcome, told.resource_id) == ("failed", place.workspace_id)
+
+
+async def test_logs_that_were_removed_before_they_were_compared_are_told(
+    world: World, device: Device
+) -> None:
+    check = world.cross_check(device.folder)
+    await check.run()
+    # Ended, and the next one begun: both are there.
+    device.log.rename(device.folder / "audit-20260102T030405.678901Z.log")
+    device.begin()
+    assert (await check.run()).gaps == 0
+    for log in device.folder.iterdir():
+        log.unlink()
+    device.begin()
+    assert (await check.run()).gaps == 1
+    assert (await check.run()).gaps == 0
+
+
+async def test_a_log_that_cannot_be_read_fails_the_pass_and_hides_no_other_one(
+    world: World, place: VersionPlace, thief: OpenBaoSession, device: Device, tmp_path: Path
+) -> None:
+    (tmp_path / "audit-1" / "audit.log").mkdir(parents=True)
+    with device.log.open("ab") as file:
+        file.writelines(device.answers_of(partial(steal, thief, place)))
+    check = world.cross_check(tmp_path / "audit-1", device.folder)
+    for _ in range(2):
+        with pytest.raises(BulkheadError, match="cannot be read") as raised:
+            await check.run()
+        assert raised.value.reason is Reason.DEPENDENCY_UNAVAILABLE
+    assert len(await reasons(world, place)) == 1
 
 
 async def test_without_logs_it_says_that_it_is_off(world: World) -> None:

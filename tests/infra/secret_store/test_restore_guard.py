@@ -27,14 +27,16 @@ from tests.servers import Servers
 
 DATABASE = "bulkhead_restore_tests"
 BACKUP = "bulkhead_restore_tests_backup"
-PORT = 18420
+# Some of the last of the ports that the session claimed: no cluster of a test gets there.
+LAST_PORTS = 8 * 96
 RESTORED_WITHIN_SECONDS = 30.0
 MOVES = 20
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenBaoServer]:
-    with own_server(tmp_path_factory.mktemp("openbao"), PORT) as found:
+def server(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenBaoServer]:
+    port = servers.control_planes.first_port + LAST_PORTS
+    with own_server(tmp_path_factory.mktemp("openbao"), port) as found:
         found.start()
         yield found
 

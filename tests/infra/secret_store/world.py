@@ -100,7 +100,7 @@ class World:
         for database in (self.database, self.sweeper, self.api):
             await database.close()
 
-    async def new_workspace(self) -> Caller:
+    async def new_workspace(self, *, with_a_place: bool = True) -> Caller:
         caller = Caller(
             kind=PrincipalKind.USER,
             principal_id=new_id(Prefix.USER),
@@ -111,7 +111,8 @@ class World:
             session.add(
                 WorkspaceRow(id=caller.workspace_id, name="test", slug=caller.workspace_id[-30:])
             )
-        await asyncio.to_thread(self.openbao.ensure_secret_space, caller.workspace_id)
+        if with_a_place:
+            await asyncio.to_thread(self.openbao.ensure_secret_space, caller.workspace_id)
         return caller
 
     async def new_secret(self, caller: Caller, *, versions: int = 1) -> Secret:

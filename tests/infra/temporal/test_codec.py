@@ -30,7 +30,9 @@ from tests.infra.temporal.samples import Child, Echo, Everything
 from tests.servers import Servers
 
 PLAIN = DataConverter.default.payload_converter.to_payloads(["a word"])[0]
-OWN_OPENBAO_PORT = 29310
+
+# Some of the last of the ports that the session claimed: no cluster of a test gets there.
+LAST_PORTS = 8 * 95
 
 
 def codec_of(connection: TemporalConnection, workflow_id: str) -> SealingCodec:
@@ -200,7 +202,7 @@ async def test_each_process_has_a_key_and_opens_what_the_others_sealed(engine: E
 async def test_an_outage_of_openbao_stops_new_keys_and_loses_nothing(
     servers: Servers, tmp_path: Path
 ) -> None:
-    with own_server(tmp_path, OWN_OPENBAO_PORT) as openbao:
+    with own_server(tmp_path, servers.control_planes.first_port + LAST_PORTS) as openbao:
         openbao.start()
         with (
             connected(servers, openbao.settings("api"), API) as sender,
@@ -228,7 +230,7 @@ async def test_a_workflow_waits_until_its_input_can_be_opened(
     servers: Servers, tmp_path: Path
 ) -> None:
     task_queue = f"samples-{uuid4().hex}"
-    with own_server(tmp_path, OWN_OPENBAO_PORT + 10) as openbao:
+    with own_server(tmp_path, servers.control_planes.first_port + LAST_PORTS + 2) as openbao:
         openbao.start()
         with (
             connected(servers, openbao.settings("api"), API) as sender,

@@ -11,11 +11,16 @@ from temporalio.client import WorkflowHandle
 
 from domain.names import CONTROL_TASK_QUEUE, workflow_id_of
 from domain.operation import OperationState, OperationType, Step
+from domain.secret import SecretValue
+from infra.database.records.new_rows import NewRows
+from infra.database.records.secret import begin_version, complete_version, place_of
 from tests.durability import Fault, Moment
 from tests.workflows.conftest import Injected
 from tests.workflows.secret.scenarios import Rotating
 
 ENDS_WITHIN_SECONDS = 60.0
+
+_BY_HAND = SecretValue(b"by hand")
 
 
 def execute(scenario: Rotating, statement: str, *values: object) -> None:
@@ -36,10 +41,16 @@ async def run(scenario: Rotating, scheduled: Callable[..., Awaitable[object]]) -
 
 @contextlib.asynccontextmanager
 async def at(
-    injected: Injected, step: Step, moment: Moment, strike: Callable[[], Awaitable[None]]
+    injected: Injected,
+    scenario: Rotating,
+    step: Step,
+    moment: Moment,
+    strike: Callable[[], Awaitable[None]],
 ) -> AsyncIterator[None]:
-    """Do something at one moment of the next rotation."""
-    fault = injected.injector.fault = Fault("RotateSecret", step, moment, strike)
+    """Do something at one moment of a rotation that was planned."""
+    fault = injected.injector.fault = Fault(
+        "RotateSecret", step, moment, strike, scenario.operation.operation_id
+    )
     try:
         yield
         assert fault.struck
@@ -77,3 +88,16 @@ def workflow_of(scenario: Rotating) -> WorkflowHandle[Any, Any]:
     return scenario.platform.client.get_workflow_handle(
         workflow_id_of(OperationType.SECRET_ROTATE, operation.secret_id, operation.operation_id)
     )
+
+
+async def add_version(scenario: Rotating, value: SecretValue = _BY_HAND) -> int:
+    """Add a version as the API does, and return its number."""
+    operation = scenario.operation
+    async with scenario.platform.api.workspace(operation.workspace_id) as session:
+        version = await begin_version(
+            session, NewRows(), operation.workspace_id, operation.secret_id
+        )
+    await asyncio.to_thread(scenario.values.write, place_of(version), value)
+    async with scenario.platform.api.workspace(operation.workspace_id) as session:
+        await complete_version(session, place_of(version))
+    return version.number

@@ -18,9 +18,7 @@ from domain.operation import (
     Step,
     TypedOperation,
 )
-from domain.secret import CURRENT, Retirement, RotatorKind, SecretValue, VersionState
-from infra.database.records.new_rows import NewRows
-from infra.database.records.secret import begin_version, complete_version, place_of
+from domain.secret import CURRENT, RotatorKind, VersionState
 from infra.rotators.registry import check_settings
 from infra.temporal.start import wake_rotation
 from tests.durability import Moment
@@ -28,6 +26,7 @@ from tests.workflows.conftest import Injected
 from tests.workflows.secret.handing_in import RotatingHetznerToken
 from tests.workflows.secret.scenarios import Rotating, RotatingLogin, RotatingToken
 from tests.workflows.secret.steering import (
+    add_version,
     at,
     end,
     execute,
@@ -38,19 +37,6 @@ from tests.workflows.secret.steering import (
 )
 
 
-async def add_version(scenario: Rotating) -> int:
-    """Add a version as the API does, and return its number."""
-    operation = scenario.operation
-    async with scenario.platform.api.workspace(operation.workspace_id) as session:
-        version = await begin_version(
-            session, NewRows(), operation.workspace_id, operation.secret_id
-        )
-    await asyncio.to_thread(scenario.values.write, place_of(version), SecretValue(b"by hand"))
-    async with scenario.platform.api.workspace(operation.workspace_id) as session:
-        await complete_version(session, place_of(version))
-    return version.number
-
-
 async def test_a_version_that_is_added_meanwhile_does_not_disturb(
     injected: Injected, rotating: Rotating
 ) -> None:
@@ -59,7 +45,7 @@ async def test_a_version_that_is_added_meanwhile_does_not_disturb(
     async def add() -> None:
         assert await add_version(rotating) == 3
 
-    async with at(injected, Step.SET_VALUE, Moment.BEFORE, add):
+    async with at(injected, rotating, Step.SET_VALUE, Moment.BEFORE, add):
         await rotating.start()
         assert await end(rotating) is OperationState.SUCCEEDED
     assert (await rotating.secret()).aliases == {CURRENT: 2, "previous": 1}
@@ -80,7 +66,7 @@ async def test_a_rotation_gives_way_to_whoever_moved_current_meanwhile(
             token.operation.secret_id,
         )
 
-    async with at(injected, Step.TEST_VALUE, Moment.AFTER, move):
+    async with at(injected, token, Step.TEST_VALUE, Moment.AFTER, move):
         await token.start()
         assert await end(token) is OperationState.FAILED
     operation = await token.platform.operation(token.operation)
@@ -109,7 +95,7 @@ async def test_a_rotation_of_a_secret_that_is_deleted_meanwhile_is_undone(
             token.operation.secret_id,
         )
 
-    async with at(injected, Step.SET_VALUE, Moment.AFTER, delete):
+    async with at(injected, token, Step.SET_VALUE, Moment.AFTER, delete):
         await token.start()
         assert await end(token) is OperationState.FAILED
     await token.verify_undone()
@@ -127,7 +113,7 @@ async def test_a_rotation_that_was_not_finished_within_a_day_is_undone(
             token.operation.operation_id,
         )
 
-    async with at(injected, Step.TEST_VALUE, Moment.AFTER, let_a_day_pass):
+    async with at(injected, token, Step.TEST_VALUE, Moment.AFTER, let_a_day_pass):
         await token.start()
         assert await end(token) is OperationState.FAILED
     operation = await token.platform.operation(token.operation)
@@ -146,7 +132,7 @@ async def test_a_target_that_rejects_the_current_value_fails_the_rotation(
             token, "DELETE FROM api_tokens WHERE workspace_id = %s", token.operation.workspace_id
         )
 
-    async with at(injected, Step.SET_VALUE, Moment.BEFORE, revoke):
+    async with at(injected, token, Step.SET_VALUE, Moment.BEFORE, revoke):
         await token.start()
         assert await end(token) is OperationState.FAILED
     operation = await token.platform.operation(token.operation)
@@ -166,7 +152,7 @@ async def test_a_cancel_after_the_finish_is_refused_and_the_rotation_goes_on(
         # Whoever reaches Temporal is not heeded either.
         await workflow_of(token).cancel()
 
-    async with at(injected, Step.FINISH_ROTATION, Moment.AFTER, cancel):
+    async with at(injected, token, Step.FINISH_ROTATION, Moment.AFTER, cancel):
         await token.start()
         assert await end(token) is OperationState.SUCCEEDED
     assert answers == [False]
@@ -197,6 +183,20 @@ async def test_a_rotation_waits_for_consumers_and_is_woken_by_them(rotating: Rot
     assert operation.waiting_for is None
 
 
+async def test_what_a_provider_said_of_the_old_value_is_not_said_of_the_new_one(
+    rotating: Rotating,
+) -> None:
+    await rotating.plan(await rotating.make())
+    execute(
+        rotating,
+        """UPDATE secrets SET validation = '{"state": "invalid"}' WHERE id = %s""",
+        rotating.operation.secret_id,
+    )
+    await rotating.start()
+    assert await end(rotating) is OperationState.SUCCEEDED
+    assert (await rotating.secret()).validation is None
+
+
 async def test_consumers_are_not_waited_for_longer_than_the_grace(rotating: Rotating) -> None:
     rotating.grace_seconds = 2
     await rotating.plan(await rotating.make())
@@ -206,49 +206,6 @@ async def test_consumers_are_not_waited_for_longer_than_the_grace(rotating: Rota
     operation = await rotating.platform.operation(rotating.operation)
     assert operation.response is not None
     assert operation.response["unacknowledged_by"] == ["install one"]
-
-
-@pytest.mark.parametrize("retirement", [Retirement.DISABLE, Retirement.DESTROY])
-async def test_a_version_that_somebody_is_pinned_to_is_kept(
-    token: RotatingToken, retirement: Retirement
-) -> None:
-    token.retirement = retirement
-    await token.plan(await token.make())
-    await token.add_consumer(pinned_to=1)
-    await token.start()
-    assert await end(token) is OperationState.SUCCEEDED
-    operation = await token.platform.operation(token.operation)
-    assert operation.response is not None
-    assert operation.response["retirement"] == Retirement.KEEP
-    assert operation.response["kept_because"] == "Version 1 is used by install one."
-    assert {version.state for version in await token.versions()} == {VersionState.ENABLED}
-    assert len(await token.accepted()) == 2
-
-
-@pytest.mark.parametrize("retirement", [Retirement.DISABLE, Retirement.DESTROY])
-@pytest.mark.parametrize("alias", [CURRENT, "blue"])
-async def test_a_version_that_an_alias_points_at_again_is_kept(
-    injected: Injected, token: RotatingToken, retirement: Retirement, alias: str
-) -> None:
-    token.retirement = retirement
-    await token.plan(await token.make())
-
-    async def point_back() -> None:
-        execute(
-            token,
-            "UPDATE secrets SET aliases = aliases || jsonb_build_object(%s::text, 1) WHERE id = %s",
-            alias,
-            token.operation.secret_id,
-        )
-
-    async with at(injected, Step.DRAIN_CONSUMERS, Moment.BEFORE, point_back):
-        await token.start()
-        assert await end(token) is OperationState.SUCCEEDED
-    operation = await token.platform.operation(token.operation)
-    assert operation.response is not None
-    assert operation.response["kept_because"] == f"Version 1 is used by the alias `{alias}`."
-    assert {version.state for version in await token.versions()} == {VersionState.ENABLED}
-    assert len(await token.accepted()) == 2
 
 
 async def test_a_target_that_is_never_reached_has_nothing_to_take_back(
@@ -298,7 +255,9 @@ async def test_a_target_that_refuses_to_take_a_value_back_is_given_up_after_a_wh
             "UPDATE operations SET started_at = started_at - interval '1 hour' WHERE id = %s",
             login.operation.operation_id,
         )
-        async with at(injected, Step.TEST_VALUE, Moment.BEFORE, fail_without_an_administrator):
+        async with at(
+            injected, login, Step.TEST_VALUE, Moment.BEFORE, fail_without_an_administrator
+        ):
             await login.start()
             await until(is_refused)
         operation = await login.platform.operation(login.operation)
@@ -345,8 +304,10 @@ async def test_every_read_of_a_rotation_is_audited_with_its_operation(
         "secret.rotate",
     }
     # Create looks for an earlier attempt and takes the current one, set reads both, test the new
-    # one, retire the old one.
-    assert actions.count("secret_version.access") == 6
+    # one, retire both. A step that was tried again has read again.
+    steps = await token.platform.steps(token.operation)
+    reads = actions.count("secret_version.access")
+    assert reads == 7 or (reads > 7 and any(step.attempt > 1 for step in steps))
 
 
 async def test_two_rotations_of_a_secret_never_run_at_once(rotating: Rotating) -> None:
@@ -356,6 +317,8 @@ async def test_two_rotations_of_a_secret_never_run_at_once(rotating: Rotating) -
     )
     refused = [plan for plan in plans if isinstance(plan, BulkheadError)]
     assert [error.reason for error in refused] == [Reason.CONFLICT] * 7
+    await rotating.start()
+    assert await end(rotating) is OperationState.SUCCEEDED
 
 
 @pytest.mark.parametrize("workflow_id", ["forged-{}", "secret/any/rotate/{}"])
