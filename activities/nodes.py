@@ -18,13 +18,14 @@ from domain.errors import BulkheadError, Reason
 from domain.machine import NODE_USER_PREFIX
 from domain.names import node_name_of
 from domain.operation import MachineOperation
+from infra.kubernetes.client import DEPENDENCY
 from infra.kubernetes.drain import delete_pods, drain, pods_of
 from infra.kubernetes.nodes import remains_of, remove_node, set_schedulable
 from infra.kubernetes.signing_requests import decide, undecided_of
 from infra.kubernetes.volumes import attachments_of, forget_attachment
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from infra.control_planes.backend import ControlPlaneBackend
@@ -92,7 +93,8 @@ class NodeActivities:
     async def cordon_leaving_node(self, operation: MachineOperation) -> None:
         """Let no new pods be placed on a node that shall go, if there is one."""
         name = node_name_of(operation.owner_id)
-        await self._ask(operation, partial(set_schedulable, name=name, schedulable=False))
+        cordon = partial(set_schedulable, name=name, schedulable=False)
+        await self._unless_lost(operation, self._ask(operation, cordon))
 
     @activity.defn
     async def drain_node(self, wait: WithinSeconds) -> None:
@@ -103,6 +105,9 @@ class NodeActivities:
         Raises:
             BulkheadError: DEPENDENCY_UNAVAILABLE when the cluster does not answer.
         """
+        await self._unless_lost(wait.operation, self._empty(wait))
+
+    async def _empty(self, wait: WithinSeconds) -> None:
         operation, node = wait.operation, node_name_of(wait.operation.owner_id)
         find = partial(pods_of, node=node)
         pods = await self._ask(operation, find)
@@ -130,6 +135,9 @@ class NodeActivities:
         Raises:
             BulkheadError: DEPENDENCY_UNAVAILABLE when the cluster does not answer.
         """
+        await self._unless_lost(wait.operation, self._detach(wait))
+
+    async def _detach(self, wait: WithinSeconds) -> None:
         operation, node = wait.operation, node_name_of(wait.operation.owner_id)
         find = partial(attachments_of, node=node)
         attached = await self._ask(operation, find)
@@ -149,7 +157,8 @@ class NodeActivities:
     @activity.defn
     async def remove_node(self, operation: MachineOperation) -> None:
         """Remove the Node object; tokens that are bound to it die with it."""
-        await self._ask(operation, partial(remove_node, name=node_name_of(operation.owner_id)))
+        remove = partial(remove_node, name=node_name_of(operation.owner_id))
+        await self._unless_lost(operation, self._ask(operation, remove))
 
     @activity.defn
     async def revoke_credentials(self, operation: MachineOperation) -> None:
@@ -171,7 +180,10 @@ class NodeActivities:
                 still runs can make its node again while its certificate lasts: that is removed.
         """
         name = node_name_of(operation.owner_id)
-        found = await self._ask(operation, partial(_remains_of, name=name))
+        look = self._ask(operation, partial(_remains_of, name=name))
+        found = await self._unless_lost(operation, look)
+        if found is None:
+            return RemovalEvidence(facts={"cluster": "not asked: its API server does not answer"})
         left = {kind: ", ".join(things) for kind, things in found.items() if things}
         if left:
             await self._ask(operation, partial(_remove_everything, name=name))
@@ -216,11 +228,31 @@ class NodeActivities:
         """Revoke first: what is removed afterwards cannot be asked for again."""
         await self._machines.revoke(operation)
         name = node_name_of(operation.owner_id)
-        await self._ask(operation, partial(_remove_everything, name=name))
-        machine = (await self._machines.look(operation)).machine
+        removal = self._ask(operation, partial(_remove_everything, name=name))
+        await self._unless_lost(operation, removal)
+        sight = await self._machines.find(operation)
         # The row says so before a server gets its first token, and after that it can connect.
-        if machine.tunnel_token_expires_at is not None:
+        if sight is not None and sight.machine.tunnel_token_expires_at is not None:
             await self._restart_tunnel(operation)
+
+    async def _unless_lost(
+        self, operation: MachineOperation, work: Awaitable[Result]
+    ) -> Result | None:
+        """Do what takes a machine out of its cluster.
+
+        Returns:
+            What the work does; None when it is given up: its cluster cannot be asked, and the
+            machine goes by force. The operation's response will say so.
+        """
+        try:
+            return await work
+        except BulkheadError as error:
+            if not _is_lost(error) or not await self._machines.is_forced(operation):
+                raise
+        skipped = activity.info().activity_id
+        await self._machines.remember(operation, "steps_skipped", [skipped])
+        await self._operations.note_waiting(operation, None)
+        return None
 
     async def _restart_tunnel(self, operation: MachineOperation) -> None:
         ended = Event()
@@ -250,8 +282,9 @@ class NodeActivities:
             return await self._clusters.ask(operation.control_plane, work)
         except BulkheadError as error:
             if error.reason is Reason.DEPENDENCY_UNAVAILABLE:
-                state = (await self._machines.look(operation)).cluster_state
+                sight = await self._machines.find(operation)
                 cluster_id = operation.control_plane.cluster_id
+                state = None if sight is None else sight.cluster_state
                 awaited = wait_for_api(state, cluster_id, operation.operation_id)
                 await self._operations.note_waiting(operation, awaited)
             raise
@@ -275,6 +308,14 @@ def _remove_everything(client: KubernetesClient, name: str) -> None:
     remove_node(client, name)
     for request in undecided_of(client, NODE_USER_PREFIX + name):
         decide(client, request, approve=False, message="The machine was removed.")
+
+
+def _is_lost(error: BulkheadError) -> bool:
+    """Whether it says that a cluster cannot be asked, be it only that it knows nobody any more."""
+    return error.metadata.get("dependency") == DEPENDENCY["dependency"] and error.reason in {
+        Reason.DEPENDENCY_UNAVAILABLE,
+        Reason.PERMISSION_DENIED,
+    }
 
 
 def _end_if_stopping() -> None:

@@ -232,7 +232,10 @@ async def _check_no_machines(scope: RequestScope, cluster: ClusterRow) -> None:
     if machines:
         named = ", ".join(machines[:_NAMED_MACHINES])
         more = " and more" if len(machines) > _NAMED_MACHINES else ""
-        advice = "Delete them first, so that their pods are drained and nothing of them is left."
+        advice = (
+            "Delete them first, so that their pods are drained and nothing of them is left; with "
+            "force=true where the cluster does not answer any more."
+        )
         running = await _running_operation(scope, cluster)
         if running is not None and running.type is OperationType.CLUSTER_CREATE:
             advice = (

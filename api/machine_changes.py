@@ -23,6 +23,7 @@ from infra.database.queries.cluster import find_cluster
 from infra.database.queries.compute import find_config, find_suspension
 from infra.database.queries.machine import find_machine
 from infra.database.queries.operation import find_operation
+from infra.database.records.machine import FORCED
 from infra.database.records.operation import (
     machine_operation_of,
     plan_operation,
@@ -64,19 +65,26 @@ def rename(scope: RequestScope, machine: MachineRow, name: str | None) -> None:
         scope.audit("machine.update", "machine", machine.id, fields="name")
 
 
-async def delete(scope: RequestScope, machine_id: str, if_match: str) -> OperationRow:
+async def delete(
+    scope: RequestScope, machine_id: str, if_match: str, *, force: bool = False
+) -> OperationRow:
     """Plan that a machine is drained and taken out, taking its lock over from whatever runs.
+
+    With `force` it is not waited for a cluster that does not answer: what would be done there is
+    skipped, also by a delete that runs already.
 
     Raises:
         BulkheadError: NOT_FOUND, ABORTED, CONFLICT when it is being deleted already, or
-            FAILED_PRECONDITION when its cluster cannot be asked.
+            FAILED_PRECONDITION when its cluster cannot be asked; neither of these with `force`.
     """
     machine = await hold(scope, machine_id, if_match)
-    cluster = await _active_cluster(scope, machine)
+    cluster = await (_cluster_of if force else _active_cluster)(scope, machine)
     predecessor = await _running_operation(scope, machine)
     if predecessor is not None:
         if predecessor.type is OperationType.MACHINE_DELETE:
-            raise _busy(predecessor)
+            if not force:
+                raise _busy(predecessor)
+            return _force(scope, machine, predecessor)
         if await request_cancellation(scope.session, predecessor.id):
             scope.after_commit.append(
                 partial(send_cancellation, scope, predecessor.type, machine.id, predecessor.id)
@@ -89,7 +97,16 @@ async def delete(scope: RequestScope, machine_id: str, if_match: str) -> Operati
         machine,
         cluster,
         predecessor_operation_id=None if predecessor is None else predecessor.id,
+        force=force,
     )
+
+
+def _force(scope: RequestScope, machine: MachineRow, operation: OperationRow) -> OperationRow:
+    """Have a delete that runs wait for its cluster no more; its next attempt finds that."""
+    operation.placement = {**operation.placement, FORCED: True}
+    operation.version += 1
+    _audit(scope, operation, machine, force=True)
+    return operation
 
 
 async def cordon(scope: RequestScope, machine_id: str, if_match: str) -> OperationRow:
@@ -235,6 +252,7 @@ async def _plan(
     cluster: ClusterRow,
     *,
     predecessor_operation_id: str | None = None,
+    force: bool = False,
 ) -> OperationRow:
     operation = plan_operation(
         scope.rows,
@@ -245,7 +263,9 @@ async def _plan(
         predecessor_operation_id=predecessor_operation_id,
         cluster=cluster,
     )
-    return await _begin(scope, operation, machine)
+    if force:
+        operation.placement = {**operation.placement, FORCED: True}
+    return await _begin(scope, operation, machine, **({"force": True} if force else {}))
 
 
 def _fingerprint(operation_type: OperationType, machine: MachineRow) -> dict[str, str]:
@@ -254,15 +274,11 @@ def _fingerprint(operation_type: OperationType, machine: MachineRow) -> dict[str
     return {"request_fingerprint": hashlib.sha256(wanted.encode()).hexdigest()}
 
 
-async def _begin(scope: RequestScope, operation: OperationRow, machine: MachineRow) -> OperationRow:
+async def _begin(
+    scope: RequestScope, operation: OperationRow, machine: MachineRow, **details: bool
+) -> OperationRow:
     """Write a planned operation and its audit line, and start it after the commit."""
-    scope.audit(
-        operation.type,
-        "machine",
-        machine.id,
-        operation_id=operation.id,
-        cluster_id=machine.cluster_id,
-    )
+    _audit(scope, operation, machine, **details)
     await scope.rows.write(scope.session)
     workflow_input = machine_operation_of(operation)
 
@@ -274,14 +290,32 @@ async def _begin(scope: RequestScope, operation: OperationRow, machine: MachineR
     return operation
 
 
-async def _active_cluster(scope: RequestScope, machine: MachineRow) -> ClusterRow:
+def _audit(
+    scope: RequestScope, operation: OperationRow, machine: MachineRow, **details: bool
+) -> None:
+    scope.audit(
+        operation.type,
+        "machine",
+        machine.id,
+        operation_id=operation.id,
+        cluster_id=machine.cluster_id,
+        **details,
+    )
+
+
+async def _cluster_of(scope: RequestScope, machine: MachineRow) -> ClusterRow:
     cluster = await find_cluster(scope.session, machine.cluster_id)
     assert cluster is not None  # noqa: S101 - a foreign key holds it
+    return cluster
+
+
+async def _active_cluster(scope: RequestScope, machine: MachineRow) -> ClusterRow:
+    cluster = await _cluster_of(scope, machine)
     if cluster.state is not ClusterState.ACTIVE:
         raise BulkheadError(
             Reason.FAILED_PRECONDITION,
             f"The machine's cluster is {cluster.state}, and its API is what has to be asked; "
-            "wait until it is active, or resume it.",
+            "wait until it is active, or resume it. A delete with force=true does without it.",
             metadata={"state": cluster.state, "cluster_id": cluster.id},
         )
     return cluster

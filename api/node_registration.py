@@ -33,10 +33,14 @@ from infra.database.queries.worker_bootstrap import consume_bootstrap, enter_by_
 from infra.database.records.audit import add_audit_event
 from infra.database.records.new_rows import NewRows
 from infra.database.records.operation import machine_operation_of, plan_operation
+from infra.database.statements import violated_by
 from infra.database.tables import ClusterRow, MachineRow, OperationRow, WorkerBootstrapRow
 from infra.temporal.start import start_operation
 
 _ACTION: Final = "node.register"
+
+# The constraint of the database.
+_ONE_KEY_EACH: Final = "machines_identity_key_hash_key"
 
 # What the published type of an operation calls the size of a server that nobody here made.
 _INSTANCE_TYPE: Final = "own-server"
@@ -113,7 +117,9 @@ async def register(request: Request, token: str, hello: Hello) -> Admission:
                 await session.refresh(bootstrap)
                 refusal = _why_not(bootstrap)
                 _audit_refusal(request, session, caller, bootstrap.id, refusal, hello)
-    except IntegrityError:
+    except IntegrityError as error:
+        if violated_by(error) != _ONE_KEY_EACH:
+            raise
         raise _known_key() from None
     if joined is None:
         assert refusal is not None  # noqa: S101 - one of the two
@@ -250,7 +256,6 @@ async def _join(
         if found is None:
             return None
         machine, operation = found
-        _become(machine, hello, identity, artifact_set)
     if not await consume_bootstrap(session, bootstrap.id, machine.id):
         return None
     details = {"operation_id": operation.id, "machine_id": machine.id, "cluster_id": cluster.id}
@@ -258,6 +263,9 @@ async def _join(
     if machine.kind is MachineKind.OWN_SERVER:
         create = OperationType.MACHINE_CREATE
         add_audit_event(rows, caller, create, "machine", machine.id, details=details)
+    else:
+        # Only now: the key of a server that is refused must open nothing.
+        _become(machine, hello, identity, artifact_set)
     await rows.write(session)
     return _Joined(
         machine=machine,

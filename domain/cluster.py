@@ -129,3 +129,15 @@ class Validity:
 
     renew_after: int
     expire_at: int
+
+
+def can_be_endpoint(host: str) -> bool:
+    """Whether pods reach an API server at a host by way of the `kubernetes` Service.
+
+    Only an address that is not loopback can be an endpoint. Without one the Service has none, and
+    pods reach the API server only where the nodes bring them there.
+    """
+    try:
+        return not ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -55,6 +55,7 @@ class MachineFacts:
         clock_offset_seconds: how far its clock is ahead, as last measured.
         client_certificate_expires_at: the end of its kubelet's client certificate.
         serving_certificate_expires_at: the end of its kubelet's serving certificate.
+        reported_failure: what its server's last report says that does not work.
         server_missing_since: since when its cloud account has no such server.
         asleep: it is suspended, and shall have no server.
     """
@@ -68,6 +69,7 @@ class MachineFacts:
     clock_offset_seconds: int | None = None
     client_certificate_expires_at: datetime | None = None
     serving_certificate_expires_at: datetime | None = None
+    reported_failure: str | None = None
     server_missing_since: datetime | None = None
     asleep: bool = False
 
@@ -198,7 +200,14 @@ def _degraded(facts: MachineFacts, now: datetime) -> Finding | None:
             "The node is ready, but its server no longer reports; look at "
             "`systemctl status bulkhead-node.timer` on it."
         )
-    if serving_end is not None and serving_end < now:
+    if facts.reported_failure is not None:
+        problems.append(f"Its server reports: {facts.reported_failure}")
+    if serving_end is None:
+        problems.append(
+            "Its kubelet has no serving certificate, so that logs and exec fail; the audit log has "
+            "why it was denied one, if it was."
+        )
+    elif serving_end < now:
         problems.append(
             "The serving certificate of its kubelet has ended, so that logs and exec fail."
         )

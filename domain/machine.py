@@ -58,11 +58,7 @@ class MachineHealth(StrEnum):
 class Phase(StrEnum):
     """How far a server's own script has come, as it reports it; the last ones are ends."""
 
-    STARTED = "started"
-    CHECKED = "checked"
-    REGISTERED = "registered"
     DOWNLOADED = "downloaded"
-    INSTALLED = "installed"
     KUBELET_STARTED = "kubelet_started"
     RUNNING = "running"
     FAILED = "failed"

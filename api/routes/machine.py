@@ -44,6 +44,13 @@ from infra.database.tables import OperationRow
 router = APIRouter(prefix="/machines", tags=["machines"])
 
 _ClusterId = Annotated[str, Query(min_length=1, max_length=54, pattern=PRINTABLE)]
+_Force = Annotated[
+    bool,
+    Query(
+        description="Do not wait for a cluster that does not answer: skip what would be done there."
+        " Of a delete that runs already too."
+    ),
+]
 
 
 class CreateMachineRequest(MachineShapeRequest):
@@ -181,11 +188,14 @@ async def delete_machine(
     machine_id: Identifier,
     if_match: IfMatch,
     idempotency_key: RequiredIdempotencyKey,
+    force: _Force = False,  # noqa: FBT002 - a query parameter
 ) -> Response:
     """Drain a machine and take it out of its cluster; a join or repair that runs is stopped."""
     _require_admin(scope, "machine.delete", machine_id)
+    verb = partial(machine_changes.delete, force=force)
+    intent = {"force": True} if force else {}
     return await _answer_with_operation(
-        request, scope, machine_id, if_match, idempotency_key, machine_changes.delete
+        request, scope, machine_id, if_match, idempotency_key, verb, intent
     )
 
 

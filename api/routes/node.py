@@ -22,7 +22,14 @@ from api.node_answers import answer
 from api.node_endpoint import NodeEndpoint
 from api.node_registration import Admission, Hello, encoded, register, resume, usable
 from api.node_scope import NodeScope, open_node_scope
-from domain.cluster import CLUSTER_DNS, CLUSTER_DOMAIN, POD_NETWORK, SERVICE_NETWORK
+from domain.cluster import (
+    CLUSTER_DNS,
+    CLUSTER_DOMAIN,
+    POD_NETWORK,
+    SERVICE_NETWORK,
+    ClusterState,
+    can_be_endpoint,
+)
 from domain.errors import BulkheadError, Reason
 from domain.machine import Instruction, Phase
 from domain.names import (
@@ -32,7 +39,8 @@ from domain.names import (
     server_name_of,
     tunnel_port_of,
 )
-from infra.database.queries.cluster import find_endpoint
+from infra.database.queries.cluster import find_cluster, find_endpoint
+from infra.database.records.audit import add_audit_event
 from infra.database.tables import MachineRow
 from infra.kubernetes.node_tokens import ClusterAddress
 from infra.node_setup import SCRIPT
@@ -109,7 +117,8 @@ class NodeArtifact(TypedDict):
 class Registration(TypedDict):
     """All that a server needs to be the node of its cluster; PEM files are in base64.
 
-    Without a name of its own, the address is the name that a certificate is checked for.
+    Without a name of its own, the address is the name that a certificate is checked for. Pods reach
+    the cluster's API at its address and a port of its own, by way of a Service; null: they do not.
     """
 
     machine_id: str
@@ -122,6 +131,7 @@ class Registration(TypedDict):
     cluster_api_host: str
     cluster_api_port: int
     cluster_api_server_name: str
+    pods_api_port: int | None
     tunnel_host: str
     tunnel_port: int
     tunnel_server_name: str
@@ -255,15 +265,17 @@ async def mint_node_tokens(request: Request) -> Response:
     """Get tokens for the tunnel and the pod network, bound to the machine's Node object."""
     async with open_node_scope(request, "node.tokens") as scope:
         cluster = await _address_of(scope)
-        scope.audit("node.tokens")
     node = node_name_of(scope.machine.id)
     tokens = await asyncio.to_thread(scope.clients.node_tokens.mint, cluster, node)
-    # A transaction of its own, which may fail alone: the tokens are good whatever is shown of them.
+    # After the mint, since a server asks all the time while there is no node, and before the
+    # answer: tokens that are not in the audit log are given to nobody.
     async with scope.clients.database.workspace(cluster.workspace_id) as session:
         machine = await session.get(MachineRow, (cluster.workspace_id, scope.machine.id))
-        if machine is not None:
-            machine.tunnel_token_expires_at = tokens.expires_at
-            machine.tunnel_token_renewed_at = datetime.now(UTC)
+        if machine is None:
+            raise BulkheadError(Reason.FAILED_PRECONDITION, "The machine has left its cluster.")
+        machine.tunnel_token_expires_at = tokens.expires_at
+        machine.tunnel_token_renewed_at = datetime.now(UTC)
+        add_audit_event(session, scope.caller, "node.tokens", "machine", machine.id)
     return answer(
         request,
         NodeTokensBody(
@@ -305,10 +317,14 @@ def _take_report(scope: NodeScope, body: ReportRequest) -> Instruction:
 
 
 async def _address_of(scope: NodeScope) -> ClusterAddress:
+    cluster = await find_cluster(scope.session, scope.machine.cluster_id)
     endpoint = await find_endpoint(scope.session, scope.machine.cluster_id)
-    if endpoint is None:
+    if cluster is None or endpoint is None or cluster.state is not ClusterState.ACTIVE:
+        state = "being deleted" if cluster is None else cluster.state
         raise BulkheadError(
-            Reason.FAILED_PRECONDITION, "The cluster has no control plane; it is being deleted."
+            Reason.FAILED_PRECONDITION,
+            f"The cluster is {state}; tokens are to be had when it is active.",
+            metadata={"state": state},
         )
     return ClusterAddress(scope.machine.workspace_id, scope.machine.cluster_id, endpoint.url)
 
@@ -333,6 +349,7 @@ def _registration(nodes: NodeEndpoint, admission: Admission) -> Registration:
         cluster_api_host=host,
         cluster_api_port=gateway or api_port,
         cluster_api_server_name=api_name,
+        pods_api_port=api_port if can_be_endpoint(host) else None,
         tunnel_host=host,
         tunnel_port=gateway or tunnel_port,
         tunnel_server_name=tunnel_name,

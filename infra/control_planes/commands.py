@@ -3,7 +3,7 @@
 import ipaddress
 from typing import Final
 
-from domain.cluster import POD_NETWORK, SERVICE_NETWORK, Component, Leaf
+from domain.cluster import POD_NETWORK, SERVICE_NETWORK, Component, Leaf, can_be_endpoint
 from domain.machine import (
     NODE_CERTIFICATE_SECONDS,
     NODE_TOKENS_NAMESPACE,
@@ -140,18 +140,11 @@ def _api_server(layout: Layout) -> list[str]:
 
 
 def _advertisement(layout: Layout) -> list[str]:
-    """Return what the `kubernetes` Service in the cluster points to.
-
-    Only an address that is not loopback can be an endpoint. Without one the Service has none, and
-    pods reach the API server only where the nodes bring them there.
-    """
-    try:
-        address = ipaddress.ip_address(layout.advertise_host)
-    except ValueError:
-        address = None
-    if address is None or address.is_loopback:
+    """Return what the `kubernetes` Service in the cluster points to."""
+    host = layout.advertise_host
+    if not can_be_endpoint(host):
         return [f"--advertise-address={LOOPBACK}", "--endpoint-reconciler-type=none"]
-    return [f"--advertise-address={address}"]
+    return [f"--advertise-address={ipaddress.ip_address(host)}"]
 
 
 def _tunnel_server(layout: Layout) -> list[str]:

@@ -8,11 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
+import psycopg
 from sqlalchemy import CursorResult, Select
-from sqlalchemy.dialects.postgresql import psycopg
+from sqlalchemy.dialects.postgresql import psycopg as dialect
+from sqlalchemy.exc import IntegrityError
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-_DIALECT: Any = psycopg.dialect()  # type: ignore[no-untyped-call] # SQLAlchemy's own
+_DIALECT: Any = dialect.dialect()  # type: ignore[no-untyped-call] # SQLAlchemy's own
 
 
 async def run_sql(
@@ -58,3 +60,8 @@ class CompiledQuery:
     ) -> CursorResult[Any]:
         """Run the query as `run_sql` does."""
         return await run_sql(session, self.sql, {**self.constants, **parameters})
+
+
+def violated_by(error: IntegrityError) -> str | None:
+    """Return the name of the constraint that a statement would have violated."""
+    return error.orig.diag.constraint_name if isinstance(error.orig, psycopg.Error) else None

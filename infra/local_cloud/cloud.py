@@ -199,7 +199,11 @@ def sweep_lost_clouds() -> list[Path]:
     """Remove what clouds whose directories are gone left on this host; return the directories."""
     lost = []
     for file in REGISTRY.glob("[!.]*"):
-        directory = Path(file.read_text())
+        try:
+            directory = Path(file.read_text())
+        except FileNotFoundError:
+            # Another process sweeps as well.
+            continue
         if not directory.is_dir():
             LocalCloud(directory).remove()
             lost.append(directory)

@@ -8,7 +8,7 @@ from typing import Any, Final
 from cryptography import x509
 
 from domain.health import Finding, Health, MachineFacts, assess, settle
-from domain.machine import MachineHealth, MachineState
+from domain.machine import MachineHealth, MachineState, Phase
 from infra.database.tables import MachineRow
 from infra.kubernetes.nodes import NodeSight
 from infra.kubernetes.signing_requests import CLIENT_SIGNER, SERVING_SIGNER, SigningRequest
@@ -82,6 +82,7 @@ def observe(
             clock_offset_seconds=row.clock_offset_seconds,
             client_certificate_expires_at=known("client_certificate_expires_at"),
             serving_certificate_expires_at=known("serving_certificate_expires_at"),
+            reported_failure=row.reported_message if row.reported_phase == Phase.FAILED else None,
             server_missing_since=row.server_missing_since,
             asleep=row.state is MachineState.SUSPENDED,
         ),

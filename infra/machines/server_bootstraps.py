@@ -41,7 +41,8 @@ class ServerBootstraps:
         """Return the cloud-init document with which a stack's server joins as the machine.
 
         Raises:
-            BulkheadError: FAILED_PRECONDITION where servers cannot reach the platform.
+            BulkheadError: FAILED_PRECONDITION where servers cannot reach the platform, or somebody
+                revoked the bootstrap.
         """
         url, authority = await asyncio.to_thread(self._address)
         token = await asyncio.to_thread(
@@ -94,6 +95,13 @@ class ServerBootstraps:
             query = select(WorkerBootstrapRow).where(WorkerBootstrapRow.token_hash == token_hash)
             row = (await session.exec(query)).one_or_none()
             now = (await session.exec(select(func.clock_timestamp()))).one()
+            if row is not None and row.revoked_at is not None:
+                raise BulkheadError(
+                    Reason.FAILED_PRECONDITION,
+                    "The bootstrap of this machine's server was revoked, so that no server made "
+                    "with it could join. Ask for another machine.",
+                    metadata={"worker_bootstrap_id": row.id},
+                )
             if row is not None:
                 row.expires_at = now + _GOOD_FOR
                 return

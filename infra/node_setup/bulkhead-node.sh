@@ -4,7 +4,8 @@
 # Network: this server opens every connection (HTTPS, TLS 1.2 or newer, through HTTPS_PROXY where
 # that is set). The platform's certificate authority is known by its sha256, nothing else is trusted.
 # Secrets: the one-time token comes on standard input or in a file. Private keys are made here and
-# stay here. No secret is ever an argument of a program, an exported variable or in a log.
+# stay here. No secret is ever an argument of a program or in a log; a proxy's password alone is an
+# exported variable.
 # Power cuts: every file is written beside its place and renamed, and what must not be lost (the key,
 # the answer of the platform) is on the disk before anything depends on it. What was not finished,
 # bulkhead-node.timer goes on with; running `install` again does the same.
@@ -259,6 +260,19 @@ check_platform() {
 
 check_cluster_api() { check_of_cluster 32 "The cluster's API" cluster_api; }
 
+# A client in a pod knows no proxy, and names an address, which a shared entrance cannot tell from
+# another cluster's: it connects to the cluster's own port.
+check_pods() {
+    [ -z "$PROXY" ] && has_pods_port || return 0
+    host=$(value cluster_api_host)
+    check_endpoint 32 "The cluster's API for pods" "$ETC/cluster-ca.crt" "$host" "$host" \
+        "$(value pods_api_port)"
+}
+
+has_pods_port() {
+    case $(value pods_api_port) in '' | "$(value cluster_api_port)") return 1 ;; esac
+}
+
 check_tunnel() { check_of_cluster 33 "The cluster's tunnel" tunnel; }
 
 check_of_cluster() {
@@ -308,6 +322,8 @@ endpoints() {
     echo "  ${URL#https://}  the platform's API"
     if registered; then
         echo "  $(value cluster_api_host):$(value cluster_api_port)  the API of its cluster"
+        ! has_pods_port ||
+            echo "  $(value cluster_api_host):$(value pods_api_port)  the same for pods, which go past any proxy"
         echo "  $(value tunnel_host):$(value tunnel_port)  the tunnel of its cluster"
         [ -z "$(value registry)" ] || echo "  $(value registry)  the platform's registry"
     else
@@ -411,7 +427,11 @@ register() {
         case $HTTP in
         201) break ;;
         401) forget && fail 21 "The token was not accepted: $(reason) Make a new worker bootstrap." ;;
-        409) fail 22 "$(reason) This server tries again every 30 seconds." ;;
+        409)
+            # Where there are no programs for this server, none come by waiting.
+            ! grep -q '"platform":' "$WORK/answer" || { forget && fail 12 "$(reason)"; }
+            fail 22 "$(reason) This server tries again every 30 seconds."
+            ;;
         429 | 5* | 000) ;;
         *) forget && fail 22 "The platform refused this server ($HTTP): $(reason)" ;;
         esac
@@ -528,7 +548,7 @@ TUNNEL_PORT=$(value tunnel_port)
 KUBELET_OPTIONS=$kubelet_options
 EOF
     note_trees
-    put_proxy "$node_ip"
+    put_proxy
     put_kernel_settings
     put_hosts
     kubeconfig kubelet "{\"client-certificate\": \"$ETC/node.crt\", \"client-key\": \"$ETC/identity.key\"}"
@@ -554,14 +574,29 @@ note_trees() {
     done | put 600 "$STATE/trees"
 }
 
-# The proxy of whoever installs is the services' too; it may hold a password, so root alone reads it.
+# use_proxy: of whoever calls this, or else what whoever installed had.
+use_proxy() {
+    PROXY=${HTTPS_PROXY:-${https_proxy:-}}
+    OUTSIDE=${NO_PROXY:-${no_proxy:-}}
+    if [ -z "$PROXY" ] && [ -s "$ETC/proxy.env" ]; then
+        PROXY=$(sed -n 's/^HTTPS_PROXY=//p' "$ETC/proxy.env")
+        OUTSIDE=$(sed -n 's/^OUTSIDE=//p' "$ETC/proxy.env")
+        # curl gets it as the services do.
+        export HTTPS_PROXY="$PROXY" NO_PROXY="$OUTSIDE"
+    fi
+}
+
+# The proxy is the services' too; it may hold a password, so root alone reads it. What is inside of
+# the cluster is known once this server has registered.
 put_proxy() {
-    proxy=${HTTPS_PROXY:-${https_proxy:-}}
-    [ -n "$proxy" ] || return 0
-    inside="localhost,127.0.0.1,$1,$(value service_network),$(value pod_network),.$(value cluster_domain)"
+    [ -n "$PROXY" ] || return 0
+    inside=
+    ! registered ||
+        inside=",localhost,127.0.0.1,$node_ip,$(value service_network),$(value pod_network),.$(value cluster_domain)"
     put 600 "$ETC/proxy.env" <<EOF
-HTTPS_PROXY=$proxy
-NO_PROXY=${NO_PROXY:-${no_proxy:-}},$inside
+HTTPS_PROXY=$PROXY
+NO_PROXY=$OUTSIDE$inside
+OUTSIDE=$OUTSIDE
 EOF
 }
 
@@ -751,7 +786,6 @@ Wants=network-online.target
 
 [Service]
 Type=oneshot
-EnvironmentFile=-$ETC/proxy.env
 ExecStart=$SELF report
 EOF
     put 644 "$UNITS/bulkhead-node.timer" <<EOF
@@ -822,6 +856,7 @@ install() {
         TOKEN=
         put 644 "$ETC/platform-ca.crt" <"$AUTHORITY"
         echo "$URL" | put 644 "$ETC/url"
+        put_proxy
         put 755 "$SELF" <"$0"
         put_units
         sync "$ETC"/* "$ETC" "$SELF" "$UNITS"/bulkhead-*
@@ -842,7 +877,7 @@ join() {
     fi
     say "this server is $(value node_name)"
     endpoints
-    run_checks cluster_api tunnel registry
+    run_checks cluster_api pods tunnel registry
     get_artifacts
     [ -z "$FETCHED" ] || tell downloaded 0 "" || unanswered
     put_configuration
@@ -930,7 +965,7 @@ check() {
     else
         echo "endpoints not checked: no --authority-sha256"
     fi
-    ! registered || run_checks cluster_api tunnel registry
+    ! registered || run_checks cluster_api pods tunnel registry
     exit "$FIRST"
 }
 
@@ -965,6 +1000,16 @@ report() {
         join
         return
     fi
+    own=$(address_towards "$(value cluster_api_host)")
+    case $own in
+    '' | "$(sed -n 's/^NODE_IP=//p' "$ETC/node.env")") ;;
+    *)
+        say "this server has the address $own now"
+        hash_present
+        join
+        return
+        ;;
+    esac
     # Kubelet renews it long before; this is for a server that was off, or cut off, until it ended.
     if ! openssl x509 -in "$(client_certificate)" -noout -checkend 120 >/dev/null; then
         say "the node's certificate has ended; getting another"
@@ -988,6 +1033,9 @@ report() {
         esac
     done
     [ -z "$down" ] || fail 24 "Not running:$down. See why with: journalctl -u SERVICE"
+    curl --disable --silent --fail --noproxy '*' --max-time 5 --output /dev/null \
+        http://127.0.0.1:8134/readyz ||
+        fail 33 "The tunnel is not connected, so that logs and exec fail. See why with: journalctl -u bulkhead-tunnel"
     tell running 0 "All services run." || unanswered
     remember running 0 "All services run."
     obey
@@ -999,9 +1047,13 @@ obey() {
     restart)
         say "restarting, as the platform asks"
         renew_tokens || true
-        systemctl restart bulkhead-containerd bulkhead-kubelet bulkhead-tunnel bulkhead-kube-proxy
+        # shellcheck disable=SC2086 # a list of names
+        systemctl restart $SERVICES
         ;;
-    uninstall) uninstall ;;
+    uninstall)
+        uninstall
+        exit 0
+        ;;
     esac
 }
 
@@ -1166,6 +1218,7 @@ main() {
         say "$MESSAGE" >&2
         exit 10
     }
+    use_proxy
     WORK=$(mktemp -d "/run/bulkhead.XXXXXX")
     trap 'rm -rf "$WORK"' EXIT
     trap 'exit 1' HUP INT TERM

@@ -3,6 +3,7 @@
 import pytest
 
 from domain.caller import Role
+from domain.identifiers import Prefix, new_id
 from tests.api.gate import JSON, Gate, Person, a_key
 from tests.api.own_server import new_machine
 
@@ -70,14 +71,14 @@ async def test_a_machines_id_names_its_workspace(gate: Gate) -> None:
     region = (await second.post("/v1/regions", {"name": "r"}, headers=context)).json()["id"]
     asked = await second.post("/v1/clusters", {"name": "c", "region_id": region}, headers=context)
     with gate.administrator() as connection:
-        machine = "mch_" + "1" * 32
+        machine = new_id(Prefix.MACHINE)
         connection.execute(
             "INSERT INTO machines (workspace_id, id, cluster_id, kind, state, stage, schedulable,"
             " identity_key, identity_key_hash, operating_system, architecture, hostname, addresses,"
             " artifact_set, instruction, health, health_candidate, version) VALUES (%s, %s, %s,"
-            " 'own_server', 'ACTIVE', 'ready', true, 'x', '\\x01', 'linux', 'amd64', 'h', '[]',"
+            " 'own_server', 'ACTIVE', 'ready', true, 'x', %s, 'linux', 'amd64', 'h', '[]',"
             " 'x', 'none', 'healthy', 'healthy', 1)",
-            (second.workspace, machine, asked.json()["owner_id"]),
+            (second.workspace, machine, asked.json()["owner_id"], machine.encode()),
         )
     # Without the header, as a person who has the id only.
     assert (await person.get(f"/v1/machines/{machine}")).status_code == 200
@@ -162,6 +163,46 @@ async def test_a_server_of_ones_own_is_not_turned_off_or_replaced_here(
         assert answer.status_code == 409
         assert answer.json()["errors"][0]["metadata"]["reason"] == "FAILED_PRECONDITION"
         assert "of your own" in answer.json()["errors"][0]["message"]
+
+
+async def test_a_machine_goes_by_force_where_its_cluster_cannot_be_asked(
+    gate: Gate, person: Person, cluster: JSON
+) -> None:
+    machine = await ready_machine(gate, person, cluster)
+    path = f"/v1/machines/{machine['id']}"
+    change = "UPDATE clusters SET state = %s WHERE id = %s"
+    with gate.administrator() as connection:
+        connection.execute(change, ("suspended", cluster["id"]))
+        try:
+            refused = await person.call("DELETE", path, headers=headers_of(machine))
+            forced = await person.call("DELETE", f"{path}?force=true", headers=headers_of(machine))
+        finally:
+            connection.execute(change, ("active", cluster["id"]))
+    assert refused.status_code == 409
+    assert "force=true" in refused.json()["errors"][0]["message"]
+    assert forced.status_code == 202, forced.text
+    [event, *_] = (
+        await person.get("/v1/audit_events", params={"action": "machine.delete"})
+    ).json()["data"]
+    assert (event["resource_id"], event["details"]["force"]) == (machine["id"], True)
+
+
+async def test_a_delete_that_waits_for_its_cluster_is_forced_on(
+    gate: Gate, person: Person, cluster: JSON
+) -> None:
+    machine = await ready_machine(gate, person, cluster)
+    path = f"/v1/machines/{machine['id']}"
+    waiting = await person.call("DELETE", path, headers=headers_of(machine))
+    deleting = (await person.get(path)).json()
+    forced = await person.call("DELETE", f"{path}?force=true", headers=headers_of(deleting))
+    assert forced.status_code == 202, forced.text
+    assert forced.json()["operation_id"] == waiting.json()["operation_id"]
+    with gate.administrator() as connection:
+        stored = connection.execute(
+            "SELECT placement -> 'forced' FROM operations WHERE id = %s",
+            (waiting.json()["operation_id"],),
+        ).fetchone()
+    assert stored == (True,)
 
 
 async def test_members_read_machines_and_change_none(

@@ -8,7 +8,7 @@ from domain.tokens import TokenKind, hash_of, new_token
 from tests.api.compute import Compute, new_compute
 from tests.api.gate import JSON, Gate
 from tests.api.keeper import ok
-from tests.api.own_server import OwnServer
+from tests.api.own_server import OwnServer, csr_of
 
 
 @pytest.fixture(scope="module")
@@ -58,3 +58,21 @@ async def test_a_server_whose_machine_shall_go_is_let_in_no_more(compute: Comput
     ok(await compute.call(machine, "DELETE"), 202)
     assert (await OwnServer(compute.gate).register(token)).status_code == 401
     assert (await compute.machine(machine["id"]))["state"] == "DELETING"
+
+
+@pytest.mark.parametrize("end", ["expires_at = now()", "revoked_at = now()"])
+async def test_a_token_that_is_refused_gives_its_machine_to_nobody(
+    compute: Compute, end: str
+) -> None:
+    machine = await compute.new_machine()
+    token = token_for(compute, machine)
+    digest = hash_of(token)
+    compute.run(f"UPDATE worker_bootstraps SET {end} WHERE token_hash = %s", digest)  # noqa: S608 - of the test
+    thief, honest = OwnServer(compute.gate), OwnServer(compute.gate)
+    assert (await thief.register(token)).status_code == 401
+    for verb, body in (("resume", {"csr": csr_of(thief.key)}), ("tokens", {})):
+        assert (await thief.signed(verb, body)).status_code == 401, verb
+    assert (await thief.report()).status_code == 401
+    again = "expires_at = now() + interval '1 hour', revoked_at = NULL"
+    compute.run(f"UPDATE worker_bootstraps SET {again} WHERE token_hash = %s", digest)  # noqa: S608 - the same
+    assert (await honest.register(token)).status_code == 201

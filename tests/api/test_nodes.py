@@ -139,7 +139,6 @@ async def test_who_joins_while_the_cluster_goes_is_a_machine_of_it_or_nobody(
     gate: Gate, verb: str
 ) -> None:
     person = gate.new_person()
-    outcomes = set()
     for turn in range(3):
         cluster = await gate.new_cluster_with_authorities(person)
         bootstraps = [await new_bootstrap(person, cluster) for _ in range(3)]
@@ -160,13 +159,11 @@ async def test_who_joins_while_the_cluster_goes_is_a_machine_of_it_or_nobody(
         assert gone.status_code in {202, 409}, gone.text
         # A cluster with machines can be suspended, and never be deleted.
         assert verb == "suspend" or gone.is_success == (not winners)
-        outcomes.add((gone.is_success, bool(winners)))
         if gone.is_success:
             late = [await OwnServer(gate).register(one["token"]) for one in bootstraps]
             assert {answer.status_code for answer in late} <= {401, 409}
             after = await person.get("/v1/machines", params={"cluster_id": cluster["id"]})
             assert after.json()["data"] == found["data"]
-    assert outcomes
 
 
 async def test_a_token_that_is_not_good_answers_401(
@@ -272,6 +269,41 @@ async def test_a_key_is_of_one_machine_only(gate: Gate, person: Person, cluster:
     second = await new_bootstrap(person, cluster)
     assert (await server.register(second["token"])).status_code == 409
     assert (await OwnServer(gate).register(second["token"])).status_code == 201
+
+
+async def test_only_a_key_that_is_known_is_called_known(
+    gate: Gate, person: Person, cluster: JSON
+) -> None:
+    bootstrap = await new_bootstrap(person, cluster)
+    server = OwnServer(gate, hostname="not-in-this-database")
+    with gate.administrator() as connection:
+        connection.execute(
+            "ALTER TABLE machines ADD CONSTRAINT of_a_test"
+            " CHECK (hostname <> 'not-in-this-database') NOT VALID"
+        )
+        try:
+            assert (await server.register(bootstrap["token"])).status_code == 500
+        finally:
+            connection.execute("ALTER TABLE machines DROP CONSTRAINT of_a_test")
+    assert (await server.register(bootstrap["token"])).status_code == 201
+
+
+async def test_tokens_that_are_not_given_are_not_said_to_be_given(
+    gate: Gate, person: Person, cluster: JSON
+) -> None:
+    server, machine = await new_machine(gate, person, cluster)
+    # No API server answers at the place of this cluster.
+    assert (await server.signed("tokens", {})).status_code == 503
+    with gate.administrator() as connection:
+        change = "UPDATE clusters SET state = %s WHERE id = %s"
+        connection.execute(change, ("suspended", cluster["id"]))
+        try:
+            refused = await server.signed("tokens", {})
+        finally:
+            connection.execute(change, ("active", cluster["id"]))
+    assert (refused.status_code, error_of(refused)["metadata"]["state"]) == (409, "suspended")
+    audit = gate.audit(person.workspace)
+    assert not [line for line in audit if line[0] == "node.tokens" and line[2] == machine["id"]]
 
 
 async def test_a_server_that_lost_the_answer_resumes_with_its_key(

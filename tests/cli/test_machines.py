@@ -82,6 +82,10 @@ def test_a_machine_is_shown_with_its_health_and_its_certificates(
         unsure = bulkhead.run("machines", "delete", "front")
         assert unsure.returncode == 2
         assert "needs --yes" in unsure.stderr
+        refused = bulkhead.run("machines", "delete", "front", "--yes")
+        assert (refused.returncode, "force=true" in refused.stderr) == (5, True), refused.stderr
+        bulkhead.ok("machines", "delete", "front", "--yes", "--force")
+        assert bulkhead.json("machines", "list") == []
     finally:
         stack = Stack(stack_home, EmbeddedSettings.model_construct(home=None), durable=False)
         with stack.administrator("bulkhead") as connection:

@@ -44,6 +44,8 @@ def facts(**changes: object) -> MachineFacts:
         (SILENT, MachineHealth.UNREACHABLE),
         ({"pressures": ("DiskPressure",)}, MachineHealth.DEGRADED),
         ({"serving_certificate_expires_at": NOW - SECOND}, MachineHealth.DEGRADED),
+        ({"serving_certificate_expires_at": None}, MachineHealth.DEGRADED),
+        ({"reported_failure": "The tunnel is not connected."}, MachineHealth.DEGRADED),
         ({"clock_offset_seconds": -61}, MachineHealth.DEGRADED),
         ({"clock_offset_seconds": 301, **SILENT}, MachineHealth.CLOCK_OFF),
         ({"client_certificate_expires_at": NOW - 10 * SECOND}, MachineHealth.HEALTHY),

@@ -25,6 +25,14 @@ from cli.session import CLUSTER, MACHINE, Session
 from cli.text import age, clean, duration, moment, remaining
 from cli.waiting import see_through
 
+_ForceOption = Annotated[
+    bool,
+    typer.Option(
+        "--force",
+        help="Do not wait for a cluster that does not answer: nothing is drained there.",
+    ),
+]
+
 _COLUMNS = (
     Column("NAME", "shown_name"),
     Column("CLUSTER", "cluster"),
@@ -142,12 +150,15 @@ def delete_machine(
     session: Session,
     machine: MachineArgument,
     yes: YesOption = False,  # noqa: FBT002 - Typer's flags are boolean parameters
+    force: _ForceOption = False,  # noqa: FBT002 - the same
     no_wait: NoWaitOption = False,  # noqa: FBT002 - the same
 ) -> None:
     """Drain a machine and take it out of its cluster.
 
     A server that the platform made in a cloud is removed with everything that it had there, and
     the account is asked whether anything is left; one of your own is left as it was before.
+
+    Where the cluster is lost, --force removes it all the same, also when its delete waits already.
     """
     found = session.resource(MACHINE, machine)
     name = shown_name(found)
@@ -156,7 +167,7 @@ def delete_machine(
         if is_in_cloud(found):
             effect += " Its server and its disk are removed, for good."
         confirm_by_name(session, name, doing="deleting", effect=effect, done="deleted")
-    operation = ask(session, found, "DELETE", "")
+    operation = ask(session, found, "DELETE", "?force=true" if force else "")
     ended = see_through(session, operation, subject=name, no_wait=no_wait)
     if ended is not None:
         session.output.say(

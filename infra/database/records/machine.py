@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from sqlalchemy import func
-from sqlmodel import select
+from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from domain.cluster import ClusterState
@@ -24,6 +24,9 @@ from infra.database.tables import ClusterRow, MachineRow, OperationRow
 
 # Keys of `placement`, beside where the control plane is.
 _FORCED: Final = ("pods_deleted_without_eviction", "volumes_detached_by_force")
+# A delete is not to wait for a cluster that does not answer, and which of its steps did not.
+FORCED: Final = "forced"
+_SKIPPED: Final = "steps_skipped"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,6 +50,13 @@ class MachineRecords:
         Raises:
             BulkheadError: ABORTED when the machine is gone.
         """
+        found = await self.find(operation)
+        if found is None:
+            raise taken_over()
+        return found
+
+    async def find(self, operation: MachineOperation) -> MachineSight | None:
+        """Read what is known of an operation's machine; None when it is gone."""
         async with self._database.workspace(operation.workspace_id) as session:
             query = select(MachineRow, ClusterRow.state, func.clock_timestamp())
             found = (
@@ -57,9 +67,23 @@ class MachineRecords:
                 )
             ).one_or_none()
         if found is None:
-            raise taken_over()
+            return None
         machine, cluster_state, at = found
         return MachineSight(machine=machine, cluster_state=ClusterState(cluster_state), at=at)
+
+    async def is_forced(self, operation: MachineOperation) -> bool:
+        """Whether the machine shall go although its cluster may never answer again.
+
+        That counts for whatever its delete took the machine over from as well.
+        """
+        async with self._database.workspace(operation.workspace_id) as session:
+            query = select(OperationRow).join(
+                MachineRow, col(MachineRow.active_operation_id) == col(OperationRow.id)
+            )
+            holder = (
+                await session.exec(query.where(MachineRow.id == operation.owner_id))
+            ).one_or_none()
+        return holder is not None and FORCED in holder.placement
 
     async def reach_stage(self, operation: MachineOperation, stage: MachineStage) -> None:
         """The machine has come so far.
@@ -183,6 +207,8 @@ class MachineRecords:
             if machine is None:
                 return
             forced = {name: row.placement.get(name, []) for name in _FORCED}
+            if _SKIPPED in row.placement:
+                forced[_SKIPPED] = row.placement[_SKIPPED]
             uninstalled = machine.uninstalled_at is not None
             found = {} if inventory is None else {"inventory": dict(inventory)}
             await session.delete(machine)

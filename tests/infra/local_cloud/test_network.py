@@ -1,16 +1,24 @@
 import contextlib
 import http.server
+import random
+import secrets
 import socket
 import subprocess
 import threading
 from collections.abc import Iterator
 from ipaddress import IPv4Address
+from typing import NamedTuple
 
 import pytest
 
 from infra.local_cloud import Image, LocalCloud, LocalServer
 
-WORLD = "198.18.77.2"
+
+class World(NamedTuple):
+    """Another machine behind the host: what runs a command on it, and its address."""
+
+    inside: str
+    address: str
 
 
 @pytest.fixture
@@ -28,26 +36,28 @@ def web_on_loopback() -> Iterator[int]:
 
 
 @pytest.fixture
-def world() -> Iterator[str]:
+def world() -> Iterator[World]:
     """Be the internet: another machine behind the host, that knows no private network."""
-    name = "test-world"
+    # Of its own in each process, and beside whatever a killed one left.
+    name = f"world-{secrets.token_hex(4)}"
+    subnet = f"198.18.{random.randrange(80, 250)}"
     _do(f"ip netns add {name}")
     try:
         _do(f"ip link add {name} type veth peer name eth0 netns {name}")
-        _do(f"ip address add 198.18.77.1/24 dev {name}")
+        _do(f"ip address add {subnet}.1/24 dev {name}")
         _do(f"ip link set {name} up")
         inside = f"nsenter --net=/run/netns/{name}"
-        _do(f"{inside} ip address add {WORLD}/24 dev eth0")
+        _do(f"{inside} ip address add {subnet}.2/24 dev eth0")
         _do(f"{inside} ip link set eth0 up")
         # It has a way to the private network, and must not get anywhere by it.
-        _do(f"{inside} ip route add 10.0.0.0/8 via 198.18.77.1")
+        _do(f"{inside} ip route add 10.0.0.0/8 via {subnet}.1")
         with subprocess.Popen(
             [*inside.split(), "python3", "-m", "http.server", "80"],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         ) as web:
             try:
-                yield inside
+                yield World(inside, f"{subnet}.2")
             finally:
                 web.terminate()
     finally:
@@ -76,7 +86,7 @@ def _reaches(address: IPv4Address, port: int = 8080) -> bool:
 
 
 def test_a_server_takes_connections_from_its_neighbours_and_from_nobody_outside(
-    pair: tuple[LocalServer, LocalServer], world: str
+    pair: tuple[LocalServer, LocalServer], world: World
 ) -> None:
     one, two = pair
     before = one.firewall_counters()
@@ -87,7 +97,14 @@ def test_a_server_takes_connections_from_its_neighbours_and_from_nobody_outside(
     assert after.dropped > before.dropped
     assert after.accepted == before.accepted == 0
     # Further away, the gateway itself lets nothing in.
-    command = [*world.split(), "curl", "--silent", "--max-time", "1", f"http://{one.address}:8080/"]
+    command = [
+        *world.inside.split(),
+        "curl",
+        "--silent",
+        "--max-time",
+        "1",
+        f"http://{one.address}:8080/",
+    ]
     assert subprocess.run(command, check=False).returncode != 0
     assert one.firewall_counters() == after
 
@@ -144,12 +161,11 @@ def test_a_hole_that_somebody_makes_in_the_firewall_shows_and_is_remembered(
 
 
 def test_a_server_reaches_the_world_and_published_ports_of_the_hosts_loopback(
-    pair: tuple[LocalServer, LocalServer], world: str, web_on_loopback: int
+    pair: tuple[LocalServer, LocalServer], world: World, web_on_loopback: int
 ) -> None:
-    assert world
     server = pair[0]
     gateway = server.network.gateway
-    assert _fetch(server, WORLD)
+    assert _fetch(server, world.address)
     assert server.run(f"curl --silent http://{gateway}:{web_on_loopback}/").status != 0
     server.network.publish(web_on_loopback)
     server.network.publish(web_on_loopback)

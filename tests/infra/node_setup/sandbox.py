@@ -86,6 +86,8 @@ class Sandbox:
         self.replace("ss", _SS)
         self.replace("modprobe", "#!/bin/sh\nexit 1\n")
         self.replace("systemctl", _SYSTEMCTL)
+        # No program runs here, the tunnel's agent neither; it says that it is connected.
+        self.replace_around("curl", 'case "$*" in *:8134/readyz) exit 0 ;; esac')
 
     def replace(self, tool: str, program: str | None) -> None:
         """Put a program in a tool's place; None: the machine's own."""
@@ -101,7 +103,11 @@ class Sandbox:
 
     def replace_around(self, tool: str, lines: str) -> None:
         """Run shell lines before each call of a tool."""
-        real = os.path.realpath(self.root / "bin" / tool)
+        place = self.root / "bin" / tool
+        real = os.path.realpath(place)
+        if not place.is_symlink():
+            real = f"{real}.around{len(list(place.parent.iterdir()))}"
+            place.rename(real)
         self.replace(tool, f'#!/bin/sh\n{lines}\nexec {real} "$@"\n')
 
     def run(

@@ -67,6 +67,8 @@ class SmallPlatform:
     corrupt: int = 0
     certificate_life: timedelta = timedelta(hours=1)
     instruction: str = "none"
+    pods_port: int | str = ""
+    platforms: str | None = None
     reports: list[dict[str, object]] = field(default_factory=list)
     requests: list[tuple[str, int]] = field(default_factory=list)
 
@@ -116,6 +118,9 @@ class SmallPlatform:
 
     def _register(self, request: Request) -> Response:
         identity = identity_of(json.loads(request.body)["csr"])
+        if self.platforms is not None:
+            there = f"There are no programs for linux/amd64 here; servers may be: {self.platforms}."
+            return refusal(409, there, platform="linux/amd64")
         if self.token is None or request.headers["authorization"] != f"Bearer {self.token}":
             return refusal(401, "This token was used; it works once.")
         self.token, self.key = None, identity.key
@@ -164,6 +169,7 @@ class SmallPlatform:
             "cluster_api_host": self.host,
             "cluster_api_port": port,
             "cluster_api_server_name": "tunnel.invalid",
+            "pods_api_port": self.pods_port,
             "tunnel_host": self.host,
             "tunnel_port": port,
             "tunnel_server_name": "tunnel.invalid",

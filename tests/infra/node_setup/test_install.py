@@ -2,6 +2,7 @@ import json
 import random
 import re
 import shutil
+import socket
 from datetime import timedelta
 
 import pytest
@@ -242,6 +243,56 @@ def test_tokens_are_renewed_at_half_of_their_life(
     assert platform.count("/v1/nodes/self:tokens", 200) == 2
 
 
+def test_a_server_with_another_address_tells_its_services(
+    sandbox: Sandbox, platform: SmallPlatform
+) -> None:
+    _installed(sandbox, platform)
+    assert "NODE_IP=127.0.0.1\n" in sandbox.read("etc/bulkhead/node.env")
+    moved = 'case "$*" in *"route get"*) echo "127.0.0.1 dev lo src 192.0.2.9"; exit ;; esac'
+    sandbox.replace_around("ip", moved)
+    for _ in range(2):
+        assert sandbox.run("report").status == 0
+        assert "NODE_IP=192.0.2.9\n" in sandbox.read("etc/bulkhead/node.env")
+    # The first one joined again, and the second had nothing to do.
+    assert platform.phases()[3:] == ["kubelet_started", "running", "running"]
+
+
+def test_a_tunnel_that_is_not_connected_is_reported(
+    sandbox: Sandbox, platform: SmallPlatform
+) -> None:
+    _installed(sandbox, platform)
+    sandbox.replace_around("curl", 'case "$*" in *:8134/readyz) exit 22 ;; esac')
+    run = sandbox.run("report")
+    assert (run.status, "tunnel is not connected" in run.output) == (33, True), run.output
+    assert (platform.reports[-1]["phase"], platform.reports[-1]["code"]) == ("failed", 33)
+
+
+def test_a_server_for_which_there_are_no_programs_gives_up_at_once(
+    sandbox: Sandbox, platform: SmallPlatform
+) -> None:
+    platform.platforms = "linux/arm64"
+    run = _install(sandbox, platform)
+    assert (run.status, "no programs for linux/amd64" in run.output) == (12, True), run.output
+    assert not sandbox.exists("etc/bulkhead")
+    assert platform.token is not None
+
+
+def test_the_port_that_pods_need_is_named_and_tried(
+    sandbox: Sandbox, platform: SmallPlatform
+) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        platform.pods_port = closed.getsockname()[1]
+        run = _install(sandbox, platform)
+        assert (run.status, "API for pods" in run.output) == (32, True), run.output
+        assert f"127.0.0.1:{platform.pods_port}  the same for pods" in run.output
+        assert "FAIL 32 pods" in sandbox.run("check").output
+        # Pods know no proxy: what they reach behind one is not tried.
+        with connect_proxy() as proxy:
+            behind = sandbox.run("report", environment={"HTTPS_PROXY": proxy.url})
+            assert behind.status == 0, behind.output
+
+
 @pytest.mark.parametrize("state", ["inactive", "activating"])
 def test_a_restart_that_the_platform_asks_for_is_done_whatever_runs(
     sandbox: Sandbox, platform: SmallPlatform, state: str
@@ -292,6 +343,34 @@ def test_everything_goes_through_the_proxy_and_the_services_get_it(
     assert f"HTTPS_PROXY={proxy.url}\n" in kept
     assert "NO_PROXY=intranet,localhost,127.0.0.1,127.0.0.1,10.96.0.0/16,10.244.0.0/16," in kept
     assert (sandbox.root / "etc/bulkhead/proxy.env").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_join_behind_a_proxy_goes_on_after_a_power_cut_and_is_told_the_proxy_once(
+    sandbox: Sandbox, platform: SmallPlatform
+) -> None:
+    facts = ("--url", platform.url, "--authority-sha256", platform.authority_sha256)
+    token = str(platform.token)
+    with connect_proxy() as proxy:
+        environment = {"HTTPS_PROXY": proxy.url, "NO_PROXY": "intranet,localhost,127.0.0.2"}
+        cut = 'case "$*" in *--data-binary*) kill -9 0 ;; esac'
+        curl = (sandbox.root / "bin/curl").read_text()
+        sandbox.replace("curl", curl.replace("exec", f"{cut}\nexec", 1))
+        assert sandbox.run("install", *facts, token=token, environment=environment).status != 0
+        sandbox.replace("curl", curl)
+        assert "enable" in _log(sandbox)
+        _lose_power(sandbox)
+        before = len(proxy.targets)
+        assert sandbox.run("report").status == 0
+        assert len(proxy.targets) - before > platform.requests.index(_REGISTRATION)
+        kept = sandbox.read("etc/bulkhead/proxy.env")
+        assert "\nNO_PROXY=intranet,localhost,127.0.0.2,localhost,127.0.0.1," in kept
+        # The same again, as it is and with the proxy in the shell.
+        for more in ({}, environment):
+            assert sandbox.run("install", environment=more).status == 0
+            assert sandbox.read("etc/bulkhead/proxy.env") == kept
+        before = len(proxy.targets)
+        assert sandbox.run("check").status == 0
+        assert len(proxy.targets) > before
 
 
 def test_a_proxy_that_is_not_there_is_said(sandbox: Sandbox, platform: SmallPlatform) -> None:

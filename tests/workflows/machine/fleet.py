@@ -3,16 +3,20 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from hashlib import sha256
 from typing import Any, LiteralString, TypeVar
 
-from sqlmodel import select
+from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
+from temporalio.service import RPCError
 
 from domain.caller import Caller
 from domain.cluster import HostedControlPlane
 from domain.identifiers import Prefix, new_id
 from domain.machine import (
+    NODE_USER_PREFIX,
     ClusterMachine,
     Instruction,
     MachineHealth,
@@ -20,8 +24,8 @@ from domain.machine import (
     MachineStage,
     MachineState,
 )
-from domain.names import node_name_of
-from domain.operation import MachineOperation, OperationType
+from domain.names import node_name_of, workflow_id_of
+from domain.operation import MachineOperation, OperationState, OperationType, OwnerType
 from infra.database.engine import Database, DatabaseRole
 from infra.database.queries.worker_bootstrap import consume_bootstrap, enter_by_token
 from infra.database.records.operation import (
@@ -37,7 +41,9 @@ from infra.database.tables import (
     WorkerBootstrapRow,
 )
 from infra.kubernetes.client import KubernetesClient
-from infra.kubernetes.nodes import remains_of, remove_node
+from infra.kubernetes.nodes import list_nodes, remains_of, remove_node
+from infra.kubernetes.signing_requests import list_requests, remove
+from infra.kubernetes.volumes import attachments_of, forget_attachment
 from infra.machines.clusters import HostClusters
 from infra.machines.keeper import MachineKeeper
 from infra.temporal.outbox import Outbox
@@ -46,6 +52,9 @@ from tests.platform import POLL_SECONDS, Platform
 from tests.workflows.machine.servers import ADDRESS, Server
 
 Result = TypeVar("Result")
+
+PODS = "/api/v1/namespaces/default/pods"
+BUDGETS = "/apis/policy/v1/namespaces/default/poddisruptionbudgets"
 
 
 class Fleet:
@@ -237,9 +246,53 @@ class Fleet:
         return {kind: thing for kind, thing in found.items() if thing}
 
     async def forget(self, operation: MachineOperation) -> None:
-        """Remove a machine whose operations have ended, without a workflow."""
+        """Remove a machine whose operations have ended, without a workflow.
+
+        Its requests go first: what it asked for would else be a stranger's, whose denials share
+        one budget of audit lines.
+        """
+        node = node_name_of(operation.owner_id)
+        await self.ask(partial(_remove_requests, user=NODE_USER_PREFIX + node))
         await self.execute("DELETE FROM machines WHERE id = %s", operation.owner_id)
-        await self.ask(lambda client: remove_node(client, node_name_of(operation.owner_id)))
+        await self.ask(lambda client: remove_node(client, node))
+
+    async def tidy(self) -> None:
+        """Remove what a test that failed left: the next one shall find an empty cluster."""
+        cluster_id = self.cluster.cluster_id
+        async with self.platform.api.workspace(self.owner.workspace_id) as session:
+            query = select(OperationRow).where(
+                OperationRow.owner_type == OwnerType.MACHINE,
+                OperationRow.state == OperationState.RUNNING,
+                col(OperationRow.placement)["cluster_id"].astext == cluster_id,
+            )
+            running = (await session.exec(query)).all()
+        for row in running:
+            # Its rows first: what was lost while they say that it runs, the platform takes back.
+            await self.execute(
+                "UPDATE operations SET state = 'FAILED', completed_at = now() WHERE id = %s", row.id
+            )
+            workflow_id = workflow_id_of(row.type, row.owner_id, row.id)
+            with contextlib.suppress(RPCError):
+                await self.platform.client.get_workflow_handle(workflow_id).terminate()
+        await self.ask(_remove_requests)
+        await self.execute("DELETE FROM machines WHERE cluster_id = %s", cluster_id)
+        await self.ask(_remove_workloads)
+
+
+def _remove_requests(client: KubernetesClient, user: str | None = None) -> None:
+    found = list_requests(client)
+    remove(client, [request for request in found if user in {None, request.username}])
+
+
+def _remove_workloads(client: KubernetesClient) -> None:
+    for budget in client.list_all(BUDGETS):
+        client.delete(f"{BUDGETS}/{budget['metadata']['name']}")
+    for pod in client.list_all(PODS):
+        client.delete(f"{PODS}/{pod['metadata']['name']}", grace_seconds=0)
+    for name in list_nodes(client):
+        for attachment in attachments_of(client, name):
+            forget_attachment(client, attachment)
+        remove_node(client, name)
 
 
 def new_machine(cluster: HostedControlPlane) -> MachineRow:
@@ -260,6 +313,8 @@ def new_machine(cluster: HostedControlPlane) -> MachineRow:
         addresses=[ADDRESS],
         artifact_set="test",
         instruction=Instruction.NONE,
+        # Sooner than that of a certificate which a test asks for.
+        serving_certificate_expires_at=datetime.now(UTC) + timedelta(minutes=30),
         health=MachineHealth.UNKNOWN,
         health_candidate=MachineHealth.UNKNOWN,
     )

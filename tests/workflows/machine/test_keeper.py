@@ -307,6 +307,33 @@ async def test_a_node_that_stays_unready_is_repaired_once(fleet: Fleet) -> None:
     await fleet.forget(machine)
 
 
+async def test_a_machine_whose_tunnel_or_serving_certificate_is_missing_is_degraded(
+    fleet: Fleet,
+) -> None:
+    machine = await fleet.have_active()
+    async with fleet.server_of(machine) as server:
+        await fleet.until(machine.owner_id, lambda row: row.health is MachineHealth.HEALTHY)
+        server.phase, server.message = "failed", "The tunnel is not connected."
+        await fleet.until(
+            machine.owner_id, lambda row: row.health_candidate is MachineHealth.DEGRADED
+        )
+        await fleet.change(machine, health_candidate_since=LONG_AGO)
+        await fleet.until(
+            machine.owner_id,
+            lambda row: (
+                row.health is MachineHealth.DEGRADED
+                and "tunnel is not connected" in (row.health_reason or "")
+            ),
+        )
+        server.phase, server.message = "running", None
+        await fleet.change(machine, serving_certificate_expires_at=None)
+        row = await fleet.until(
+            machine.owner_id, lambda row: "no serving certificate" in (row.health_reason or "")
+        )
+        assert row.health is MachineHealth.DEGRADED
+    await fleet.forget(machine)
+
+
 async def test_machines_that_are_unhealthy_together_are_not_repaired(fleet: Fleet) -> None:
     machines = [await fleet.have_active() for _ in range(3)]
     # In one moment: one of them alone would be repaired.

@@ -16,6 +16,7 @@ from activities.nodes import NodeActivities
 from domain.cluster import Component
 from domain.errors import BulkheadError, Reason
 from domain.machine import MachineHealth, MachineState
+from domain.names import node_name_of
 from domain.operation import MachineOperation, OperationState, OperationType
 from infra.database.engine import Database, DatabaseRole
 from infra.database.records.endings import OperationRecords
@@ -23,11 +24,10 @@ from infra.database.records.machine import MachineRecords
 from infra.database.records.worker_bootstrap import WorkerBootstrapRecords
 from infra.kubernetes.client import Object
 from infra.kubernetes.drain import waiting_of
-from tests.workflows.machine.fleet import Fleet
+from infra.kubernetes.nodes import list_nodes
+from tests.workflows.machine.fleet import BUDGETS, PODS, Fleet
 from tests.workflows.machine.scenarios import new_pod
 
-PODS = "/api/v1/namespaces/default/pods"
-BUDGETS = "/apis/policy/v1/namespaces/default/poddisruptionbudgets"
 ATTACHMENTS = "/apis/storage.k8s.io/v1/volumeattachments"
 
 
@@ -83,7 +83,7 @@ async def test_a_join_says_at_each_stage_what_it_waits_for(fleet: Fleet) -> None
         server.phase, server.message = "failed", "no space left"
         await waits_for(fleet, operation, r"command to be run again .*\(failed, no space left\)")
         await fleet.change(operation, health=MachineHealth.CLOCK_OFF, clock_offset_seconds=4000)
-        server.phase, server.message = "registered", None
+        server.phase, server.message = "downloaded", None
         await waits_for(fleet, operation, "clock of the server to be right; it is 4000 s off")
         await fleet.change(operation, clock_offset_seconds=0)
         server.phase = "kubelet_started"
@@ -118,6 +118,7 @@ async def test_a_join_that_takes_too_long_says_how_far_the_server_came(
     assert failure.value.metadata == {"phase": "failed"}
     with pytest.raises(BulkheadError, match="made no node in the cluster"):
         await environment.run(activities.machines.await_joined, within(operation, 1))
+    await abandon(fleet, operation)
     await fleet.forget(operation)
 
 
@@ -256,6 +257,52 @@ async def test_a_delete_waits_for_a_cluster_that_is_suspended(fleet: Fleet) -> N
         await platform.succeed(resume)
         assert await platform.end_of(operation, 60) is OperationState.SUCCEEDED
     assert await fleet.remains(active) == {}
+
+
+async def test_a_delete_by_force_goes_on_without_its_cluster(fleet: Fleet) -> None:
+    platform = fleet.platform
+    active = await fleet.have_active()
+    node = node_name_of(active.owner_id)
+    async with fleet.server_of(active) as server:
+        await fleet.until(active.owner_id, lambda row: row.node_ready is True)
+        server.has_kubelet = False
+        suspend = await platform.request(OperationType.CLUSTER_SUSPEND, fleet.cluster, fleet.owner)
+        await platform.succeed(suspend)
+        operation = await fleet.request(OperationType.MACHINE_DELETE, active.owner_id)
+        await fleet.start(OperationType.MACHINE_DELETE, operation)
+        await waits_for(fleet, operation, "API server of the cluster to answer")
+        await fleet.execute(
+            """UPDATE operations SET placement = placement || '{"forced": true}' WHERE id = %s""",
+            operation.operation_id,
+        )
+        assert await platform.end_of(operation, 60) is OperationState.SUCCEEDED
+    ended = await fleet.operation(operation.operation_id)
+    assert ended.response is not None
+    assert ended.response["server_uninstalled"] is True
+    assert set(ended.response["steps_skipped"]) == {
+        "cordon_node",
+        "drain_node",
+        "detach_volumes",
+        "remove_node",
+        "revoke_credentials",
+        "verify_removed",
+    }
+    assert "not asked" in ended.response["evidence"]["cluster"]
+    # Should the cluster come back, its keeper finds the node of nobody.
+    resume = await platform.request(OperationType.CLUSTER_RESUME, fleet.cluster, fleet.owner)
+    await platform.succeed(resume)
+    async with asyncio.timeout(20):
+        while node in await fleet.ask(list_nodes):  # noqa: ASYNC110 - the cluster is another process
+            await asyncio.sleep(0.1)
+
+
+async def test_an_undo_ends_when_its_machine_is_gone(fleet: Fleet, activities: Activities) -> None:
+    operation = await fleet.join()
+    async with fleet.server_of(operation) as server:
+        await server.ensure_node()
+    await fleet.forget(operation)
+    await ActivityEnvironment().run(activities.nodes.expel_machine, operation)
+    await abandon(fleet, operation)
 
 
 @pytest.mark.full
