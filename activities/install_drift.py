@@ -24,7 +24,7 @@ class DueInstallDriftActivities:
 
     @activity.defn
     async def due_install_drift(self) -> list[InstallDriftRequest]:
-        """Return the installs that were not compared for longest."""
+        """Return installs that were not compared for a while."""
         return await self._drift.due()
 
 

@@ -82,6 +82,7 @@ class InstallSteps:
             raise
         if stays:
             note_progress("; ".join(stays))
+            await self._records.note_kept(operation, stays)
 
     async def _remove_namespace(self, operation: InstallOperation) -> None:
         plane, install_id = operation.control_plane, operation.install_id

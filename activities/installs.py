@@ -17,12 +17,12 @@ from activities.install_steps import POLL_SECONDS, InstallSteps
 from activities.progress import note_progress
 from activities.records import worker_is_stopping
 from domain.errors import BulkheadError, Reason
-from domain.install import Health, InstallState
+from domain.install import Change, Health, InstallState, ObjectScope
 from domain.names import install_namespace_of
 from domain.operation import InstallOperation
 from domain.rollout_failures import UnhealthyObject
 from infra.database.records.install import APPROVED_PLAN_DIGEST
-from infra.installs.planner import replaced_in
+from infra.installs.plan import identity_of, uids_in
 from infra.installs.secret_objects import extract_references
 from infra.installs.sight import Seen, health_of, look_at_objects
 from infra.kubernetes.discovery import Discovery
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from domain.kstatus import ObjectStatus
     from infra.database.records.install import InstallSight
-    from infra.installs.planner import Plan
+    from infra.installs.plan import Plan
 
 
 # Pods that are there within seconds are what most updates wait for; a look takes about 15 ms.
@@ -111,8 +111,10 @@ class InstallActivities(InstallSteps):
             and sight.good is not None
             and sight.good.render_hash == digest
         )
-        await self._deployer.renders.keep(sight.install, render.id, data)
+        if not skipped:
+            await self._deployer.renders.keep(sight.install, render.id, data)
         await self._records.keep_rendered(operation, manifest, digest, chart)
+        await self._empty_old(operation, sight)
         return Rendered(skipped=skipped)
 
     @activity.defn
@@ -173,7 +175,10 @@ class InstallActivities(InstallSteps):
         async with self._reaching(operation):
             deployed = await self._deployer.renders.load(sight.deploying)
             await self._deployer.cluster_objects.apply(
-                operation.control_plane, operation.install_id, deployed.of_cluster
+                operation.control_plane,
+                operation.install_id,
+                deployed.of_cluster,
+                uids_in(sight.deploying.plan, Change.REPLACED, ObjectScope.CLUSTER),
             )
 
     @activity.defn
@@ -201,7 +206,7 @@ class InstallActivities(InstallSteps):
                 operation.control_plane,
                 operation.install_id,
                 deployed,
-                replaced=replaced_in(render.plan),
+                replaced=uids_in(render.plan, Change.REPLACED, ObjectScope.NAMESPACE),
                 seconds=self._settings.hook_seconds,
             )
         await self._records.keep_revision(operation, revision)
@@ -222,7 +227,7 @@ class InstallActivities(InstallSteps):
                 plane,
                 install_id,
                 await self._deployer.renders.load(sight.good),
-                (sight.render.manifest if sight.render is not None else None) or [],
+                sight.render,
                 seconds=seconds,
             )
         await self._records.keep_restored_revision(operation, revision)
@@ -271,6 +276,13 @@ class InstallActivities(InstallSteps):
         async with self._reaching(operation):
             await self._settle_cluster_objects(operation, sight.deploying)
             await self._secrets.prune(operation, extract_references(sight.deploying.values))
+
+    async def _empty_old(self, operation: InstallOperation, sight: InstallSight) -> None:
+        old = await self._records.old_renders(operation)
+        for render_id in old:
+            await self._deployer.renders.forget(sight.install, render_id)
+        if old:
+            await self._records.empty(operation, old)
 
     async def _begin(self, operation: InstallOperation) -> InstallSight:
         """Look at what is deployed by a step that changes objects; the first of them says so."""
@@ -338,11 +350,8 @@ def _leaves_behind(plan: Plan, sight: InstallSight) -> bool:
         return False
     before = set(extract_references(sight.good.values))
     goes = before - set(extract_references(sight.deploying.values))
-    had = {
-        (found["kind"], found["name"])
-        for found in (sight.good.plan or {}).get("cluster_objects", [])
-    }
-    has = {(found["kind"], found["name"]) for found in plan.cluster_objects}
+    had = {identity_of(found) for found in (sight.good.plan or {}).get("cluster_objects", [])}
+    has = {identity_of(found) for found in plan.cluster_objects}
     return bool(goes or had - has)
 
 

@@ -154,7 +154,8 @@ async def restore(
     if source.state is not RenderState.DEPLOYED or source.manifest is None:
         raise BulkheadError(
             Reason.FAILED_PRECONDITION,
-            f"This render is {source.state}; only one that was deployed can be restored.",
+            f"This render is {source.state}; only one that was deployed and whose objects are kept "
+            "can be restored.",
             path=("body", "render_id"),
         )
     deployment = Deployment(

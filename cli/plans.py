@@ -16,12 +16,14 @@ _SIGNS = {
     "changed": ("~", "yellow"),
     "replaced": ("±", "magenta"),
     "deleted": ("-", "red"),
+    "kept": ("=", "cyan"),
 }
 _ASCII_SIGNS = {"±": "!"}
 
 _NEEDS = {
     "approval": "an approval",
     "storage_class": "a storage class",
+    "custom_resource_definition": "the CustomResourceDefinition",
 }
 _LINE_STYLES = {"+": "green", "-": "red", "@": "dim"}
 # A value longer than this is shown on lines of its own.
@@ -84,8 +86,9 @@ def lines_of(change: JsonObject, *, ascii_only: bool = False) -> Iterator[Line]:
         sign = _ASCII_SIGNS.get(sign, sign)
     scope = ", of the whole cluster" if change.get("scope") == "cluster" else ""
     why = ": a field of it cannot be changed" if kind == "replaced" else ""
+    note = f": {clean(change['note'])}" if change.get("note") else ""
     named = f"{clean(change.get('kind'))}/{clean(change.get('name'))}"
-    yield "  ", (f"{sign} {named}", style), (f"  {kind}{why}{scope}", "dim")
+    yield "  ", (f"{sign} {named}", style), (f"  {kind}{why}{scope}{note}", "dim")
     for difference in change.get("diff") or ():
         yield from _difference(difference)
 

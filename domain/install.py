@@ -54,6 +54,8 @@ class Change(StrEnum):
     CHANGED = "changed"
     REPLACED = "replaced"
     DELETED = "deleted"
+    # It stays on the cluster, and is the install's no more.
+    KEPT = "kept"
 
 
 class ObjectScope(StrEnum):

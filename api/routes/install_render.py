@@ -131,17 +131,18 @@ async def get_render(scope: Scope, install_id: Identifier, render_id: RenderId) 
 async def get_plan(scope: Scope, install_id: Identifier, render_id: RenderId) -> Response:
     """Get what applying a render does, or did, and the digest by which it is approved."""
     found = await _find(scope, install_id, render_id)
-    if found.plan is None or found.plan_digest is None:
+    plan = found.plan or {}
+    if "changes" not in plan or found.plan_digest is None:
         raise BulkheadError(
             Reason.FAILED_PRECONDITION,
-            f"No plan was made of this render, which is {found.state}."
+            f"No plan is kept of this render, which is {found.state}."
             + (" Ask again in a moment." if found.state is RenderState.RUNNING else ""),
         )
     waits = False
     if found.operation_id is not None and found.state is RenderState.RUNNING:
         operation = await find_operation(scope.session, found.operation_id)
         waits = operation is not None and operation.waiting_for == WAITING_FOR_APPROVAL
-    return JSONResponse(plan_body(found, found.plan, found.plan_digest, waits=waits))
+    return JSONResponse(plan_body(found, plan, found.plan_digest, waits=waits))
 
 
 @router.get(
@@ -220,7 +221,7 @@ def _objects_of(render: RenderRow) -> list[dict[str, Any]]:
     if render.manifest is None:
         raise BulkheadError(
             Reason.FAILED_PRECONDITION,
-            f"The render {render.id} has no objects: it is {render.state}.",
+            f"No objects are kept of the render {render.id}, which is {render.state}.",
             metadata={"render_id": render.id},
         )
     return render.manifest

@@ -117,11 +117,6 @@ def files_of(archive: bytes) -> dict[str, bytes]:
     return dict(_unpacked(archive, _Room(), 0))
 
 
-def looks_up(archive: bytes) -> bool:
-    """Tell whether anything in a chart may ask the cluster for objects."""
-    return any(b"lookup" in content for content in files_of(archive).values())
-
-
 def with_file(archive: bytes, name: str, content: bytes) -> bytes:
     """Return the archive of a chart that has one more file in the folder `templates`.
 

@@ -25,6 +25,27 @@ _SNIPPET: Final = re.compile(
 _SCHEMA_LINE: Final = re.compile(r"- at '([^']*)': (.*)")
 _SCHEMA_MARK: Final = "values don't meet the specifications of the schema"
 
+# What a fault in values comes to: the schema's keyword and what it wants, and nothing of the value,
+# which may be a secret that somebody sent. The first that fits counts.
+_FAULTS: Final = tuple(
+    (re.compile(words), told)
+    for words, told in (
+        (r"got [a-z]+, want ([a-z ]+)", r"type is \1"),
+        (r"value must be one of (.*)", r"enum is \1"),
+        (r"value must be (.*)", r"const is \1"),
+        (r"missing propert(?:y|ies) (.*)", r"required is \1"),
+        (r"([a-zA-Z]+): got .*, want (.*)", r"\1 is \2"),
+        (r".* does not match pattern .*", "pattern"),
+        (r"additional properties .* not allowed", "additionalProperties"),
+        (r"invalid propertyName .*", "propertyNames"),
+        (r"properties .* required, if .* exists", "dependentRequired"),
+        (r"items at .* are equal", "uniqueItems"),
+        (r"no items match contains schema", "contains"),
+        (r"'?([a-zA-Z]+)'? failed.*", r"\1"),
+        (r".*", "it does not fit its schema"),
+    )
+)
+
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
@@ -184,12 +205,12 @@ def template_place(said: str) -> str | None:
 
 def _schema_failure(text: str) -> BulkheadError:
     faults = [
-        (match[1], match[2].strip())
+        (match[1], _told(match[2].strip()))
         for match in map(_SCHEMA_LINE.search, text.splitlines())
         # A line that only says that its details follow.
         if match and match[2].strip() != "validation failed"
     ]
-    place, fault = faults[0] if faults else ("", "they do not fit the chart's schema")
+    place, fault = faults[0] if faults else ("", "they do not fit its schema")
     path = tuple(_unescaped(part) for part in place.split("/")[1:])
     where = ".".join(("values", *path))
     more = f" ({len(faults) - 1} more)" if len(faults) > 1 else ""
@@ -203,6 +224,11 @@ def _schema_failure(text: str) -> BulkheadError:
             "faults": _cut("; ".join(f"{_dotted(at)}: {why}" for at, why in faults)),
         },
     )
+
+
+def _told(fault: str) -> str:
+    found = ((words.fullmatch(fault), told) for words, told in _FAULTS)
+    return next(match.expand(told) for match, told in found if match is not None)
 
 
 def _dotted(pointer: str) -> str:

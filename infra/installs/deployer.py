@@ -5,21 +5,29 @@ It writes no row: activities do.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from domain.cluster import HostedControlPlane
+from domain.install import Change, ObjectScope
 from domain.names import install_user_of
 from domain.pod_security import level_of
 from infra.database.tables import InstallRow, PackageVersionRow, RenderRow
-from infra.helm.manifest import hooks_of, is_kept, key_of, texts_of
+from infra.helm.manifest import texts_of
 from infra.helm.program import Helm
 from infra.helm.release_chart import check_size, release_chart, release_size
-from infra.installs.applier import ClusterObjects, Reference, remove_release_objects
+from infra.installs.applier import ClusterObjects, Reference
 from infra.installs.identities import access_of, is_prepared, prepare_namespace, release_of
-from infra.installs.planner import Plan, Wanted, conflicts, make_plan
-from infra.installs.renders import Deployed, Renders, is_in_namespace
+from infra.installs.plan import Plan, identity_of, reference_of, uids_in
+from infra.installs.planner import Wanted, make_plan
+from infra.installs.release_objects import (
+    added_by,
+    make_way,
+    remove_release_objects,
+    remove_replaced,
+)
+from infra.installs.renders import Deployed, Renders
 from infra.kubernetes.client import KubernetesClient, Object
 from infra.machines.clusters import HostClusters
 
@@ -123,7 +131,7 @@ class Deployer:
         install_id: str,
         deployed: Deployed,
         *,
-        replaced: frozenset[str],
+        replaced: Mapping[str, str],
         seconds: float,
     ) -> int:
         """Have helm bring the release to a render; return its revision.
@@ -132,7 +140,7 @@ class Deployer:
             plane: of the install's cluster.
             install_id: which.
             deployed: the render.
-            replaced: the objects that have to go before.
+            replaced: the uids of objects that have to go before, by key.
             seconds: how long its hooks may take.
 
         Raises:
@@ -145,8 +153,11 @@ class Deployer:
             access_of(self.clusters, plane, install_id),
             asyncio.to_thread(release_chart, *_about(deployed.chart), deployed.of_release),
         )
-        going = [found for found in deployed.of_release if key_of(found) in replaced]
-        await self._remove(plane, install_id, [one for one in going if not hooks_of(one)])
+        await self._ask_as_deployer(
+            plane,
+            install_id,
+            lambda client: remove_replaced(client, install_id, deployed.of_release, replaced),
+        )
         return await self._helm.upgrade(
             archive, release_of(install_id), access, seconds=seconds, hidden=deployed.hidden
         )
@@ -156,35 +167,37 @@ class Deployer:
         plane: HostedControlPlane,
         install_id: str,
         good: Deployed,
-        failed: Sequence[Object],
+        failed: RenderRow | None,
         *,
         seconds: float,
     ) -> int:
         """Bring the release back to what is deployed, without its hooks; return its revision.
 
         What the failed render added goes: helm compares with what it deployed last, and does not
-        know of it.
+        know of it. What was there before it was planned stays, whoever made it.
         """
+        plan = None if failed is None else failed.plan
+        replaced = uids_in(plan, Change.REPLACED, ObjectScope.NAMESPACE)
         await self.prepare(plane, install_id, good.manifest)
-        in_the_way = await self._ask_as_deployer(
-            plane, install_id, lambda client: conflicts(client, install_id, good.of_release)
+        release = await self._ask_as_deployer(
+            plane,
+            install_id,
+            lambda client: make_way(client, install_id, good.of_release, replaced),
         )
-        await self._remove(plane, install_id, in_the_way)
         revision = await self._helm.upgrade(
-            await asyncio.to_thread(release_chart, *_about(good.chart), good.of_release),
+            await asyncio.to_thread(release_chart, *_about(good.chart), release),
             release_of(install_id),
             await access_of(self.clusters, plane, install_id),
             seconds=seconds,
             with_hooks=False,
             hidden=good.hidden,
         )
-        kept = {key_of(found) for found in good.of_release if not hooks_of(found)}
-        added = [
-            found
-            for found in failed
-            if is_in_namespace(found) and key_of(found) not in kept and not is_kept(found)
-        ]
-        await self._remove(plane, install_id, added)
+        objects = (None if failed is None else failed.manifest) or []
+        added = uids_in(plan, Change.ADDED, ObjectScope.NAMESPACE)
+        going = added_by(objects, added, good.of_release)
+        await self._ask_as_deployer(
+            plane, install_id, lambda client: remove_release_objects(client, install_id, going)
+        )
         return revision
 
     async def uninstall(
@@ -233,23 +246,13 @@ class Deployer:
             references: everything of cluster scope that the install ever had.
 
         Returns:
-            What stays although it should go, and why.
+            What stays as it should not, and why.
         """
         wanted = [] if good is None else good.of_cluster
-        await self.cluster_objects.apply(plane, install_id, wanted)
-        names = {(found["kind"], found["metadata"]["name"]) for found in wanted}
-        going = [one for one in references if (one["kind"], one["name"]) not in names]
-        return await self.cluster_objects.remove(plane, install_id, going)
-
-    async def _remove(
-        self, plane: HostedControlPlane, install_id: str, manifests: Sequence[Object]
-    ) -> None:
-        if manifests:
-            await self._ask_as_deployer(
-                plane,
-                install_id,
-                lambda client: remove_release_objects(client, install_id, manifests),
-            )
+        changed = await self.cluster_objects.restore(plane, install_id, wanted)
+        has = {identity_of(reference_of(found)) for found in wanted}
+        going = [one for one in references if identity_of(one) not in has]
+        return [*changed, *await self.cluster_objects.remove(plane, install_id, going)]
 
     async def _ask_as_deployer(
         self,

@@ -13,8 +13,9 @@ from domain.errors import BulkheadError
 from domain.install_drift import ObjectDrift
 from domain.names import install_namespace_of
 from infra.helm.manifest import datum_digest, hooks_of, is_secret, key_of
+from infra.installs.crds import with_stored_versions
 from infra.installs.object_diff import HIDDEN, differences
-from infra.installs.planner import RELEASE_MANAGER, as_cluster_object, as_release
+from infra.installs.ownership import RELEASE_MANAGER, as_cluster_object, as_release, is_shared
 from infra.kubernetes.client import FIELD_MANAGER, KubernetesClient, Object
 from infra.kubernetes.discovery import Discovery
 
@@ -76,8 +77,11 @@ def _delta(
         return [*shown, *_changed_data(wanted, live, render_key)]
     if wanted["metadata"].get("namespace"):
         marked, manager = as_release(wanted, install_id), RELEASE_MANAGER
+    elif is_shared(live, install_id):
+        return []
     else:
-        marked, manager = as_cluster_object(wanted, install_id), FIELD_MANAGER
+        as_it_may_be = with_stored_versions(wanted, live)
+        marked, manager = as_cluster_object(as_it_may_be, install_id), FIELD_MANAGER
     return list(_compare(client, path, live, marked, manager))
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import text, update
+from sqlalchemy import ColumnElement, text, update
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -75,11 +75,7 @@ class Observations:
             if changes:
                 statement = (
                     update(InstallRow)
-                    .where(
-                        col(InstallRow.id) == row.id,
-                        col(InstallRow.active_operation_id).is_(None),
-                        col(InstallRow.current_render_id) == look.render_id,
-                    )
+                    .where(*_is_as_seen(look))
                     .values(**changes)
                     .returning(col(InstallRow.id))
                 )
@@ -88,6 +84,15 @@ class Observations:
                 if changes.keys() - {"observed_at"}:
                     await session.execute(_NOTIFY, {"install": row.id})
             await _tell_vendor(session, look, changes)
+
+
+def _is_as_seen(look: Look) -> tuple[ColumnElement[bool], ...]:
+    """Return what is true of an install that no operation took since the look."""
+    return (
+        col(InstallRow.id) == look.row.id,
+        col(InstallRow.active_operation_id).is_(None),
+        col(InstallRow.current_render_id) == look.render_id,
+    )
 
 
 async def _drifted(session: AsyncSession, install_id: str) -> frozenset[str]:
@@ -153,7 +158,12 @@ async def _tell_vendor(session: AsyncSession, look: Look, changes: dict[str, Any
     if grant is None:
         return
     differs = {name: value for name, value in known.items() if getattr(grant, name) != value}
-    if differs:
-        await session.execute(
-            update(GrantRow).where(col(GrantRow.id) == grant.id).values(**differs)
-        )
+    if not differs:
+        return
+    # An operation that ended since the look has told the vendor itself, of another version.
+    install = select(InstallRow.current_version_id).where(*_is_as_seen(look))
+    versions = (await session.exec(install.with_for_update(read=True))).all()
+    if not versions:
+        return
+    known["current_version_id"] = versions[0]
+    await session.execute(update(GrantRow).where(col(GrantRow.id) == grant.id).values(**known))

@@ -4,7 +4,9 @@ What a chart puts into Secrets passes through memory alone: to OpenBao, and from
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, Self
 
 from domain.cluster import HostedControlPlane
@@ -12,13 +14,13 @@ from domain.errors import BulkheadError, Reason
 from domain.names import install_namespace_of
 from domain.secret_use import with_object_names
 from infra.database.tables import InstallRow, PackageVersionRow, RenderRow
-from infra.helm.archive import looks_up
 from infra.helm.chart_access import ChartAccess
 from infra.helm.manifest import SecretData, is_secret, redact, render_hash, restore, split, texts_of
 from infra.helm.program import Helm
+from infra.installs.crds import CRD, kinds_brought_by
 from infra.installs.identities import access_of, refuse_reserved, release_of
-from infra.installs.secret_echoes import carried_texts, refuse_echoes
-from infra.kubernetes.client import Object
+from infra.installs.secret_echoes import carried_texts, echoes_in, refuse_echoes
+from infra.kubernetes.client import KubernetesClient, Object
 from infra.kubernetes.discovery import Discovery
 from infra.machines.clusters import HostClusters
 from infra.openbao.install_vault import InstallVault
@@ -125,19 +127,16 @@ class Renders:
             access_of(self._clusters, plane, install.id),
             asyncio.to_thread(self._vault.render_key, install.workspace_id, install.id),
         )
-        carried: dict[str, str] = {}
-        if await asyncio.to_thread(looks_up, chart.archive):
-            carried = await self._clusters.ask(
-                plane, lambda client: carried_texts(client, install.id)
-            )
-        found = await self._helm.template(
+        carried = await self._clusters.ask(plane, lambda client: carried_texts(client, install.id))
+        template = partial(
+            self._helm.template,
             chart.archive,
             with_object_names(merged(version.default_values, values)),
             release_of(install.id),
-            access,
             is_upgrade=install.current_render_id is not None,
             hidden=carried,
         )
+        found = await template(access)
         space = install_namespace_of(install.id)
         parts = await self._clusters.ask(
             plane, lambda client: split(found, Discovery(client), space)
@@ -146,8 +145,23 @@ class Renders:
         about = {"name": chart.name, "semver": chart.semver, "app_version": chart.app_version}
         objects = [*parts.namespaced, *parts.cluster]
         rendering = await asyncio.to_thread(Rendering.of, objects, key, about)
-        await asyncio.to_thread(refuse_echoes, rendering.manifest, carried)
+        echoes = await asyncio.to_thread(echoes_in, rendering.manifest, carried)
+        if echoes:
+            unseeing = await self._without_lookups(plane, template)
+            await asyncio.to_thread(refuse_echoes, echoes, unseeing)
         return rendering
+
+    async def _without_lookups(
+        self, plane: HostedControlPlane, template: Callable[..., Awaitable[list[Object]]]
+    ) -> list[Object]:
+        """Return what a chart comes to when nobody is asked; nothing when it then fails."""
+        version, kinds = await self._clusters.ask(plane, _capabilities)
+        try:
+            return await template(kube_version=version, api_versions=kinds)
+        except BulkheadError as error:
+            if error.retryable:
+                raise
+            return []
 
     async def keep(self, install: InstallRow, render_id: str, data: SecretData) -> None:
         """Keep what a render puts into Secrets.
@@ -195,6 +209,14 @@ class Renders:
         chart = (render.plan or {}).get("chart") or _NO_CHART
         data = await self.data_of(render)
         return await asyncio.to_thread(Deployed.of, chart, render.manifest or [], data)
+
+
+def _capabilities(client: KubernetesClient) -> tuple[str, list[str]]:
+    """Return what templates see of a cluster: its version, and the kinds that CRDs brought."""
+    crds = client.list_all("/apis/apiextensions.k8s.io/v1/customresourcedefinitions")
+    kinds = kinds_brought_by({"kind": CRD, **found} for found in crds)
+    versions = {version for version, _ in kinds} | {"/".join(kind) for kind in kinds}
+    return str(client.get("/version")["gitVersion"]), sorted(versions)
 
 
 def merged(defaults: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:

@@ -1,75 +1,134 @@
-"""Sees to it that a rendering does not repeat the customer's secrets.
+"""Sees to it that a rendering does not repeat what is in Secrets.
 
-A template may look up the Kubernetes Secrets of the install's own namespace, and with that the ones
-that the platform wrote there. What it prints is kept in rows, outside of Secrets as it is.
+A template may look up the Kubernetes Secrets of the install's own namespace, whoever made them, and
+by means that nobody sees in its text. What it prints is kept in rows, outside of Secrets as it is.
 """
 
 import base64
 import binascii
+import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 from domain.errors import BulkheadError, Reason
 from domain.names import install_namespace_of
 from infra.helm.manifest import named
-from infra.installs.secret_objects import SECRET_LABEL
 from infra.kubernetes.client import KubernetesClient, Object
 
 # Shorter ones stand in objects by chance.
 _SHORTEST: Final = 8
 
+# Public by what they are; webhooks and ingresses name them in the open.
+_CERTIFICATES: Final = re.compile(
+    r"(-----BEGIN (CERTIFICATE|PUBLIC KEY)-----[A-Za-z0-9+/=\s]+-----END \2-----\s*)+"
+)
+
+# How JSON has whitespace and what HTML would read, after its backslashes are gone.
+_IN_JSON: Final = (
+    *((spelled, "") for spelled in (r"\n", r"\r", r"\t", "\\")),
+    *(("u003c", "<"), ("u003e", ">"), ("u0026", "&")),
+)
+
+# Stands between texts, and in none.
+_BETWEEN: Final = "\0"
+
+
+@dataclass(frozen=True, slots=True)
+class Echo:
+    """What a rendering repeats of a Kubernetes Secret.
+
+    Attributes:
+        secret: the name of the Kubernetes Secret.
+        where: the object, as people call it.
+        text: what it repeats, folded.
+    """
+
+    secret: str
+    where: str
+    text: str
+
 
 def carried_texts(client: KubernetesClient, install_id: str) -> dict[str, str]:
-    """Return what the platform's Kubernetes Secrets of an install hold, plain and in base64.
+    """Return what the Kubernetes Secrets of an install's namespace hold, plain and in base64.
 
     Returns:
         The name of the Kubernetes Secret, by each text.
     """
     space = install_namespace_of(install_id)
     found: dict[str, str] = {}
-    for secret in client.list_all(
-        f"/api/v1/namespaces/{space}/secrets", labelSelector=SECRET_LABEL
-    ):
+    for secret in client.list_all(f"/api/v1/namespaces/{space}/secrets"):
         for encoded in (secret.get("data") or {}).values():
             try:
                 plain = base64.b64decode(encoded).decode(errors="replace")
             except binascii.Error:
                 continue
-            for text in (plain, plain.strip(), encoded):
-                found[text] = secret["metadata"]["name"]
+            # Where it is itself is what Kubernetes has in tokens of ServiceAccounts.
+            if plain != space and not _CERTIFICATES.fullmatch(plain.strip()):
+                for text in (plain, plain.strip(), encoded):
+                    found[text] = secret["metadata"]["name"]
     return found
 
 
-def refuse_echoes(manifest: Iterable[Object], carried: Mapping[str, str]) -> None:
-    """Refuse a rendering that repeats what is carried.
+def echoes_in(manifest: Iterable[Object], carried: Mapping[str, str]) -> list[Echo]:
+    """Return what a rendering repeats of what is carried, each text once.
 
     Args:
         manifest: the objects with digests of what is in Secrets.
         carried: from `carried_texts`.
+    """
+    said = [(found, _said_by([found])) for found in manifest]
+    longest = max((len(text) for _, text in said), default=0)
+    wanted = {_folded(text): name for text, name in carried.items()}
+    echoes = []
+    for text, secret in wanted.items():
+        if _SHORTEST <= len(text) <= longest:
+            where = next((found for found, within in said if text in within), None)
+            if where is not None:
+                echoes.append(Echo(secret, named(where), text))
+    return echoes
+
+
+def refuse_echoes(echoes: Iterable[Echo], unseeing: Iterable[Object]) -> None:
+    """Refuse echoes, but for what the chart says as well when nothing can be looked up.
+
+    Args:
+        echoes: from `echoes_in`.
+        unseeing: what the chart came to then, from its own texts and values alone.
 
     Raises:
         BulkheadError: INVALID_ARGUMENT, with the object and the name of the Kubernetes Secret.
     """
-    texts = [text for text in carried if len(text) >= _SHORTEST]
-    for found in manifest:
-        said = "\n".join(_texts_in(found))
-        for text in texts:
-            if text in said:
-                raise BulkheadError(
-                    Reason.INVALID_ARGUMENT,
-                    f"The chart looks up the Kubernetes Secret {carried[text]}, and its "
-                    f"{named(found)} repeats what that holds, for everybody to read. Have it "
-                    "refer to the Secret by its name.",
-                )
+    said = _said_by(unseeing)
+    for echo in echoes:
+        if echo.text not in said:
+            raise BulkheadError(
+                Reason.INVALID_ARGUMENT,
+                f"The chart looks up the Kubernetes Secret {echo.secret}, and its {echo.where} "
+                "repeats what that holds, for everybody to read. Have it refer to the Secret by "
+                "its name.",
+            )
+
+
+def _said_by(objects: Iterable[Object]) -> str:
+    return _BETWEEN.join(_folded(text) for found in objects for text in _texts_in(found))
+
+
+def _folded(text: str) -> str:
+    """Return a text without what quoting, indenting or breaking its lines changes."""
+    folded = "".join(text.split())
+    for spelled, plain in _IN_JSON:
+        folded = folded.replace(spelled, plain)
+    return folded
 
 
 def _texts_in(node: Any) -> Iterator[str]:  # noqa: ANN401 - JSON
-    if isinstance(node, str):
-        yield node
-    elif isinstance(node, dict):
+    if isinstance(node, dict):
         for name, value in node.items():
             yield name
             yield from _texts_in(value)
     elif isinstance(node, list):
         for value in node:
             yield from _texts_in(value)
+    elif node is not None:
+        yield str(node)

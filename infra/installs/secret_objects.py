@@ -133,7 +133,6 @@ def _write(client: KubernetesClient, install_id: str, use: SecretUse, read: Read
     except BulkheadError as error:
         if error.reason is Reason.DEPENDENCY_UNAVAILABLE:
             raise
-        # What refuses it, such as a webhook, has seen the value, and may have repeated it.
         raise BulkheadError(
             error.reason,
             f"The cluster refused the Kubernetes Secret {use.object_name} of the secret "

@@ -1,6 +1,7 @@
 """Asks one hosted cluster's API server, under a login whose key is in memory only."""
 
 import os
+import re
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -44,6 +45,9 @@ _APPLY_PATCH: Final = "application/apply-patch+yaml"
 _METADATA_LIST: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
 _SENTENCE_CHARACTERS: Final = 300
+
+# What refuses one of them, such as a webhook, has seen its data, and may repeat it.
+_SECRETS: Final = re.compile(r"/api/v1/namespaces/[^/]+/secrets(/.*)?")
 
 _SERVER_ERROR: Final = 500
 _ERROR: Final = 400
@@ -126,6 +130,7 @@ class KubernetesClient:
     Every method raises `BulkheadError`: DEPENDENCY_UNAVAILABLE when the API server does not answer
     or cannot, RATE_LIMITED when it asks to wait, PERMISSION_DENIED when it or an admission webhook
     refuses, INVALID_ARGUMENT for what it does not take; `metadata.status` is the HTTP status.
+    Nothing of what it says about a Secret is repeated.
 
     Args:
         url: where the API server is, such as `https://10.0.0.1:20000`.
@@ -409,12 +414,15 @@ def _json_of(response: httpx.Response) -> Object | None:
 def _refused(method: str, path: str, response: httpx.Response) -> BulkheadError:
     status = response.status_code
     said = _json_of(response) or {}
-    sentence = str(said.get("message", ""))[:_SENTENCE_CHARACTERS]
+    sentence = ""
+    if not _SECRETS.fullmatch(path):
+        sentence = str(said.get("message", ""))[:_SENTENCE_CHARACTERS]
     if status >= _SERVER_ERROR:
         return _unavailable(method, path, sentence or f"HTTP {status}", status)
+    more = f": {sentence}" if sentence else "."
     return BulkheadError(
         _REASONS.get(status, Reason.INTERNAL),
-        f"The cluster's API server refuses {method} {path} (HTTP {status}): {sentence}",
+        f"The cluster's API server refuses {method} {path} (HTTP {status}){more}",
         metadata={
             **DEPENDENCY,
             "status": str(status),

@@ -5,7 +5,9 @@ import time
 from dataclasses import replace
 from typing import Any
 
+import psycopg
 import pytest
+from psycopg.types.json import Jsonb
 
 from domain.caller import Role
 from domain.identifiers import Prefix, new_id
@@ -230,6 +232,7 @@ async def test_an_install_is_moved_to_a_version_and_back(customer: Customer) -> 
     assert found["current_version_id"] == customer.versions["1.1.0"]
     ended = ok(await customer.person.get(f"/v1/operations/{moved['render']['operation_id']}"))
     assert ended["response"].items() >= {"skipped": False, "repository_id": install["id"]}.items()
+    ok(await customer.patch(install, {"values": {"replicas": 4}}))
     back = ok(await customer.call(install, ":restore", {"render_id": first}), 202)
     assert back["render"]["restored_from_render_id"] == first
     assert back["install"]["desired_version"]["semver"] == "1.0.0"
@@ -242,6 +245,7 @@ async def test_an_install_is_moved_to_a_version_and_back(customer: Customer) -> 
     whole = ok(await customer.person.get(f"{path}/diff", params={"against": first}))
     assert whole["diff"] == ""
     await customer.deploy(install)
+    assert (await customer.get(install["id"]))["values"] == install["values"] != {"replicas": 4}
     page = contract.page_of(contract.shape(contract.INSTALL_RENDER))
     listed = ok(await customer.person.get(f"/v1/installs/{install['id']}/renders"))
     assert contract.differences(listed, page) == []
@@ -260,6 +264,67 @@ async def test_only_what_was_deployed_is_restored(customer: Customer) -> None:
     error_of(await customer.call(install, ":restore", {"render_id": strange}), 404)
     noted = {"extra_annotations": {"a": "b"}}
     error_of(await customer.call(install, "/renders", noted), 422, "INVALID_ARGUMENT")
+
+
+async def test_renders_that_nobody_comes_back_to_are_emptied(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    customer = await new_customer(gate)
+    monkeypatch.setattr("infra.database.records.old_renders._KEPT", 2)
+    install = await customer.new_deployed()
+    path = f"/v1/installs/{install['id']}/renders"
+    for _ in range(3):
+        ok(await customer.call(install, "/renders", {"skip_unchanged": False}), 201)
+        await customer.deploy(install)
+    corrects, newest, returned_to, first = (
+        each["id"] for each in ok(await customer.person.get(path))["data"]
+    )
+    crd = {"api_version": "v1", "kind": "X", "namespace": "", "name": "x"}
+    with gate.administrator() as connection:
+        connection.execute(
+            "UPDATE renders SET message = 'drift', restored_from_render_id = %s WHERE id = %s",
+            (newest, corrects),
+        )
+        connection.execute(
+            "UPDATE renders SET plan = plan || %s WHERE id = %s",
+            (Jsonb({"cluster_objects": [crd]}), first),
+        )
+        _have_rollout(connection, customer, install, returned_to)
+    ok(await customer.call(install, "/renders", {}), 201)
+    running = await customer._running(install)  # noqa: SLF001 - the tests' own
+    assert await customer.records.old_renders(running) == [first]
+    await customer.records.empty(running, [first])
+    assert await customer.records.old_renders(running) == []
+    assert await customer.records.cluster_objects_of(running) == [crd]
+    for what in ("plan", "diff"):
+        answer = await customer.person.get(f"{path}/{first}/{what}")
+        error_of(answer, 409, "FAILED_PRECONDITION")
+    await customer.deploy(install)
+    gone = await customer.call(install, ":restore", {"render_id": first})
+    error_of(gone, 409, "FAILED_PRECONDITION")
+    ok(await customer.call(install, ":restore", {"render_id": returned_to}), 202)
+
+
+def _have_rollout(
+    connection: psycopg.Connection, customer: Customer, install: JSON, render_id: str
+) -> None:
+    """Have a rollout of the vendor's that would return an install to a render."""
+    vendor, rollout = customer.vendor.workspace, new_id(Prefix.ROLLOUT)
+    connection.execute(
+        "INSERT INTO rollouts (workspace_id, id, product_id, package_version_id, selector,"
+        " strategy, plan_only, state, wave, waves, counts, approvals, caller, version) VALUES"
+        " (%s, %s, %s, %s, '{}', '{}', false, 'succeeded', 0, 1, '{}', '[]', '{}', 1)",
+        (vendor, rollout, customer.product["id"], customer.versions["1.0.0"]),
+    )
+    connection.execute(
+        "INSERT INTO rollout_targets (workspace_id, rollout_id, install_id, grant_id,"
+        " customer_workspace_id, cluster_id, region_id, wave, position, state, from_render_id,"
+        " attempts) VALUES (%s, %s, %s, 'grnt_x', %s, %s, %s, 0, 0, 'succeeded', %s, 1)",
+        (
+            *(vendor, rollout, install["id"], customer.person.workspace),
+            *(customer.cluster["id"], customer.cluster["region_id"], render_id),
+        ),
+    )
 
 
 async def test_a_plan_is_approved_by_its_digest_alone(customer: Customer) -> None:

@@ -23,7 +23,7 @@ _AT_ONCE: Final = 8
 
 @workflow.defn
 class DetectInstallDrift:
-    """Compare the installs that were not compared for longest."""
+    """Compare installs that were not compared for a while."""
 
     @workflow.run
     async def run(self) -> int:

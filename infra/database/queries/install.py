@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import and_, func, text
 from sqlmodel import col, select
@@ -10,7 +10,10 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from sqlmodel.sql.expression import SelectOfScalar
 
 from domain.cluster import ClusterState
+from domain.install import RenderState
+from domain.install_drift import CORRECTION_MESSAGE
 from domain.machine import MachineKind
+from domain.rollout_strategy import Check
 from infra.database.queries.pages import Page, page_of
 from infra.database.tables import (
     ClusterRow,
@@ -24,18 +27,29 @@ from infra.database.tables import (
 
 _CUSTOMERS: Final = text("SELECT id, name FROM customers_of_vendor(:workspaces)")
 _WAITING: Final = text(
-    "SELECT install_id, rollout_id, version_id, semver"
+    "SELECT install_id, rollout_id, version_id, semver, checks"
     " FROM versions_that_wait_for_consent(:installs)"
+)
+
+# Whether a render is one that corrects drift; people may say the same of one of theirs.
+IS_CORRECTION: Final = and_(
+    col(RenderRow.message) == CORRECTION_MESSAGE,
+    col(RenderRow.restored_from_render_id).is_not(None),
 )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WaitingVersion:
-    """A version that a vendor's rollout brings once its customer agrees to it."""
+    """A version that a vendor's rollout brings once its customer agrees to it.
+
+    `checks` are those that the rollout then makes inside the install's cluster, as a request had
+    them.
+    """
 
     id: str
     semver: str
     rollout_id: str
+    checks: list[dict[str, Any]]
 
 
 async def find_install(
@@ -111,6 +125,24 @@ async def find_render(session: AsyncSession, install_id: str, render_id: str) ->
     return (await session.exec(query)).one_or_none()
 
 
+async def last_operation_deployed(session: AsyncSession, install_id: str) -> str | None:
+    """Return the operation by which an install became what it is; None: nothing was deployed.
+
+    A correction of drift brings back what was there, and does not count.
+    """
+    query = (
+        select(RenderRow.operation_id)
+        .where(
+            RenderRow.install_id == install_id,
+            col(RenderRow.state).in_([RenderState.DEPLOYED, RenderState.SKIPPED]),
+            IS_CORRECTION.is_not(True),
+        )
+        .order_by(col(RenderRow.id).desc())
+        .limit(1)
+    )
+    return (await session.exec(query)).one_or_none()
+
+
 async def page_of_renders(
     session: AsyncSession, install_id: str, *, before: str | None, limit: int
 ) -> Page[RenderRow]:
@@ -156,7 +188,10 @@ async def versions_that_wait(
     found = await session.execute(_WAITING, {"installs": list(install_ids)})
     return {
         row.install_id: WaitingVersion(
-            id=row.version_id, semver=row.semver, rollout_id=row.rollout_id
+            id=row.version_id,
+            semver=row.semver,
+            rollout_id=row.rollout_id,
+            checks=[each for each in row.checks or () if Check.from_json(each).in_cluster],
         )
         for row in found
     }

@@ -13,6 +13,7 @@ from sqlalchemy import delete, func, update
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from domain.caller import PrincipalKind
 from domain.cluster import ClusterState
 from domain.errors import BulkheadError, Reason
 from domain.install import INSTALL_CONSUMER, Health, InstallState, RenderState, Sync
@@ -20,6 +21,8 @@ from domain.names import install_namespace_of
 from domain.operation import ClusterOperation, InstallOperation, OperationState, OperationType
 from domain.rollout_failures import UnhealthyObject
 from infra.database.engine import Database
+from infra.database.records import old_renders
+from infra.database.records.audit import add_audit_event
 from infra.database.records.operation import end_operation, hold, notify, taken_over
 from infra.database.tables import (
     ClusterRow,
@@ -150,6 +153,29 @@ class InstallRecords:
                 render.plan = {"chart": chart}
                 render.updated_at = datetime.now(UTC)
 
+    async def old_renders(self, operation: InstallOperation) -> list[str]:
+        """Return renders of which what they put into Secrets may be forgotten; then `empty` them.
+
+        Raises:
+            BulkheadError: ABORTED when another operation took the lock over.
+        """
+        async with self._database.workspace(operation.workspace_id) as session:
+            _, install, render = await _hold(session, operation)
+            if install is None or render is None:
+                return []
+            return await old_renders.find_old(session, install, render)
+
+    async def empty(self, operation: InstallOperation, render_ids: Sequence[str]) -> None:
+        """Take what is large out of renders that nobody comes back to.
+
+        Raises:
+            BulkheadError: ABORTED when another operation took the lock over.
+        """
+        async with self._database.workspace(operation.workspace_id) as session:
+            _, install, _ = await _hold(session, operation)
+            if install is not None:
+                await old_renders.empty(session, render_ids)
+
     async def keep_planned(
         self,
         operation: InstallOperation,
@@ -250,7 +276,7 @@ class InstallRecords:
             render.state = RenderState.DEPLOYED
             render.updated_at = now
             install.current_render_id = render.id
-            install.values = render.values
+            _take_values(operation, row, install, render)
             if install.health is not Health.HEALTHY:
                 install.health, install.health_since = Health.HEALTHY, now
             install.health_message = None
@@ -271,7 +297,7 @@ class InstallRecords:
                 return
             render.state = RenderState.SKIPPED
             render.updated_at = datetime.now(UTC)
-            install.values = render.values
+            _take_values(operation, row, install, render)
             await _reach_version(session, install, render)
             await _succeed(session, operation, row, install, render)
 
@@ -295,17 +321,24 @@ class InstallRecords:
         Each is `{api_version, kind, name, namespace}`, with an empty namespace where it has none.
         """
         async with self._database.workspace(operation.workspace_id) as session:
-            plans = await session.exec(
-                select(RenderRow.plan).where(
-                    RenderRow.install_id == operation.install_id, col(RenderRow.plan).is_not(None)
-                )
+            items = func.jsonb_array_elements(col(RenderRow.plan)["cluster_objects"])
+            # Not the plans themselves: there may be hundreds, of a megabyte each.
+            query = select(items).where(RenderRow.install_id == operation.install_id).distinct()
+            found = [dict(item) for item in await session.exec(query)]
+            return sorted(found, key=lambda item: sorted(item.items()))
+
+    async def note_kept(self, operation: InstallOperation, kept: Sequence[str]) -> None:
+        """Audit what of cluster scope stays on the cluster although it should not; sentences."""
+        async with self._database.workspace(operation.workspace_id) as session:
+            add_audit_event(
+                session,
+                operation.caller,
+                "install.keep_objects",
+                "install",
+                operation.install_id,
+                outcome="succeeded",
+                details={"operation_id": operation.operation_id, "objects": list(kept)},
             )
-            found = {
-                tuple(sorted(item.items()))
-                for plan in plans
-                for item in (plan or {}).get("cluster_objects", [])
-            }
-            return [dict(item) for item in sorted(found)]
 
     async def remove_references(self, operation: InstallOperation) -> None:
         """No secret has the install for a consumer any more."""
@@ -368,6 +401,19 @@ def _state_by_health(install: InstallRow) -> InstallState:
         return InstallState.FAILED
     is_ill = install.health in {Health.DEGRADED, Health.MISSING}
     return InstallState.DEGRADED if is_ill else InstallState.HEALTHY
+
+
+def _take_values(
+    operation: InstallOperation, row: OperationRow, install: InstallRow, render: RenderRow
+) -> None:
+    """Have the install want what was deployed, unless nobody of its own people asked for that.
+
+    A correction, or a rollout that is taken back, brings older values; what was changed since then
+    is for the next render.
+    """
+    by_itself = operation.caller.kind is PrincipalKind.SYSTEM
+    if not (by_itself and row.type is OperationType.INSTALL_RESTORE):
+        install.values = render.values
 
 
 async def _reach_version(session: AsyncSession, install: InstallRow, render: RenderRow) -> None:

@@ -36,7 +36,8 @@ SCHEDULE: Final = "detect-install-drift"
 # Of one pass, which comes each minute; each is two calls for an object.
 _LOOKS_A_PASS: Final = 200
 
-# Those that nobody reaches would be due for ever, before everybody else.
+# Those that nobody reaches, or whose look fails each time, would be due for ever, before everybody
+# else: of more than a pass can look at, any are chosen.
 _DUE: Final = text("""
 SELECT i.workspace_id, i.id, c.host
 FROM installs i JOIN clusters c ON c.workspace_id = i.workspace_id AND c.id = i.cluster_id
@@ -44,7 +45,7 @@ WHERE i.active_operation_id IS NULL AND i.current_render_id IS NOT NULL
   AND i.state IN ('healthy', 'degraded') AND c.state = 'active'
   AND i.observed_at > now() - interval '3 minutes'
   AND coalesce(i.drift_looked_at, i.created_at) < now() - :every
-ORDER BY i.drift_looked_at NULLS FIRST LIMIT :most
+ORDER BY random() LIMIT :most
 """)
 
 # As the index has it: with a parameter the server does not know it again.
@@ -68,7 +69,7 @@ class InstallDriftRecords:
         self._sweeper = sweeper
 
     async def due(self) -> list[InstallDriftRequest]:
-        """Return the installs that were not compared for longest."""
+        """Return installs that were not compared for a while, as many as a pass can look at."""
         async with self._sweeper.transaction() as session:
             found = await session.execute(_DUE, {"every": LOOKED_FOR_EVERY, "most": _LOOKS_A_PASS})
             return [

@@ -41,6 +41,7 @@ from infra.database.tables import (
     InstallRow,
     InstallSecretRow,
     OperationRow,
+    RenderRow,
     SecretVersionRow,
 )
 
@@ -67,7 +68,11 @@ class InstallSecretRecords:
             BulkheadError: ABORTED when the install is gone.
         """
         async with self._database.workspace(operation.workspace_id) as session:
-            query = select(InstallRow.values).where(InstallRow.id == operation.install_id)
+            query = select(RenderRow.values).where(
+                InstallRow.id == operation.install_id,
+                RenderRow.workspace_id == InstallRow.workspace_id,
+                RenderRow.id == InstallRow.current_render_id,
+            )
             found = (await session.exec(query)).one_or_none()
             if found is None:
                 raise taken_over()

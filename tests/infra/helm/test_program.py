@@ -367,6 +367,46 @@ async def test_values_that_fail_the_schema_are_refused_with_their_path(
     assert (refused.value.reason, refused.value.path) == (Reason.INVALID_ARGUMENT, path)
 
 
+_SENT = "hunter2-hunter2"
+_REFUSING: dict[str, Any] = {
+    "a": {"pattern": "^[a-z]+$"},
+    "b": {"type": "integer"},
+    "c": {"maxLength": 3},
+    "d": {"propertyNames": {"maxLength": 3}},
+    "e": {"additionalProperties": False},
+    "f": {"allOf": [{"pattern": "^x"}]},
+    "g": {"maximum": 50},
+    "h": {"enum": ["small", "large"]},
+}
+
+
+async def test_an_error_about_values_has_nothing_of_what_was_sent(helm: Helm) -> None:
+    chart = archive(
+        "web",
+        files={
+            "values.yaml": "{}",
+            "values.schema.json": json.dumps({"properties": _REFUSING}),
+        },
+    )
+    values: dict[str, Any] = dict.fromkeys(_REFUSING, _SENT)
+    values |= {"d": {_SENT: 1}, "e": {_SENT: 1}, "g": 47114711}
+    with pytest.raises(BulkheadError) as refused:
+        await helm.template(chart, values, _ANYWHERE)
+    said = f"{refused.value.message} {refused.value.metadata}"
+    assert "hunter2" not in said
+    assert "4711" not in said
+    # The place that is said of the name of a property is another one each time.
+    assert set(refused.value.metadata["faults"].split("; ")) >= {
+        "values.a: pattern",
+        "values.b: type is integer",
+        "values.c: maxLength is 3",
+        "values.e: additionalProperties",
+        "values.f: pattern",
+        "values.g: maximum is 50",
+        "values.h: enum is 'small', 'large'",
+    }
+
+
 _FAULTS = {
     "evaluation": "greeting: {{ required `greeting is missing` .Values.nothing }}",
     "syntax": "greeting: {{ if }}",

@@ -1,5 +1,6 @@
 """API servers that answer with failures, slowly, or under a certificate that has ended."""
 
+import json
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -26,6 +27,16 @@ _CONFIG: dict[str, Any] = {
 _SECONDS = 1.0
 
 
+def _login_of(server: HttpsServer) -> Login:
+    pem = server.authority
+    return Login(pem.ca, pem.certificate.encode(), pem.key.encode())
+
+
+def _client_of(server: HttpsServer) -> KubernetesClient:
+    login = _login_of(server)
+    return KubernetesClient(server.url, lambda: login, timeout_seconds=_SECONDS)
+
+
 def _fails(server: HttpsServer) -> None:
     server.answer = lambda _: Response(503, b'{"kind": "Status", "message": "etcd is away"}')
 
@@ -42,6 +53,26 @@ def _is_itself(_: HttpsServer) -> None:
     """Its certificate has ended, and nobody comes to hear what it answers."""
 
 
+@pytest.mark.parametrize("status", [403, 422, 429, 500, 503])
+def test_what_refuses_a_secret_and_quotes_it_is_not_repeated(status: int) -> None:
+    said = {"kind": "Status", "message": "admission webhook denied: hunter2"}
+    path = "/api/v1/namespaces/here/secrets"
+    with https_server() as server, _client_of(server) as client:
+        server.answer = lambda _: Response(status, json.dumps(said).encode())
+        attempts: list[Callable[[], object]] = [
+            lambda: client.apply(f"{path}/login", {"kind": "Secret"}, dry_run=True),
+            lambda: client.create(path, {"kind": "Secret"}),
+            lambda: client.get(f"{path}/login"),
+        ]
+        for attempt in attempts:
+            with pytest.raises(BulkheadError) as refused:
+                attempt()
+            assert refused.value.metadata["status"] == str(status)
+            assert "hunter2" not in f"{refused.value.message} {refused.value.metadata}"
+        with pytest.raises(BulkheadError, match="hunter2"):
+            client.create("/api/v1/namespaces/here/configmaps", {"kind": "ConfigMap"})
+
+
 @pytest.mark.parametrize(
     ("behave", "lasts"),
     [
@@ -56,18 +87,16 @@ async def test_an_api_server_that_is_not_well_is_asked_again(
     wanted = Wanted(namespaced=[_CONFIG], cluster=[], before=[], release_bytes=0)
     with https_server(lasts=lasts) as server:
         behave(server)
-        pem = server.authority
-        login = Login(pem.ca, pem.certificate.encode(), pem.key.encode())
-        with (
-            KubernetesClient(server.url, lambda: login, timeout_seconds=_SECONDS) as client,
-            pytest.raises(BulkheadError) as planned,
-        ):
+        with _client_of(server) as client, pytest.raises(BulkheadError) as planned:
             make_plan(client, new_id(Prefix.INSTALL), wanted)
         helm = Helm(ensure(["helm"])["helm"])
         chart = release_chart("web", "1.0.0", "", [_CONFIG])
         with pytest.raises(BulkheadError) as applied:
             await helm.upgrade(
-                chart, Release("web", "here"), ClusterAccess(server.url, login), seconds=_SECONDS
+                chart,
+                Release("web", "here"),
+                ClusterAccess(server.url, _login_of(server)),
+                seconds=_SECONDS,
             )
     assert planned.value.reason is Reason.DEPENDENCY_UNAVAILABLE
     assert planned.value.retryable

@@ -13,8 +13,10 @@ from domain.caller import Role
 from domain.identifiers import Prefix, new_id
 from domain.install import DriftState, Health, RenderState, Sync
 from domain.install_drift import CORRECTION_MESSAGE, InstallDriftRequest, ObjectDrift
-from domain.operation import OperationType, TypedOperation
+from domain.operation import InstallOperation, OperationType, TypedOperation
 from domain.rollout import StopScope
+from infra.database.records.install import InstallRecords
+from infra.database.records.install_secret import InstallSecretRecords
 from infra.database.tables import EmergencyStopRow, OperationRow, RenderRow
 from infra.installs.drift import find_drift
 from infra.kubernetes.client import KubernetesClient
@@ -216,6 +218,22 @@ async def test_what_comes_back_after_a_correction_is_left_for_a_while(world: Wor
     await patch(world, path_of(install, "configmaps", "settings"), {"data": {"a": "1"}})
     await compare(world, install)
     assert (await world.findings(install))["ConfigMap/settings"][0] is CORRECTED
+
+
+async def test_what_the_clock_corrects_leaves_the_values_that_somebody_changed_meanwhile(
+    world: World,
+) -> None:
+    install = await drifted(world)
+    await world.change(install, values={"replicas": 2})
+    planned = await correction(world, install)
+    assert planned is not None
+    assert isinstance(planned.operation, InstallOperation)
+    await InstallRecords(world.database).reach_deployed(planned.operation)
+    row = await world.install(install)
+    assert row.active_operation_id is None
+    # They come with the next render, and until then secrets follow what is deployed.
+    assert row.values == {"replicas": 2}
+    assert await InstallSecretRecords(world.database).values_of(planned.operation) == {}
 
 
 def _closed() -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 from domain.identifiers import Prefix, new_id
 from domain.install import Change, ObjectScope
-from infra.installs.planner import Plan, Wanted, as_cluster_object, make_plan
+from infra.installs.ownership import as_cluster_object
+from infra.installs.plan import Plan
+from infra.installs.planner import Wanted, make_plan
 from infra.kubernetes.client import KubernetesClient, Object
 from tests.infra.installs.world import World
 

@@ -27,7 +27,7 @@ from infra.database.tables import (
 from infra.helm.manifest import redact
 from infra.installs.identities import prepare_namespace
 from infra.installs.observer import InstallObserver
-from infra.installs.planner import RELEASE_MANAGER, as_release
+from infra.installs.ownership import RELEASE_MANAGER, as_release
 from infra.kubernetes.client import KubernetesClient, Object
 from infra.kubernetes.discovery import Discovery
 from infra.machines.clusters import HostClusters

@@ -112,22 +112,32 @@ class Site:
         return await self.ask(lambda client: client.find(where))
 
     async def publish(
-        self, name: str, version: str = "1.0.0", *, files: Mapping[str, str] | None = None
+        self,
+        name: str,
+        version: str = "1.0.0",
+        *,
+        files: Mapping[str, str] | None = None,
+        package: str | None = None,
     ) -> Published:
-        """Have the vendor publish a chart of the tests' as one more version of its package."""
+        """Have the vendor publish a chart of the tests' as one more version of its package.
+
+        All tests share the package that is called like the chart. One to which it matters which
+        version is the newest names a package of its own.
+        """
+        called = package or name
         content = charts.archive(name, version, files=files)
         chart = read_archive(content, f"oci://charts.test/{name}")
         await asyncio.to_thread(self._cache.write, content)
         workspace = self.vendor.workspace_id
         async with self.platform.api.workspace(workspace) as session:
-            package_id = self._packages.get(name)
+            package_id = self._packages.get(called)
             if package_id is None:
-                package_id = self._packages[name] = new_id(Prefix.PACKAGE)
+                package_id = self._packages[called] = new_id(Prefix.PACKAGE)
                 session.add(
                     PackageRow(
                         workspace_id=workspace,
                         id=package_id,
-                        name=name,
+                        name=called,
                         source_kind=SourceKind.OCI,
                         source_url=f"oci://charts.test/{name}",
                     )

@@ -14,7 +14,7 @@ from domain.operation import InstallOperation, OperationState, Step
 from tests.workflows.install.deploying import HOOK_SECONDS
 from tests.workflows.install.site import Site
 
-_CRASHING = """\
+CRASHING = """\
 apiVersion: apps/v1
 kind: Deployment
 metadata: {name: web}
@@ -24,6 +24,13 @@ spec:
     metadata: {labels: {app: web}}
     spec:
       containers: [{name: web, image: registry.k8s.io/pause:3.10.1, args: [crash]}]
+"""
+
+_ONE_FOR_ALL = """\
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: {name: one-for-all-installs}
+rules: []
 """
 
 _BIG = """\
@@ -167,7 +174,7 @@ async def test_a_wait_for_an_approval_heeds_a_cancel(site: Site) -> None:
 
 @pytest.mark.full
 async def test_an_object_of_the_cluster_that_is_anothers_is_refused(site: Site) -> None:
-    charts = await site.publish("with-crd")
+    charts = await site.publish("web", files={"templates/role.yaml": _ONE_FOR_ALL})
     first = await site.create(charts)
     async with forgotten(site, first):
         await site.waiting(first, "approval")
@@ -209,7 +216,7 @@ async def test_a_cancel_in_the_middle_of_a_hook_is_heeded(site: Site) -> None:
 
 
 def _other() -> str:
-    return _CRASHING.replace("web", "other", 3).replace("name: web", "name: other")
+    return CRASHING.replace("web", "other", 3).replace("name: web", "name: other")
 
 
 async def _replace_config(site: Site, install_id: str, text: str) -> None:

@@ -49,6 +49,44 @@ _TALKATIVE = """\
 {{ end }}
 """
 
+# Asks for what an operator made, and says nowhere in its text that it does.
+_BUILT = """\
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: copied}
+data:
+  found: {{ tpl (printf `{{ (look%s "v1" "Secret" .Release.Namespace "theirs").data.key
+    | b64dec | toJson }}` "up") . | quote }}
+"""
+
+_KEY_LINE = "bm9ib2R5IHNoYWxsIHJlYWQgdGhpcw"
+
+_THEIRS: dict[str, Any] = {
+    "apiVersion": "v1",
+    "kind": "Secret",
+    "metadata": {"name": "theirs"},
+    "stringData": {
+        "key": f"-----BEGIN PRIVATE KEY-----\n{_KEY_LINE}\n-----END PRIVATE KEY-----\n",
+        "certificate": "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+    },
+}
+
+# Its user's name is its own, though its Secret has it too; a certificate is for everybody.
+_HONEST = """\
+apiVersion: v1
+kind: Secret
+metadata: {name: login}
+stringData: {user: "{{ .Release.Name }}-reader"}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: settings}
+data:
+  user: {{ .Release.Name }}-reader
+  {{- $found := lookup "v1" "Secret" .Release.Namespace "theirs" }}
+  ca: {{ dig "data" "certificate" "" $found | quote }}
+"""
+
 # Takes its nodes, and gives whoever it likes the rights that its deployer has.
 _TAKES_NODES = """\
 apiVersion: apps/v1
@@ -102,7 +140,8 @@ async def test_a_chart_cannot_copy_a_secret_of_the_customers_into_rows(site: Sit
     first = await site.create(await site.publish("secret-consumer"), values)
     async with forgotten(site, first):
         await site.platform.succeed(first)
-        for template in (_CURIOUS, _TALKATIVE):
+        await _have_theirs(site, first.install_id)
+        for template in (_CURIOUS, _TALKATIVE, _BUILT):
             curious = await site.publish(
                 "secret-consumer", "2.0.0", files={"templates/copied.yaml": template}
             )
@@ -110,8 +149,22 @@ async def test_a_chart_cannot_copy_a_secret_of_the_customers_into_rows(site: Sit
             error = await failed(site, update)
             assert error["reason"] == "INVALID_ARGUMENT"
             render = await site.render_of(update)
-            assert _VALUE not in json.dumps([error, render.manifest, render.plan])
+            written = json.dumps([error, render.manifest, render.plan])
+            assert _VALUE not in written
+            assert _KEY_LINE not in written
         assert (await site.known(first.install_id)).state is InstallState.HEALTHY
+
+
+async def test_what_a_chart_says_without_looking_anything_up_is_no_copy(site: Site) -> None:
+    first = await site.create(await site.publish("web", files={"templates/own.yaml": _HONEST}))
+    async with forgotten(site, first):
+        await site.platform.succeed(first)
+        await _have_theirs(site, first.install_id)
+        again = await site.publish("web", "2.0.0", files={"templates/own.yaml": _HONEST})
+        await site.platform.succeed(await site.update(first.install_id, again))
+        found = await site.find(first.install_id, "configmaps/settings")
+        assert found is not None
+        assert found["data"]["ca"]
 
 
 async def test_what_takes_the_platforms_rights_in_a_namespace_stops_no_delete(site: Site) -> None:
@@ -224,6 +277,11 @@ async def test_nobody_who_has_a_charts_rights_changes_what_its_pods_may(site: Si
                 install_user_of(first.install_id),
                 lambda client: client.create(f"{namespace}/pods", _greedy_pod()),
             )
+
+
+async def _have_theirs(site: Site, install_id: str) -> None:
+    secrets = f"/api/v1/namespaces/{install_namespace_of(install_id)}/secrets"
+    await site.ask(lambda client: client.create(secrets, _THEIRS))
 
 
 def _patch(client: KubernetesClient, *, path: str, patch: dict[str, Any]) -> None:

@@ -31,7 +31,7 @@ from tests.durability import (
 )
 from tests.workflows.conftest import Injected
 from tests.workflows.install.site import Site
-from tests.workflows.install.syncing import SyncingSecrets
+from tests.workflows.install.syncing import SyncingSecrets, add_version
 from tests.workflows.secret.scenarios import Rotating
 from tests.workflows.secret.steering import is_waiting, until
 from workflows.install.clock import SyncSecretsOfInstalls
@@ -229,6 +229,28 @@ async def test_what_is_not_referred_to_any_more_is_removed(using: Using) -> None
         assert await using.carried(install) is None
         assert await using.rows(install) == []
         assert await using.reference(install) is None
+    finally:
+        await site.forget(install)
+
+
+@pytest.mark.full
+async def test_what_is_deployed_takes_versions_over_until_other_values_are_rendered(
+    using: Using,
+) -> None:
+    site = using.site
+    install = await site.installed(await site.publish("secret-consumer"), using.values)
+    try:
+        # As a PATCH does, which is for the next render.
+        with site.platform.servers.administrator() as administrator:
+            administrator.execute("UPDATE installs SET values = '{}' WHERE id = %s", (install,))
+        await add_version(site, using.secret_id, b"the second value")
+        await a_pass(site)
+        await synced(site, install)
+        assert await using.carried(install) == b"the second value"
+        reference = await using.reference(install)
+        assert reference is not None
+        assert reference.acknowledged_number == 2
+        assert (await site.known(install)).values == {}
     finally:
         await site.forget(install)
 
