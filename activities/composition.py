@@ -66,8 +66,11 @@ from infra.rollouts.checks import RolloutChecks
 from infra.rollouts.cluster_checks import ClusterChecks
 from infra.rollouts.engine import InstallEngine
 from infra.rollouts.planner import InstallPlanner
+from infra.rollouts.target_ends import TargetEnds
+from infra.rollouts.target_rows import TargetRows
 from infra.rollouts.targets import TargetMoves
 from infra.rotators.outbound import Outbound
+from infra.rotators.places import TargetPlaces
 from infra.rotators.registry import rotators
 from infra.secret_store.cross_check import CrossCheck
 from infra.secret_store.ledger import Ledger
@@ -174,6 +177,7 @@ class Activities:
 
     def _rollouts(self) -> RolloutActivities:
         engine = InstallEngine(self._database, self.outbox)
+        rows = TargetRows(self._database)
 
         async def start(place: RolloutPlace) -> None:
             await start_rollout(await self._temporal.client(), place)
@@ -181,7 +185,8 @@ class Activities:
         outbound = Outbound(self._settings.outbound)
         return RolloutActivities(
             RolloutRecords(self._database, self._sweeper),
-            TargetMoves(self._database, engine),
+            TargetMoves(rows, engine),
+            TargetEnds(rows),
             engine,
             RolloutChecks(self._database, self._sweeper, outbound),
             start,
@@ -189,7 +194,7 @@ class Activities:
 
     def _rollout_hosts(self, clusters: HostClusters) -> RolloutHostActivities:
         return RolloutHostActivities(
-            TargetMoves(self._database, InstallEngine(self._database, self.outbox)),
+            TargetEnds(TargetRows(self._database)),
             InstallPlanner(self._database, self._deployer(clusters)),
             ClusterChecks(clusters),
         )
@@ -293,7 +298,9 @@ class Activities:
             self._settings.outbound,
             self._settings.providers,
         )
-        return SecretRotationActivities(RotationRecords(self._database), reader, values, targets)
+        return SecretRotationActivities(
+            RotationRecords(self._database), reader, values, targets, TargetPlaces()
+        )
 
     def _secret_upkeep(self) -> SecretUpkeepActivities:
         devices = self._settings.secret_store.audit_log_dirs

@@ -5,10 +5,11 @@ again: no place on a worker is taken meanwhile, and no history grows. Both ends 
 failures, so the interceptor records nothing of them.
 """
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from temporalio import activity
-from temporalio.exceptions import ApplicationError
+from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from domain.operation import OwnedOperation
 
@@ -17,6 +18,23 @@ if TYPE_CHECKING:
 
 # The type by which a workflow knows a step that was held from one that failed.
 HELD: Final = "HELD"
+
+
+# An attempt that is made again by itself does so after this time.
+_AGAIN_AFTER: Final = timedelta(seconds=10)
+
+
+class NotYetError(ApplicationError):
+    """What is waited for has not come. It is no failure, and Temporal shall ask once more."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(
+            message,
+            type="NOT_YET",
+            next_retry_delay=_AGAIN_AFTER,
+            # Not worth a line in the log, nor a count.
+            category=ApplicationErrorCategory.BENIGN,
+        )
 
 
 class HeldError(ApplicationError):

@@ -20,9 +20,11 @@ class InstallSweepActivities:
     async def start_due_secret_syncs(self) -> int:
         """Have installs take over newer versions of their secrets; return how many."""
         due = await self._sweeps.plan_due_syncs()
-        for operation in due:
+        for workspace_id, operation_id in due.cancelled:
+            await self._outbox.cancel(workspace_id, operation_id)
+        for operation in due.planned:
             await self._outbox.start(operation)
-        return len(due)
+        return len(due.planned)
 
     @activity.defn
     async def start_due_updates(self) -> int:

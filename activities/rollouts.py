@@ -7,20 +7,25 @@ the operations are those of the installs.
 import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from temporalio import activity
 
+from activities.holds import NotYetError
 from activities.records import worker_is_stopping
+from domain.rollout import Obstacle, TargetState
 from domain.rollout_work import Begun, RolloutPlace, Step, TargetPlace
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Coroutine
 
     from infra.database.records.rollout import RolloutRecords
     from infra.rollouts.checks import RolloutChecks
     from infra.rollouts.engine import MoveEnd, TargetEngine
+    from infra.rollouts.target_ends import TargetEnds
     from infra.rollouts.targets import TargetMoves
+
+Result = TypeVar("Result")
 
 # A worker that stops hands its waits to the next one within this time.
 _STOPS_WITHIN_SECONDS: Final = 0.5
@@ -47,6 +52,7 @@ class RolloutActivities:
     Args:
         records: of rollouts.
         moves: of targets.
+        ends: of the moves.
         engine: moves an install.
         checks: of what bakes.
         start: the workflow of a rollout, or finds it running.
@@ -56,12 +62,14 @@ class RolloutActivities:
         self,
         records: "RolloutRecords",
         moves: "TargetMoves",
+        ends: "TargetEnds",
         engine: "TargetEngine",
         checks: "RolloutChecks",
         start: "Callable[[RolloutPlace], Awaitable[None]]",
     ) -> None:
         self._records = records
         self._moves = moves
+        self._ends = ends
         self._engine = engine
         self._checks = checks
         self._start = start
@@ -77,7 +85,7 @@ class RolloutActivities:
         ailing = await self._checks.look(place, datetime.now(UTC))
         for each in ailing:
             target = TargetPlace(rollout=place, install_id=each.install_id)
-            await self._moves.fail_check(target, each.message)
+            await self._ends.fail_check(target, each.message)
         return len(ailing)
 
     @activity.defn
@@ -91,11 +99,14 @@ class RolloutActivities:
 
         Returns:
             Whether the target has the version, and is to be looked at from its cluster's host.
+
+        Raises:
+            NotYetError: the operation waits; to be tried again.
         """
-        end = await self._end_of(begun)
+        end = await self._end_of(begun, TargetState.MOVING)
         if end.succeeded and begun.checks_in_cluster:
             return True
-        await self._moves.end_move(begun, end, None)
+        await self._ends.end_move(begun, end, None)
         return False
 
     @activity.defn
@@ -105,8 +116,12 @@ class RolloutActivities:
 
     @activity.defn
     async def await_target_rollback(self, begun: Begun) -> None:
-        """Wait for the operation that takes a target back."""
-        await self._moves.end_return(begun, await self._end_of(begun))
+        """Wait for the operation that takes a target back.
+
+        Raises:
+            NotYetError: the operation waits; to be tried again.
+        """
+        await self._ends.end_return(begun, await self._end_of(begun, TargetState.ROLLING_BACK))
 
     @activity.defn
     async def start_rollouts(self) -> int:
@@ -119,16 +134,33 @@ class RolloutActivities:
             await self._start(place)
         return len(places)
 
-    async def _end_of(self, begun: Begun) -> "MoveEnd":
-        await self._engine.start(begun.customer_workspace_id, begun.operation_id)
-        waiting = asyncio.ensure_future(
-            self._engine.end_of(begun.customer_workspace_id, begun.operation_id)
-        )
-        try:
-            while not waiting.done():
-                if activity.is_worker_shutdown():
-                    raise worker_is_stopping()
-                await asyncio.wait({waiting}, timeout=_STOPS_WITHIN_SECONDS)
-            return await waiting
-        finally:
-            waiting.cancel()
+    async def _end_of(self, begun: Begun, state: TargetState) -> "MoveEnd":
+        """Wait for the end of an operation; one that nobody wants any more is cancelled.
+
+        An operation that waits takes no place on a worker, and the others go on.
+        """
+        place = (begun.customer_workspace_id, begun.operation_id)
+        await self._engine.start(*place)
+        while True:
+            seen = await _unless_stopping(self._engine.look(*place))
+            if seen is not None and not isinstance(seen, Obstacle):
+                return seen
+            wanted = await self._ends.note_wait(begun, seen, state)
+            if not wanted and seen is not Obstacle.UNDO:
+                await self._engine.cancel(*place)
+            if seen is not None or not wanted:
+                message = f"The operation waits: {seen or 'to be cancelled'}."
+                raise NotYetError(message)
+
+
+async def _unless_stopping(work: "Coroutine[Any, Any, Result]") -> "Result":
+    """Do what takes a while, and hand it over to another worker when this one stops."""
+    doing = asyncio.ensure_future(work)
+    try:
+        while not doing.done():
+            if activity.is_worker_shutdown():
+                raise worker_is_stopping()
+            await asyncio.wait({doing}, timeout=_STOPS_WITHIN_SECONDS)
+        return await doing
+    finally:
+        doing.cancel()

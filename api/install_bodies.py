@@ -162,11 +162,16 @@ class PlanBody(TypedDict):
 
 
 class WaitingVersionBody(TypedDict):
-    """A version that a rollout brings once the customer agrees to it."""
+    """A version that a rollout brings once the customer agrees to it.
+
+    `checks` are those that the vendor then makes inside the cluster: its Jobs, and the Services
+    that are asked.
+    """
 
     id: str
     semver: str
     rollout_id: str
+    checks: list[dict[str, Any]]
 
 
 class GrantBody(TypedDict):
@@ -360,7 +365,10 @@ def grant_body(
             None
             if waiting is None
             else WaitingVersionBody(
-                id=waiting.id, semver=waiting.semver, rollout_id=waiting.rollout_id
+                id=waiting.id,
+                semver=waiting.semver,
+                rollout_id=waiting.rollout_id,
+                checks=waiting.checks,
             )
         ),
         current_version_id=row.current_version_id,

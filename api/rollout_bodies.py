@@ -88,7 +88,8 @@ class TargetErrorBody(TypedDict):
 class TargetBody(TypedDict):
     """One install of a rollout; of the customer's there is what the grant lets a vendor see.
 
-    `grant_id` is null for the vendor's own installs.
+    `grant_id` is null for the vendor's own installs. `next_try_at` of one that moves, and waits, is
+    the moment until which its wave waits for it.
     """
 
     install_id: str
@@ -192,6 +193,8 @@ def rollout_body(
 def target_body(row: RolloutTargetRow) -> TargetBody:
     """Render a target."""
     error = row.last_error
+    moves = row.state in {TargetState.MOVING, TargetState.ROLLING_BACK}
+    is_shown = row.waiting_for is not None or not moves
     return TargetBody(
         install_id=row.install_id,
         grant_id=row.grant_id or None,
@@ -202,7 +205,7 @@ def target_body(row: RolloutTargetRow) -> TargetBody:
         position=row.position,
         state=row.state,
         waiting_for=row.waiting_for,
-        next_try_at=unix_or_none(row.next_try_at),
+        next_try_at=unix_or_none(row.next_try_at if is_shown else None),
         attempts=row.attempts,
         from_version_id=row.from_version_id,
         plan_digest=row.plan_digest,

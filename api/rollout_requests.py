@@ -2,12 +2,13 @@
 
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from api.fields import PRINTABLE, Body, RegionId
 from domain.identifiers import Prefix, is_id
 from domain.package import Channel
 from domain.rollout import Gate
+from domain.rollout_strategy import leads_elsewhere
 
 # More waves than this are a list, not a plan that a person has decided on.
 _MAXIMUM_WAVES: Final = 50
@@ -18,6 +19,14 @@ _MAXIMUM_CONCURRENCY: Final = 100
 _MAXIMUM_CHECKS: Final = 10
 _DAY_SECONDS: Final = 86400
 
+
+def _check_segments(path: str) -> str:
+    if leads_elsewhere(path):
+        message = "A path has no segments that are `.` or `..`, encoded or not."
+        raise ValueError(message)
+    return path
+
+
 _Id = Annotated[str, StringConstraints(min_length=1, max_length=55, pattern=PRINTABLE)]
 _Label = Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=PRINTABLE)]
 _LabelValue = Annotated[str, StringConstraints(max_length=63, pattern=PRINTABLE)]
@@ -25,7 +34,11 @@ _LabelValue = Annotated[str, StringConstraints(max_length=63, pattern=PRINTABLE)
 _DnsName = Annotated[
     str, StringConstraints(max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
 ]
-_HttpPath = Annotated[str, StringConstraints(max_length=500, pattern=r"^/[\x21-\x7e]*$")]
+_HttpPath = Annotated[
+    str,
+    StringConstraints(max_length=500, pattern=r"^/[\x21-\x7e]*$"),
+    AfterValidator(_check_segments),
+]
 _Url = Annotated[str, StringConstraints(max_length=500, pattern=r"^https?://[\x21-\x7e]+$")]
 _Port = Annotated[int, Field(ge=1, le=65535)] | _DnsName
 # A script has lines; NUL can be neither stored nor given to a program.

@@ -132,6 +132,9 @@ class OperationProgress:
         waiting_for = clean(self.operation.get("waiting_for"))
         if not waiting_for:
             return ""
+        stop = self.operation.get("emergency_stop")
+        if stop:
+            return _held_by(stop)
         known = _WAITS.get(waiting_for)
         if known is None:
             return f"waits for: {waiting_for}"
@@ -175,6 +178,21 @@ class OperationProgress:
         if begin and end:
             return float(end - begin)
         return None
+
+
+def _held_by(stop: JsonObject) -> str:
+    """Say which emergency stop holds an operation, and who can end it."""
+    stop_id, reason = clean(stop["id"]), clean(stop.get("reason"))
+    said = f"waits because the emergency stop {stop_id} covers it" + (
+        f" ({reason})" if reason else ""
+    )
+    match stop["by"]:
+        case "workspace":
+            return f"{said}: whoever may ends it with bulkhead stops lift {stop_id}"
+        case "vendor":
+            return f"{said}: the product's vendor stopped it, and can end that"
+        case _:
+            return f"{said}: the platform's people stopped it, and can end that"
 
 
 def _exact_seconds(thing: JsonObject) -> float | None:

@@ -45,6 +45,15 @@ _OBSTACLES = {
     ),
     "busy": _Obstacle("another operation is under way on it", "bulkhead installs get {install}"),
     "emergency_stop": _Obstacle("an emergency stop covers it", "bulkhead stops list"),
+    "approval": _Obstacle(
+        "its operation waits for an approval", "bulkhead installs approve {install}", True
+    ),
+    "operation": _Obstacle("its operation does not end", "bulkhead installs get {install}", True),
+    "undo": _Obstacle(
+        "it failed, and what was done cannot be undone yet",
+        "bulkhead installs get {install}",
+        True,
+    ),
 }
 
 
@@ -215,7 +224,7 @@ class RolloutProgress:
         return gate != "none"
 
     def _explained(self, target: JsonObject) -> tuple[str, str]:
-        if target["state"] == "waiting" and target.get("waiting_for"):
+        if target.get("waiting_for"):
             waiting_for = clean(target["waiting_for"])
             obstacle = _OBSTACLES.get(waiting_for, _Obstacle(reason_to_wait(waiting_for), ""))
             is_own = target.get("workspace_id") == self.rollout.get("workspace_id")
@@ -243,6 +252,8 @@ class RolloutProgress:
         if not isinstance(next_try, int):
             return tried
         left = remaining(next_try, self._wall_clock())
+        if target["state"] != "waiting":
+            return f"{tried}, its wave {'goes on' if left == 'over' else f'waits {left}'}"
         return f"{tried}, tried again {'now' if left == 'over' else f'in {left}'}"
 
     def _wave(self, wave: JsonObject) -> WaveView:

@@ -57,7 +57,13 @@ class TargetState(StrEnum):
 
 
 class Obstacle(StrEnum):
-    """Why a target waits: the answer to "why is it not moving?"."""
+    """Why a target waits: the answer to "why is it not moving?".
+
+    Attributes:
+        APPROVAL: its operation waits for an approval of the customer's.
+        OPERATION: its operation waits for something else, or takes very long.
+        UNDO: its operation failed, and what it did cannot be undone yet.
+    """
 
     OFFLINE = "offline"
     WINDOW = "window"
@@ -65,6 +71,9 @@ class Obstacle(StrEnum):
     CONSENT = "consent"
     BUSY = "busy"
     EMERGENCY_STOP = "emergency_stop"
+    APPROVAL = "approval"
+    OPERATION = "operation"
+    UNDO = "undo"
 
 
 class Gate(StrEnum):
@@ -96,6 +105,14 @@ class StopScope(StrEnum):
     PROVIDER = "provider"
     REGION = "region"
     ALL = "all"
+
+
+class StopOwner(StrEnum):
+    """Who stopped what is held: its own workspace, the vendor of its product, or the platform."""
+
+    WORKSPACE = "workspace"
+    VENDOR = "vendor"
+    PLATFORM = "platform"
 
 
 # The signal that wakes a rollout's workflow: something that it reads from the database changed.

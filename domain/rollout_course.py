@@ -27,7 +27,8 @@ class Move(StrEnum):
         PASS: the wave is good.
         NEXT_WAVE: the next wave's turn.
         LATE_WAVE: those that could not be reached in their own wave make a last one.
-        GIVE_UP_WAITING: those that still cannot be reached are left out.
+        GIVE_UP_WAITING: those that still cannot be reached, or whose operation waits, are left out.
+        FAIL_UNTRIED: it ends, because no canary could be reached before the deadline.
         SUCCEED: it has ended well.
         FAIL: it ends with what was moved staying moved.
         CANCEL: a person ended it.
@@ -51,6 +52,7 @@ class Move(StrEnum):
     NEXT_WAVE = "next_wave"
     LATE_WAVE = "late_wave"
     GIVE_UP_WAITING = "give_up_waiting"
+    FAIL_UNTRIED = "fail_untried"
     SUCCEED = "succeed"
     FAIL = "fail"
     CANCEL = "cancel"
@@ -91,9 +93,12 @@ class CourseSight:
         planned: the rollout has a digest.
         approved_waves: for which waves there is an approval.
         unplanned: targets whose plan is still to be made.
-        begun: targets that move, or whose turn was given out, over all waves.
+        begun: targets that move, or whose turn was given out, over all waves; without those that
+            are parked.
+        stalled: of those begun, how many have an operation that waits.
+        parked: targets whose operation has waited for so long that nobody waits for them any more.
         baking: targets that bake, over all waves.
-        waiting: targets in whose way something is, over all waves.
+        waiting: targets in whose way something is, over all waves, and those that are parked.
         due: of those, how many are worth another look.
         later: targets of later waves that wait for their turn.
         in_wave: of the current wave.
@@ -119,6 +124,8 @@ class CourseSight:
     approved_waves: frozenset[int] = frozenset()
     unplanned: int = 0
     begun: int = 0
+    stalled: int = 0
+    parked: int = 0
     baking: int = 0
     waiting: int = 0
     due: int = 0
@@ -148,7 +155,7 @@ def next_move(  # noqa: PLR0911 - an order of precedence
     if sight.rollback:
         return Move.BEGIN_ROLLBACK
     if sight.cancel:
-        return Move.WAIT if sight.begun else Move.CANCEL
+        return Move.WAIT if sight.begun > sight.stalled else Move.CANCEL
     if sight.pause:
         return Move.WAIT if sight.state is RolloutState.PAUSED else Move.PAUSE
     if not sight.planned:
@@ -163,6 +170,8 @@ def next_move(  # noqa: PLR0911 - an order of precedence
 def _rolling_back(sight: CourseSight) -> Move:
     if sight.to_take_back:
         return Move.TAKE_BACK
+    if sight.parked and sight.past_deadline:
+        return Move.GIVE_UP_WAITING
     return Move.WAIT if sight.begun or sight.waiting else Move.END_ROLLBACK
 
 
@@ -190,6 +199,8 @@ def _running(  # noqa: PLR0911 - the same
         return _baking(sight, sight.bake_until, now)
     if wave.pending or (sight.due and not sight.past_deadline):
         return Move.CLAIM
+    if sight.waiting and sight.past_deadline and not sight.stopped:
+        return Move.GIVE_UP_WAITING
     if sight.begun:
         return Move.WAIT
     if sight.baking:
@@ -206,13 +217,11 @@ def _baking(sight: CourseSight, until: datetime, now: datetime) -> Move:
 def _wave_is_over(sight: CourseSight, strategy: Strategy) -> Move:
     if sight.stopped and sight.waiting:
         return Move.WAIT
-    untried = not sight.in_wave.moved and not sight.in_wave.failed and not sight.past_deadline
+    untried = not sight.in_wave.moved and not sight.in_wave.failed
     if untried and strategy.canary and sight.wave == 0 and sight.later:
-        return Move.FILL_CANARY
+        return Move.FAIL_UNTRIED if sight.past_deadline else Move.FILL_CANARY
     if sight.wave + 1 < sight.waves:
         return Move.NEXT_WAVE
     if sight.waiting:
-        if sight.past_deadline:
-            return Move.GIVE_UP_WAITING
         return Move.WAIT if sight.late else Move.LATE_WAVE
     return Move.SUCCEED

@@ -115,6 +115,11 @@ def failure_told(step: str | None, reason: str, unhealthy: Mapping[str, str] | N
     return said if step == Step.WAIT_UNTIL_HEALTHY else f"{said} ({reason})"
 
 
+def let_go_told(obstacle: str) -> str:
+    """Return a sentence for the vendor about an operation that a rollout waits for no more."""
+    return f"Its operation did not go on ({obstacle}), and is cancelled."
+
+
 def _texts(value: object) -> Iterator[str]:
     if isinstance(value, str):
         if len(value) >= _SHORTEST_VALUE:

@@ -9,7 +9,8 @@ from domain.cluster import ClusterState
 from domain.errors import Reason
 from domain.install import Consent
 from domain.install_health import is_offline
-from domain.rollout import Obstacle
+from domain.rollout import CheckKind, Obstacle
+from domain.rollout_strategy import Check
 from domain.windows import Window
 
 # How long until it is worth another look. A cluster that comes back is seen within a minute, and an
@@ -23,6 +24,14 @@ _PAUSES: Final = {
     # A window that somebody moves counts from the next look on.
     Obstacle.WINDOW: timedelta(minutes=5),
 }
+
+# An operation that waits, such as for an approval, holds its wave up for so long; then the wave
+# goes on without it. A person who is there has approved by then.
+PATIENCE: Final = timedelta(minutes=5)
+
+# One that has not ended after so long counts as one that waits, whatever it does: no step of an
+# install tries for longer.
+LONGEST_MOVE: Final = timedelta(hours=1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,6 +53,7 @@ class TargetFacts:
         granted: a grant is in force, or none is needed.
         current_version_id: what it has.
         stop_id: the emergency stop that covers it.
+        fits: the version fits its cluster, as far as was looked at that.
     """
 
     host: str
@@ -59,6 +69,7 @@ class TargetFacts:
     granted: bool
     current_version_id: str | None
     stop_id: str | None = None
+    fits: bool = True
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,6 +105,9 @@ class LeftOut:
     message: str
 
 
+REVOKED: Final = LeftOut(reason=Reason.PERMISSION_DENIED, message="The customer revoked the grant.")
+
+
 def what_stops(
     facts: TargetFacts | None, wanted: Wanted, now: datetime
 ) -> Blocked | LeftOut | None:
@@ -111,21 +125,45 @@ def what_stops(
     if facts is None:
         return LeftOut(reason=Reason.NOT_FOUND, message="The install was deleted.")
     if not facts.granted:
-        message = "The customer revoked the grant."
-        return LeftOut(reason=Reason.PERMISSION_DENIED, message=message)
+        return REVOKED
     pinned = facts.pinned_semver
     stays = wanted.takes_back or wanted.only_looks
     if not stays and pinned is not None and pinned != wanted.semver:
         message = f"The customer pinned the install to version {pinned}."
         return LeftOut(reason=Reason.FAILED_PRECONDITION, message=message)
+    if not wanted.takes_back and not facts.fits:
+        # Why not is about the customer's cluster, and is not told.
+        message = "The version does not fit its cluster."
+        return LeftOut(reason=Reason.FAILED_PRECONDITION, message=message)
     blocked = None if wanted.only_looks else _forbidden(facts, wanted, now)
     return blocked or _out_of_reach(facts, now)
+
+
+def what_stops_check(
+    facts: TargetFacts | None, check: Check, now: datetime
+) -> Obstacle | LeftOut | None:
+    """Return what keeps a vendor from a check inside a cluster; None: nothing.
+
+    A hold keeps every one, because nothing shall touch the install; a stop keeps Jobs, because the
+    others only look.
+    """
+    if facts is None or not facts.granted:
+        return REVOKED
+    if _is_held(facts, now):
+        return Obstacle.HOLD
+    if facts.stop_id is not None and check.kind is CheckKind.JOB:
+        return Obstacle.EMERGENCY_STOP
+    return None
+
+
+def _is_held(facts: TargetFacts, now: datetime) -> bool:
+    return facts.held and (facts.hold_until is None or facts.hold_until > now)
 
 
 def _forbidden(facts: TargetFacts, wanted: Wanted, now: datetime) -> Blocked | None:
     if facts.stop_id is not None:
         return _until(Obstacle.EMERGENCY_STOP, now)
-    if facts.held and (facts.hold_until is None or facts.hold_until > now):
+    if _is_held(facts, now):
         return _until(Obstacle.HOLD, now, facts.hold_until)
     if not wanted.takes_back:
         if facts.consent is Consent.ASK and facts.consented_version_id != wanted.version_id:

@@ -1,15 +1,31 @@
 """How a rollout spreads, over which installs, and how it looks at what it moved."""
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from string import Template
 from typing import Any, Final, Self
+from urllib.parse import unquote
 
 from domain.package import Channel
 from domain.rollout import CheckKind, Gate
 
 _DAY_SECONDS: Final = 86_400
+
+
+# Between the segments of a path, also for those who take `\` for `/`.
+_SEPARATORS: Final = re.compile(r"[/\\?#]")
+
+
+def leads_elsewhere(path: str) -> bool:
+    """Tell whether a path has `.` or `..` as a segment, plainly or encoded however often.
+
+    What is asked then is at another place than where the path begins.
+    """
+    while (decoded := unquote(path)) != path:
+        path = decoded
+    return not {".", ".."}.isdisjoint(_SEPARATORS.split(path))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,7 +77,7 @@ class Check:
             the cluster; None: the Service is asked, through the cluster's API.
         service: a Service in the install's namespace.
         port: its port, by number or name.
-        path: of the Service.
+        path: of the Service, within it.
         status: that a GET must answer.
         query: in PromQL; its first sample is compared.
         comparison: one of `<`, `<=`, `>`, `>=`, `==`.

@@ -23,9 +23,12 @@ from activities.interceptor import ActivityInterceptor
 from activities.rollout_hosts import RolloutHostActivities
 from activities.rollouts import RolloutActivities
 from domain.caller import Caller, PrincipalKind, Role
+from domain.cluster import HostedControlPlane
 from domain.identifiers import Prefix, new_id
-from domain.rollout import TERMINAL, RolloutState, TargetState
-from domain.rollout_strategy import Selector, Strategy
+from domain.install import RenderState
+from domain.install_drift import CORRECTION_MESSAGE
+from domain.rollout import TERMINAL, Obstacle, RolloutState, TargetState
+from domain.rollout_strategy import Check, Selector, Strategy, Target
 from domain.rollout_work import RolloutPlace
 from infra.database.engine import Database, DatabaseRole
 from infra.database.records import rollout_requests
@@ -35,6 +38,7 @@ from infra.database.records.steps import StepRecords
 from infra.database.tables import (
     ClusterRow,
     InstallRow,
+    RenderRow,
     RolloutEventRow,
     RolloutRow,
     RolloutTargetRow,
@@ -42,6 +46,8 @@ from infra.database.tables import (
 from infra.openbao.policies import WORKER
 from infra.rollouts.checks import RolloutChecks
 from infra.rollouts.engine import MoveEnd, MoveOrder, TargetSubject
+from infra.rollouts.target_ends import TargetEnds
+from infra.rollouts.target_rows import TargetRows
 from infra.rollouts.targets import TargetMoves
 from infra.rotators.outbound import Outbound
 from infra.settings import DatabaseSettings, OutboundSettings
@@ -68,19 +74,23 @@ CREATE TABLE IF NOT EXISTS lab.operations (
     id text PRIMARY KEY, workspace_id text NOT NULL, install_id text NOT NULL,
     rollout_id text NOT NULL, version_id text NOT NULL, restored_from text,
     approved_digest text, effects integer NOT NULL DEFAULT 0, failed boolean,
+    cancelled boolean NOT NULL DEFAULT false,
     planned_at timestamptz NOT NULL DEFAULT clock_timestamp(), ended_at timestamptz);
 CREATE TABLE IF NOT EXISTS lab.settings (
     queue text PRIMARY KEY, seconds double precision NOT NULL, gate_open boolean NOT NULL);
 CREATE TABLE IF NOT EXISTS lab.failures (install_id text NOT NULL, version_id text NOT NULL);
+CREATE TABLE IF NOT EXISTS lab.looks (install_id text NOT NULL);
+CREATE TABLE IF NOT EXISTS lab.waits (install_id text PRIMARY KEY, waits_for text NOT NULL);
 CREATE TABLE IF NOT EXISTS lab.plans (install_id text PRIMARY KEY, digest text NOT NULL);
 GRANT USAGE ON SCHEMA lab TO bulkhead_worker;
-GRANT ALL ON lab.operations, lab.settings, lab.failures, lab.plans TO bulkhead_worker;
+GRANT ALL ON ALL TABLES IN SCHEMA lab TO bulkhead_worker;
 """
 
 _POPULATE = """
 CREATE TEMP TABLE lab_new ON COMMIT DROP AS
 SELECT n, 'inst_' || md5(random()::text || n) AS install_id,
-    'rnd_' || md5(random()::text || n) AS render_id,
+    -- Older than any id of today.
+    'rnd_00000000' || left(md5(random()::text || n), 24) AS render_id,
     'grnt_' || md5(random()::text || n) AS grant_id,
     (%(customers)s::text[])[1 + n %% %(customer_count)s] AS customer
 FROM generate_series(0, %(targets)s - 1) AS n;
@@ -136,18 +146,30 @@ class LabEngine:
     async def start(self, workspace_id: str, operation_id: str) -> None:
         """Nothing has to be started."""
 
-    async def end_of(self, workspace_id: str, operation_id: str) -> MoveEnd:
+    async def look(self, workspace_id: str, operation_id: str) -> MoveEnd | Obstacle | None:
         """Let the time of the operation pass, and have its effect if nobody had it before."""
-        while True:
-            async with self._database.transaction() as session:
-                query = text("SELECT seconds, gate_open FROM lab.settings WHERE queue = :queue")
-                settings = (await session.execute(query, {"queue": self._queue})).one()
-            await asyncio.sleep(settings.seconds)
-            if settings.gate_open:
-                break
+        async with self._database.transaction() as session:
+            query = text(
+                "SELECT seconds, gate_open, waits_for, cancelled FROM lab.settings, lab.operations"
+                " o LEFT JOIN lab.waits w USING (install_id) WHERE queue = :queue AND o.id = :id"
+            )
+            found = await session.execute(query, {"queue": self._queue, "id": operation_id})
+            settings = found.one()
+        if settings.waits_for is not None and not settings.cancelled:
+            return Obstacle(settings.waits_for)
+        await asyncio.sleep(settings.seconds)
+        if not settings.gate_open:
             await asyncio.sleep(0.05)
+            return None
         async with self._database.workspace(workspace_id) as session:
             return await _have_effect(session, operation_id)
+
+    async def cancel(self, workspace_id: str, operation_id: str) -> None:
+        """Have an operation fail that waits for something."""
+        del workspace_id
+        async with self._database.transaction() as session:
+            query = text("UPDATE lab.operations SET cancelled = true WHERE id = :id")
+            await session.execute(query, {"id": operation_id})
 
 
 async def _have_effect(session: AsyncSession, operation_id: str) -> MoveEnd:
@@ -162,7 +184,7 @@ async def _have_effect(session: AsyncSession, operation_id: str) -> MoveEnd:
     operation = found.one()
     if operation.ended_at is None:
         stale = await _is_stale(session, operation.install_id, operation.approved_digest)
-        failed = operation.fails or stale
+        failed = operation.fails or stale or operation.cancelled
         await session.execute(
             text(
                 "UPDATE lab.operations SET effects = effects + 1, failed = :failed,"
@@ -176,9 +198,25 @@ async def _have_effect(session: AsyncSession, operation_id: str) -> MoveEnd:
         install.active_operation_id = None
         if not failed:
             install.current_version_id = operation.version_id
-            install.current_render_id = operation.restored_from or new_id(Prefix.RENDER)
+            install.current_render_id = new_id(Prefix.RENDER)
+            session.add(_deployed(install, operation_id, operation.restored_from))
         return MoveEnd(succeeded=not failed, reason="CONFLICT" if failed else None)
     return MoveEnd(succeeded=not operation.failed, reason="CONFLICT")
+
+
+def _deployed(install: InstallRow, operation_id: str, restored_from: str | None) -> RenderRow:
+    assert install.current_render_id is not None
+    assert install.current_version_id is not None
+    return RenderRow(
+        workspace_id=install.workspace_id,
+        id=install.current_render_id,
+        install_id=install.id,
+        operation_id=operation_id,
+        package_version_id=install.current_version_id,
+        restored_from_render_id=restored_from,
+        state=RenderState.DEPLOYED,
+        values=install.values,
+    )
 
 
 async def _is_stale(session: AsyncSession, install_id: str, digest: str | None) -> bool:
@@ -206,6 +244,23 @@ class LabPlanner:
             return str(found.scalar_one())
 
 
+class LabChecks:
+    """Looks into no cluster, and remembers that it did."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def look(
+        self, plane: HostedControlPlane, target: Target, rollout_id: str, check: Check
+    ) -> str | None:
+        """Find nothing wrong."""
+        del plane, rollout_id, check
+        async with self._database.transaction() as session:
+            query = text("INSERT INTO lab.looks VALUES (:install)")
+            await session.execute(query, {"install": target.install_id})
+        return None
+
+
 @contextlib.contextmanager
 def lab_queues(queue: str) -> Iterator[None]:
     """Keep a lab's workflows from the workers of everything else in this process."""
@@ -213,6 +268,7 @@ def lab_queues(queue: str) -> Iterator[None]:
         patch("infra.temporal.rollouts.CONTROL_TASK_QUEUE", queue),
         # Workflows are loaded anew for each run, and name the queues of their steps.
         patch("domain.names.ROLLOUTS_TASK_QUEUE", f"{queue}-targets"),
+        patch("activities.holds._AGAIN_AFTER", timedelta(milliseconds=200)),
     ):
         yield
 
@@ -238,7 +294,8 @@ class LabWorker:
     async def running(self, client: Client) -> AsyncIterator[None]:
         """Serve for as long as the context lasts."""
         engine = LabEngine(self._database, self._queue)
-        moves = TargetMoves(self._database, engine)
+        rows = TargetRows(self._database)
+        ends = TargetEnds(rows)
         allowed = OutboundSettings.model_validate({"allowed_networks": ["127.0.0.0/8"]})
 
         async def start(place: RolloutPlace) -> None:
@@ -246,13 +303,15 @@ class LabWorker:
 
         rollouts = RolloutActivities(
             RolloutRecords(self._database, self._sweeper),
-            moves,
+            TargetMoves(rows, engine),
+            ends,
             engine,
             RolloutChecks(self._database, self._sweeper, Outbound(allowed)),
             start,
         )
         planner = LabPlanner(self._database)
-        hosts = RolloutHostActivities(moves, planner, None)  # type: ignore[arg-type]
+        looks = LabChecks(self._database)
+        hosts = RolloutHostActivities(ends, planner, looks)  # type: ignore[arg-type]
         awaits: Activities = [rollouts.await_target, rollouts.await_target_rollback]
         others: Activities = [
             rollouts.advance_rollout,
@@ -261,11 +320,11 @@ class LabWorker:
             rollouts.begin_target_rollback,
             rollouts.start_rollouts,
         ]
-        planning: Activities = [hosts.plan_target]
+        on_host: Activities = [hosts.plan_target, hosts.check_in_cluster]
         queues = (
             (self._queue, ROLLOUT_WORKFLOWS, others),
             (f"{self._queue}-targets", (), awaits),
-            (f"control-planes@{self._queue}", (), planning),
+            (f"control-planes@{self._queue}", (), on_host),
         )
         interceptors = [ActivityInterceptor(self._steps), *self._interceptors]
         with ThreadPoolExecutor(_PLACES) as threads:
@@ -527,6 +586,37 @@ class Lab:
         """Have every operation fail that brings a version to some installs."""
         for install_id in install_ids:
             self.sql("INSERT INTO lab.failures VALUES (%s, %s)", (install_id, version_id))
+
+    def wait(self, install_ids: Sequence[str], obstacle: Obstacle | None) -> None:
+        """Have the operations of some installs wait for something; None: no more."""
+        self.sql("DELETE FROM lab.waits WHERE install_id = ANY (%s)", (list(install_ids),))
+        if obstacle is not None:
+            statement = "INSERT INTO lab.waits SELECT unnest(%s::text[]), %s"
+            self.sql(statement, (list(install_ids), obstacle))
+
+    def deploy(self, install_id: str, version_id: str, *, corrects: bool = False) -> None:
+        """Have an install's own people deploy a version, or the clock correct its drift."""
+        render = {
+            "render": new_id(Prefix.RENDER),
+            "operation": new_id(Prefix.OPERATION),
+            "version": version_id,
+            "install": install_id,
+            "message": CORRECTION_MESSAGE if corrects else None,
+        }
+        with self.servers.administrator() as administrator, administrator.transaction():
+            administrator.execute(
+                "INSERT INTO renders (workspace_id, id, install_id, operation_id,"
+                ' package_version_id, restored_from_render_id, state, message, "values")'
+                " SELECT workspace_id, %(render)s, id, %(operation)s, %(version)s,"
+                " CASE WHEN %(message)s::text IS NOT NULL THEN current_render_id END, 'deployed',"
+                ' %(message)s::text, "values" FROM installs WHERE id = %(install)s',
+                render,
+            )
+            administrator.execute(
+                "UPDATE installs SET current_version_id = %(version)s,"
+                " current_render_id = %(render)s WHERE id = %(install)s",
+                render,
+            )
 
     def check_effects(self) -> None:
         """Assert that no operation had its effect twice, and no two were at one install at once.

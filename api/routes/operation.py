@@ -37,12 +37,15 @@ from domain.identifiers import Prefix, is_id
 from domain.names import workflow_id_of
 from domain.operation import (
     BOOKKEEPING_PREFIX,
+    WAITING_FOR_EMERGENCY_STOP,
     OperationState,
     OperationType,
     OwnerType,
     StepStatus,
 )
+from domain.rollout import StopOwner
 from infra.database.queries.compute import latest_inventory
+from infra.database.queries.emergency_stop import stop_that_holds
 from infra.database.queries.operation import (
     find_operation,
     find_operation_with_steps,
@@ -110,10 +113,19 @@ class OperationStepBody(TypedDict):
     skippable: bool
 
 
-class OperationBody(TypedDict):
-    """The contract's Operation; `duration_ms`, `etag`, `waiting_for` and `inventory` are ours.
+class HoldingStopBody(TypedDict):
+    """The stop that holds an operation. The reason of another workspace is not shown."""
 
-    `inventory` is the last look into a cloud's account, where one was taken; shown with the steps.
+    id: str
+    by: StopOwner
+    reason: str | None
+
+
+class OperationBody(TypedDict):
+    """The contract's Operation; `duration_ms`, `etag`, `waiting_for` and what follows are ours.
+
+    `inventory` is the last look into a cloud's account, where one was taken, and `emergency_stop`
+    what holds the operation; both are shown with the steps.
     """
 
     id: str
@@ -136,6 +148,7 @@ class OperationBody(TypedDict):
     waiting_for: str | None
     steps: NotRequired[list[OperationStepBody]]
     inventory: NotRequired[InventoryBody]
+    emergency_stop: NotRequired[HoldingStopBody]
 
 
 class OperationList(TypedDict):
@@ -317,6 +330,10 @@ async def _read_with_steps(
         inventory = await latest_inventory(scope.session, operation_id=operation_id)
         if inventory is not None:
             body["inventory"] = inventory_body(inventory)
+    if body["waiting_for"] == WAITING_FOR_EMERGENCY_STOP:
+        stop = await stop_that_holds(scope.session, found[0])
+        if stop is not None:
+            body["emergency_stop"] = HoldingStopBody(id=stop.id, by=stop.by, reason=stop.reason)
     return body
 
 

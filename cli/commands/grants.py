@@ -160,6 +160,11 @@ def consent_to_version(
         raise CliError(message, ExitCode.USAGE)
     is_waiting = version in {waiting.get("id"), waiting.get("semver")}
     chosen = waiting["id"] if is_waiting else _version_id(session, found, version)
+    if is_waiting and not session.output.as_json:
+        for check in waiting.get("checks") or ():
+            session.output.say(
+                f"  The vendor then checks it in your cluster: {_check_told(check)}."
+            )
     body = {"package_version_id": chosen}
     path = f"{GRANT.path}/{segment(found['id'])}:consent"
     answer = session.client.change("POST", path, body=body)
@@ -167,6 +172,14 @@ def consent_to_version(
         session.output.data(answer)
     else:
         session.output.say(("✓ ", "green"), f"{clean(grant)} may get {clean(version)}.")
+
+
+def _check_told(check: JsonObject) -> str:
+    if check["kind"] == "job":
+        command = " ".join([clean(check["image"]), *map(clean, check.get("command") or ())])
+        return f"a Job of {command}"
+    place = f"{clean(check.get('service'))}:{clean(check.get('port'))}{clean(check.get('path'))}"
+    return f"its Service {place} is asked ({clean(check['kind'])})"
 
 
 def _install_name(

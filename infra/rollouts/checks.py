@@ -22,6 +22,7 @@ from domain.errors import BulkheadError
 from domain.install import Health
 from domain.install_health import UNHEALTHY
 from domain.rollout import CheckKind
+from domain.rollout_obstacles import REVOKED
 from domain.rollout_strategy import Check, Strategy, Target
 from domain.rollout_work import RolloutPlace
 from infra.database.engine import Database
@@ -50,10 +51,14 @@ SELECT install_id, customer_workspace_id, cluster_id, region_id, started_at FROM
 WHERE rollout_id = %(rollout)s AND state = 'baking'
 """
 
+# Only of those with which the vendor may still have to do.
 _HEALTH: Final = """
 SELECT i.id, i.health, i.health_since FROM unnest(%(customers)s::text[], %(installs)s::text[])
     AS t (customer, install_id)
 JOIN installs i ON i.workspace_id = t.customer AND i.id = t.install_id
+WHERE i.workspace_id = %(vendor)s OR EXISTS (SELECT FROM grants g
+    WHERE g.workspace_id = i.workspace_id AND g.install_id = i.id
+        AND g.vendor_workspace_id = %(vendor)s AND g.revoked_at IS NULL)
 """
 
 _NOTE_HEALTH: Final = """
@@ -79,6 +84,12 @@ class _Baking:
     started_at: datetime | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Health:
+    health: Health
+    since: datetime | None
+
+
 class RolloutChecks:
     """Looks at all targets of a rollout that bake."""
 
@@ -94,34 +105,50 @@ class RolloutChecks:
             baking = await _baking(session, rollout.id)
         checks = Strategy.from_json(rollout.strategy).checks
         is_last = rollout.bake_until is not None and now >= rollout.bake_until
-        ailing: list[Ailment] = []
+        health = await self._health_of(place, baking)
+        ailing = [
+            Ailment(install_id=each.target.install_id, message=REVOKED.message)
+            for each in baking
+            if each.target.install_id not in health
+        ]
+        baking = [each for each in baking if each.target.install_id in health]
         if any(check.kind is CheckKind.WORKLOAD for check in checks):
-            ailing += await self._unhealthy(place, baking)
+            ailing += await self._unhealthy(place, baking, health)
         asked = [each for each in checks if each.url is not None]
         if asked:
             ailing += await self._ask_all(asked, baking, is_last=is_last)
         return list({each.install_id: each for each in ailing}.values())
 
-    async def _unhealthy(self, place: RolloutPlace, baking: Sequence[_Baking]) -> list[Ailment]:
+    async def _health_of(
+        self, place: RolloutPlace, baking: Sequence[_Baking]
+    ) -> Mapping[str, _Health]:
+        """Read the health of those that may still be looked at, by their ids."""
         parameters = {
+            "vendor": place.workspace_id,
             "customers": [each.customer_workspace_id for each in baking],
             "installs": [each.target.install_id for each in baking],
         }
         async with self._sweeper.transaction() as session:
-            rows = list(await run_sql(session, _HEALTH, parameters))
+            rows = await run_sql(session, _HEALTH, parameters)
+            return {row.id: _Health(Health(row.health), row.health_since) for row in rows}
+
+    async def _unhealthy(
+        self, place: RolloutPlace, baking: Sequence[_Baking], health: Mapping[str, _Health]
+    ) -> list[Ailment]:
         async with self._database.workspace(place.workspace_id) as session:
             noted = {
                 "rollout": place.rollout_id,
-                "installs": [row.id for row in rows],
-                "health": [row.health for row in rows],
+                "installs": list(health),
+                "health": [each.health.value for each in health.values()],
             }
             await run_sql(session, _NOTE_HEALTH, noted)
-        begun = {each.target.install_id: each.started_at for each in baking}
-        return [
-            Ailment(install_id=row.id, message=f"It is {row.health} with the version.")
-            for row in rows
-            if Health(row.health) in UNHEALTHY and _is_since(row.health_since, begun[row.id])
-        ]
+        ailing: list[Ailment] = []
+        for each in baking:
+            found = health[each.target.install_id]
+            if found.health in UNHEALTHY and _is_since(found.since, each.started_at):
+                message = f"It is {found.health} with the version."
+                ailing.append(Ailment(install_id=each.target.install_id, message=message))
+        return ailing
 
     async def _ask_all(
         self, checks: Sequence[Check], baking: Sequence[_Baking], *, is_last: bool

@@ -12,7 +12,7 @@ from domain.cluster import HostedControlPlane
 from domain.errors import BulkheadError, Reason
 from domain.names import install_namespace_of, install_user_of
 from domain.rollout import CheckKind
-from domain.rollout_strategy import Check, Target
+from domain.rollout_strategy import Check, Target, leads_elsewhere
 from infra.kubernetes.client import KubernetesClient, Object
 from infra.machines.clusters import HostClusters
 from infra.rollouts.checks import judge_metric
@@ -72,6 +72,9 @@ class ClusterChecks:
 
 
 def _ask_service(target: Target, check: Check, client: KubernetesClient) -> str | None:
+    if leads_elsewhere(check.path):
+        # A client folds it, and asks the cluster's API for what the customer has there.
+        return f"Its {check.kind} check has a path that leads out of the Service."
     namespace = install_namespace_of(target.install_id)
     service = f"{quote(check.service or '')}:{quote(str(check.port))}"
     base = f"/api/v1/namespaces/{namespace}/services/{service}/proxy"
@@ -89,7 +92,10 @@ def _ask_service(target: Target, check: Check, client: KubernetesClient) -> str 
             return None
         return f"Its {check.kind} check answered {status}."
     if check.kind is CheckKind.METRIC:
-        return judge_metric(check, text.encode(), is_last=True)
+        # How far off it is is the customer's own number.
+        is_well = judge_metric(check, text.encode(), is_last=True) is None
+        limit = f"{check.comparison} {check.threshold:g}"
+        return None if is_well else f"Its metric is not {limit}, or has no sample."
     wrong = f"Its HTTP check succeeded, where {check.status} was expected."
     return None if check.status < _ERROR else wrong
 

@@ -12,13 +12,27 @@ from domain.caller import Caller, system_caller
 from domain.cluster import HostedControlPlane
 from domain.errors import BulkheadError, Reason
 from domain.install import RenderState
-from domain.operation import OperationState, OperationType, TypedOperation
+from domain.operation import (
+    UNDO_PREFIX,
+    WAITING_FOR_APPROVAL,
+    WAITING_FOR_EMERGENCY_STOP,
+    OperationState,
+    OperationType,
+    TypedOperation,
+)
+from domain.rollout import Obstacle
 from domain.rollout_failures import failure_told
+from domain.rollout_obstacles import TargetFacts
 from domain.rollout_strategy import Strategy
 from infra.database.engine import Database
 from infra.database.records.audit import add_audit_event
 from infra.database.records.install_plan import Deployment, plan_deployment
-from infra.database.records.operation import owned_operation_of
+from infra.database.records.operation import (
+    caller_of,
+    notify,
+    owned_operation_of,
+    request_cancellation,
+)
 from infra.database.tables import (
     ClusterRow,
     InstallRow,
@@ -33,6 +47,12 @@ from infra.temporal.outbox import Outbox
 # for, says nothing: then the row is looked at.
 _WORKFLOW_SECONDS: Final = 20.0
 _LOOKS_SECONDS: Final = 1.0
+
+# What ends by what a person does alone. Everything else for which an operation waits has a bound.
+_WAITS: Final[Mapping[str, Obstacle]] = {
+    WAITING_FOR_APPROVAL: Obstacle.APPROVAL,
+    WAITING_FOR_EMERGENCY_STOP: Obstacle.EMERGENCY_STOP,
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,7 +98,8 @@ class TargetSubject:
         plane: its control plane.
         version: what it shall become, or has become.
         strategy: of the rollout.
-        stop_id: the emergency stop that covers the install or the rollout; None: there is none.
+        moves: its move has not ended.
+        facts: what is known of it at the moment; None: it is gone.
     """
 
     rollout_id: str
@@ -87,7 +108,8 @@ class TargetSubject:
     plane: HostedControlPlane
     version: PackageVersionRow
     strategy: Strategy
-    stop_id: str | None
+    moves: bool
+    facts: TargetFacts | None
 
 
 class TargetPlanner(Protocol):
@@ -122,8 +144,15 @@ class TargetEngine(Protocol):
     async def start(self, workspace_id: str, operation_id: str) -> None:
         """Start a planned operation, or find it started."""
 
-    async def end_of(self, workspace_id: str, operation_id: str) -> MoveEnd:
-        """Wait until an operation has ended."""
+    async def look(self, workspace_id: str, operation_id: str) -> MoveEnd | Obstacle | None:
+        """Wait for the end of an operation for a while, unless it waits for something itself.
+
+        Returns:
+            How it ended, or what it waits for; None: it goes on.
+        """
+
+    async def cancel(self, workspace_id: str, operation_id: str) -> None:
+        """Have an operation undo what it did; nothing happens when it is too late for that."""
 
 
 class InstallEngine:
@@ -173,22 +202,55 @@ class InstallEngine:
                 TypedOperation(type=row.type, operation=owned_operation_of(row))
             )
 
-    async def end_of(self, workspace_id: str, operation_id: str) -> MoveEnd:
-        """Wait for the operation's workflow, and look at its row until that has ended."""
+    async def look(self, workspace_id: str, operation_id: str) -> MoveEnd | Obstacle | None:
+        """Look at the operation's row; while it goes on, wait for its workflow and look again."""
         row = await self._read(workspace_id, operation_id)
-        typed = TypedOperation(type=row.type, operation=owned_operation_of(row))
-        while row.state is OperationState.RUNNING:
+        obstacle = await self._obstacle_of(row)
+        if row.state is OperationState.RUNNING and obstacle is None:
+            typed = TypedOperation(type=row.type, operation=owned_operation_of(row))
             await self._outbox.until_closed(typed, _WORKFLOW_SECONDS)
             row = await self._read(workspace_id, operation_id)
-            if row.state is OperationState.RUNNING:
+            obstacle = await self._obstacle_of(row)
+            if row.state is OperationState.RUNNING and obstacle is None:
                 await asyncio.sleep(_LOOKS_SECONDS)
-                row = await self._read(workspace_id, operation_id)
+        return obstacle if row.state is OperationState.RUNNING else await self._end_of(row)
+
+    async def cancel(self, workspace_id: str, operation_id: str) -> None:
+        """Ask in the row, as a customer does, and pass that on to the workflow."""
+        async with self._database.workspace(workspace_id) as session:
+            row = await session.get_one(OperationRow, (workspace_id, operation_id))
+            if row.cancel_requested_at or not await request_cancellation(session, operation_id):
+                return
+            caller = caller_of(row)
+            details = {"operation_id": row.id}
+            add_audit_event(
+                session, caller, "operation.cancel", "install", row.owner_id, details=details
+            )
+            await notify(session, operation_id)
+        await self._outbox.cancel(workspace_id, operation_id)
+
+    async def _obstacle_of(self, row: OperationRow) -> Obstacle | None:
+        # Before a step has failed there is nothing to undo.
+        known = _WAITS.get(row.waiting_for or "")
+        if known or row.state is not OperationState.RUNNING or row.last_error is None:
+            return known
+        query = select(OperationStepRow.name).where(
+            OperationStepRow.operation_id == row.id,
+            col(OperationStepRow.name).startswith(UNDO_PREFIX, autoescape=True),
+            col(OperationStepRow.error_reason).is_not(None),
+            col(OperationStepRow.completed_at).is_(None),
+        )
+        async with self._database.workspace(row.workspace_id) as session:
+            failing = (await session.exec(query.limit(1))).first()
+        return None if failing is None else Obstacle.UNDO
+
+    async def _end_of(self, row: OperationRow) -> MoveEnd:
         if row.state is OperationState.SUCCEEDED:
             return MoveEnd(succeeded=True)
         reason = str((row.error or {}).get("reason", Reason.ABORTED))
-        async with self._database.workspace(workspace_id) as session:
-            step = await _failed_step(session, operation_id)
-            unhealthy = await _unhealthy_object(session, operation_id)
+        async with self._database.workspace(row.workspace_id) as session:
+            step = await _failed_step(session, row.id)
+            unhealthy = await _unhealthy_object(session, row.id)
         # A cancel may arrive while a step is tried again: it is the reason then.
         failed = step if row.state is OperationState.FAILED else None
         told = failure_told(failed, reason, unhealthy)

@@ -58,6 +58,46 @@ class Stopping:
         async with self.gate.worker_database.workspace(self.customer.workspace) as session:
             return await stop_of_install(session, self.customer.workspace, self.install_id)
 
+    def install_operation(self, kind: str, caller: str = "user") -> str:
+        """Have an operation that works on the install, of a person's or of a rollout's."""
+        operation = new_id(Prefix.OPERATION)
+        self.compute.run(
+            "INSERT INTO operations (workspace_id, id, type, owner_type, owner_id, state, request,"
+            " placement, caller, cancellable, version) VALUES (%s, %s, %s, 'install', %s,"
+            " 'RUNNING', jsonb_build_object('type', %s::text), jsonb_build_object('cluster_id',"
+            " %s::text), jsonb_build_object('kind', %s::text), true, 1)",
+            self.customer.workspace,
+            operation,
+            kind,
+            self.install_id,
+            kind,
+            self.compute.cluster["id"],
+            caller,
+        )
+        self._lock_install(operation)
+        return operation
+
+    def forget(self, operation: str) -> None:
+        """Have an install's operation be gone."""
+        self._lock_install(None)
+        for table, key in (("operation_steps", "operation_id"), ("operations", "id")):
+            self.compute.run(f"DELETE FROM {table} WHERE {key} = %s", operation)  # noqa: S608
+
+    async def decision_of(self, operation: str) -> Decision:
+        """Ask whether a step of an install's operation may begin."""
+        attempt = StepAttempt(
+            workspace_id=self.customer.workspace,
+            operation_id=operation,
+            owner_id=self.install_id,
+            name=Step.APPLY_RELEASE,
+            attempt=1,
+        )
+        return await self.steps.started(attempt)
+
+    def _lock_install(self, operation: str | None) -> None:
+        statement = "UPDATE installs SET active_operation_id = %s WHERE id = %s"
+        self.compute.run(statement, operation, self.install_id)
+
     async def operation(self) -> JSON:
         operation_id = self.machine["active_operation_id"]
         return ok(await self.customer.get(f"/v1/operations/{operation_id}"))
@@ -194,6 +234,43 @@ async def test_a_vendor_stops_its_product_in_every_workspace_and_nobody_elses(
         STOPS, {"scope": "product", "subject": stopping.product_id, "reason": "no"}
     )
     assert error_of(refused, 404)["path"] == ["body", "subject"]
+
+
+async def test_whoever_is_held_sees_by_what_and_a_vendors_words_stay_with_it(
+    stopping: Stopping,
+) -> None:
+    customer = stopping.customer
+    async with stop_of(customer, "workspace") as own:
+        assert await stopping.decision() is Decision.HOLD
+        assert (await stopping.operation())["emergency_stop"] == {
+            "id": own["id"],
+            "by": "workspace",
+            "reason": "it deletes what it should not",
+        }
+    assert await stopping.decision() is Decision.RUN
+    assert "emergency_stop" not in await stopping.operation()
+    update = stopping.install_operation("install.render")
+    async with stop_of(stopping.vendor, "product", stopping.product_id) as vendors:
+        assert await stopping.decision_of(update) is Decision.HOLD
+        read = ok(await customer.get(f"/v1/operations/{update}"))
+        assert read["emergency_stop"] == {"id": vendors["id"], "by": "vendor", "reason": None}
+    stopping.forget(update)
+
+
+@pytest.mark.parametrize("kind", ["install.delete", "install.restore"])
+async def test_a_customer_gets_rid_of_what_its_vendor_stopped(
+    stopping: Stopping, kind: str
+) -> None:
+    own = stopping.install_operation(kind)
+    async with stop_of(stopping.vendor, "product", stopping.product_id):
+        assert await stopping.decision_of(own) is Decision.RUN
+        async with stop_of(stopping.customer, "workspace"):
+            assert await stopping.decision_of(own) is Decision.HOLD
+    stopping.forget(own)
+    by_rollout = stopping.install_operation(kind, caller="system")
+    async with stop_of(stopping.vendor, "product", stopping.product_id):
+        assert await stopping.decision_of(by_rollout) is Decision.HOLD
+    stopping.forget(by_rollout)
 
 
 async def test_leaks_are_not_removed_while_a_stop_covers_the_account(stopping: Stopping) -> None:

@@ -118,6 +118,9 @@ async def test_a_customer_sees_which_version_waits_for_a_consent(customer: Custo
                 "product_id": customer.product["id"],
                 "package_version_id": version,
                 "selector": {"install_ids": [install["id"], other["id"]]},
+                "strategy": {
+                    "checks": [{"kind": "workload"}, {"kind": "job", "image": "smoke:1.1.0"}]
+                },
             },
         ),
         201,
@@ -135,7 +138,9 @@ async def test_a_customer_sees_which_version_waits_for_a_consent(customer: Custo
             (install["id"],),
         )
     seen = await waiting(customer.person)
-    expected = {"id": version, "semver": "1.1.0", "rollout_id": rollout["id"]}
+    job = rollout["strategy"]["checks"][1]
+    assert (job["kind"], job["image"]) == ("job", "smoke:1.1.0")
+    expected = {"id": version, "semver": "1.1.0", "rollout_id": rollout["id"], "checks": [job]}
     assert (seen[install["id"]], seen[other["id"]]) == (expected, None)
     assert (await waiting(customer.vendor))[install["id"]] is None
     given = ok(await customer.person.get(PATH, params={"install_id": install["id"]}))["data"][0]

@@ -111,6 +111,9 @@ async def test_a_selector_chooses_among_what_was_granted(
     error_of(await verb(customer, gold, "pause"), 404)
 
 
+_ASKS_WEB = {"kind": "http", "service": "web", "port": 80}
+
+
 @pytest.mark.parametrize(
     ("more", "path"),
     [
@@ -122,6 +125,13 @@ async def test_a_selector_chooses_among_what_was_granted(
         (
             {"strategy": {"checks": [{"kind": "http", "service": "web"}]}},
             ["strategy", "checks", "0", "http"],
+        ),
+        *(
+            (
+                {"strategy": {"checks": [{**_ASKS_WEB, "path": path}]}},
+                ["strategy", "checks", "0", "http", "path"],
+            )
+            for path in ("/../../../secrets/db", "/a/.", "/%2e%2E/x", "/..%2fx", "/%252e%252e/x")
         ),
         ({"selector": {"install_ids": ["web"]}}, ["selector"]),
         ({"selector": {"regions": ["here"]}}, ["selector", "regions", "0"]),

@@ -141,6 +141,19 @@ def test_a_stop_is_told_in_words_with_what_shows_it(clock: Clock) -> None:
     assert "bulkhead stops list" in notice
 
 
+def test_a_stop_of_anothers_is_told_with_who_can_end_it(clock: Clock) -> None:
+    own = {"id": "stop_1", "by": "workspace", "reason": "a drill"}
+    notice = _progress(_operation(waiting_for="emergency_stop", emergency_stop=own), clock).notice
+    assert "stop_1 covers it (a drill)" in notice
+    assert "bulkhead stops lift stop_1" in notice
+    vendors = {"id": "stop_2", "by": "vendor", "reason": None}
+    operation = _operation(waiting_for="emergency_stop", emergency_stop=vendors)
+    notice = _progress(operation, clock).notice
+    assert "stop_2" in notice
+    assert "vendor" in notice
+    assert "lift" not in notice
+
+
 @pytest.mark.parametrize("ascii_only", [True, False])
 def test_a_screen_shows_every_step_with_its_time(clock: Clock, *, ascii_only: bool) -> None:
     steps = [_step("make_keys", "running"), _step("start", "failed", error_message="no disk")]

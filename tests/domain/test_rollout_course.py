@@ -30,6 +30,7 @@ SIGHTS = st.builds(
     approved_waves=st.frozensets(COUNTS),
     unplanned=COUNTS,
     begun=COUNTS,
+    parked=COUNTS,
     baking=COUNTS,
     waiting=COUNTS,
     due=COUNTS,
@@ -91,6 +92,27 @@ def test_nothing_ends_while_something_moves(sight: CourseSight, strategy: Strate
     ends = {Move.SUCCEED, Move.FAIL, Move.CANCEL, Move.END_ROLLBACK, Move.NEXT_WAVE, Move.BAKE}
     if sight.begun and sight.bake_until is None:
         assert next_move(sight, strategy, NOW) not in ends
+
+
+@given(SIGHTS, STRATEGIES)
+def test_people_end_a_rollout_although_operations_wait(
+    sight: CourseSight, strategy: Strategy
+) -> None:
+    waits = replace(sight, cancel=True, rollback=False, stalled=sight.begun, parked=1)
+    if sight.state not in TERMINAL and sight.state is not RolloutState.ROLLING_BACK:
+        assert next_move(waits, strategy, NOW) is Move.CANCEL
+    late = replace(sight, state=RolloutState.ROLLING_BACK, to_take_back=0, past_deadline=True)
+    assert next_move(replace(late, parked=1), strategy, NOW) is Move.GIVE_UP_WAITING
+
+
+@given(SIGHTS, STRATEGIES)
+def test_no_wave_follows_a_canary_that_nobody_tried(sight: CourseSight, strategy: Strategy) -> None:
+    wave = replace(sight.in_wave, moved=0, failed=0)
+    untried = replace(sight, wave=0, in_wave=wave, later=sight.later + 1)
+    move = next_move(untried, strategy, NOW)
+    assert move not in {Move.NEXT_WAVE, Move.LATE_WAVE, Move.SUCCEED}
+    if sight.past_deadline:
+        assert move is not Move.FILL_CANARY
 
 
 @given(SIGHTS, STRATEGIES)

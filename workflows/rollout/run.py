@@ -66,8 +66,9 @@ class RunRollout:
             await asyncio.gather(*(self._begin(place, step, claim) for claim in step.claims))
             look = replace(look, turns=step.turns)
             if step.check:
-                await _check(place)
+                # What was seen is as old as the beginning of the look.
                 look = replace(look, checked_at=workflow.now())
+                await _check(place)
             await self._rest(step)
             if workflow.info().get_current_history_length() > _MOST_EVENTS:
                 workflow.continue_as_new(RolloutRun(place=place, turns=step.turns))

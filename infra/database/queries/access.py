@@ -1,16 +1,22 @@
 """Who a credential belongs to, and the workspace in which a transaction acts."""
 
 from dataclasses import dataclass
+from typing import Final
 
+from sqlmodel import select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from domain.caller import SCOPES_OF_ROLES, PrincipalKind, Role, Scope
+from domain.caller import SCOPES_OF_ROLES, Caller, PrincipalKind, Role, Scope
+from domain.identifiers import Prefix, is_id
 from infra.database.statements import run_sql
+from infra.database.tables import ApiTokenRow
 
 _AUTHENTICATE = (
     "SELECT kind, principal_id, token_id, workspace_id, role, scopes, expired"
     " FROM authenticate(%(hash)s, %(context)s, %(resource)s)"
 )
+# Each token of such a chain has made the next one.
+_MOST_MAKERS: Final = 32
 _ACT_IN = "SELECT set_config('app.workspace_id', %(id)s, true)"
 
 
@@ -25,6 +31,21 @@ class Principal:
     role: Role | None
     scopes: frozenset[Scope]
     expired: bool
+
+
+async def makers_of(session: AsyncSession, caller: Caller) -> list[str]:
+    """Return who acts: the principal, and of a token whoever made it, up to a user.
+
+    The last one is no user where a token was made by one that is gone.
+    """
+    makers = [caller.principal_id]
+    while not is_id(Prefix.USER, makers[-1]) and len(makers) < _MOST_MAKERS:
+        query = select(ApiTokenRow.created_by).where(ApiTokenRow.id == makers[-1])
+        maker = (await session.exec(query)).one_or_none()
+        if maker is None:
+            break
+        makers.append(maker)
+    return makers
 
 
 async def authenticate(

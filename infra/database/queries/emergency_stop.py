@@ -4,13 +4,32 @@ Each `stop_of_*` returns the id of the oldest stop in force; None: nothing is in
 session is one of the workspace that the thing is in.
 """
 
+from dataclasses import dataclass
+
 from sqlalchemy import Function, Text, cast, func
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from domain.cloud import Provider
-from infra.database.tables import EmergencyStopRow
+from domain.operation import OwnerType
+from domain.rollout import StopOwner
+from infra.database.tables import EmergencyStopRow, OperationRow
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HoldingStop:
+    """A stop that holds an operation.
+
+    Attributes:
+        id: of the stop.
+        by: whose it is, as the workspace of the operation sees that.
+        reason: that was given; None: that is another workspace's.
+    """
+
+    id: str
+    by: StopOwner
+    reason: str | None
 
 
 async def stop_of_operation(
@@ -48,6 +67,27 @@ async def stop_of_product(session: AsyncSession, workspace_id: str, product_id: 
     nothing = cast([], ARRAY(Text))
     call = func.covering_stop(workspace_id, nothing, nothing, product_id)
     return await _ask(session, call)
+
+
+async def stop_that_holds(session: AsyncSession, operation: OperationRow) -> HoldingStop | None:
+    """Return which stop holds an operation of the session's workspace, and whose it is.
+
+    What another workspace wrote as its reason stays there, unless it stopped everything.
+    """
+    workspace_id = operation.workspace_id
+    stop_id = await stop_of_operation(session, workspace_id, operation.id)
+    if stop_id is None:
+        return None
+    row = await find_stop(session, stop_id)
+    if row is not None:
+        by = StopOwner.WORKSPACE if row.workspace_id == workspace_id else StopOwner.PLATFORM
+        return HoldingStop(id=stop_id, by=by, reason=row.reason)
+    if operation.owner_type is OwnerType.INSTALL:
+        # That of its cluster is the platform's; another one is of its product.
+        cluster_id = operation.placement.get("cluster_id", "")
+        if await stop_of_cluster(session, workspace_id, cluster_id) != stop_id:
+            return HoldingStop(id=stop_id, by=StopOwner.VENDOR, reason=None)
+    return HoldingStop(id=stop_id, by=StopOwner.PLATFORM, reason=None)
 
 
 async def find_stop(

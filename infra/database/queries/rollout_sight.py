@@ -13,13 +13,20 @@ from domain.rollout_obstacles import TargetFacts
 from infra.database.statements import run_sql
 
 # A turn that was given out is a target that waits for nothing until `next_try_at`: whoever took it
-# begins before that, or it is given out again.
+# begins before that, or it is given out again. Of a target that moves it is the moment until which
+# its wave waits for it.
 _COUNTS = """
 SELECT
-    count(*) FILTER (WHERE state IN ('moving', 'rolling_back')
-        OR waiting_for IS NULL AND next_try_at > %(now)s) AS begun,
+    count(*) FILTER (WHERE CASE WHEN state IN ('moving', 'rolling_back')
+        THEN coalesce(next_try_at > %(now)s, true)
+        ELSE waiting_for IS NULL AND next_try_at > %(now)s END) AS begun,
+    count(*) FILTER (WHERE state IN ('moving', 'rolling_back') AND next_try_at > %(now)s
+        AND waiting_for IS NOT NULL) AS stalled,
+    count(*) FILTER (WHERE state IN ('moving', 'rolling_back') AND next_try_at <= %(now)s)
+        AS parked,
     count(*) FILTER (WHERE state = 'baking') AS baking,
-    count(*) FILTER (WHERE state = 'waiting' AND waiting_for IS NOT NULL) AS waiting,
+    count(*) FILTER (WHERE state = 'waiting' AND waiting_for IS NOT NULL
+        OR state = 'moving' AND next_try_at <= %(now)s) AS waiting,
     count(*) FILTER (WHERE state = 'waiting' AND next_try_at <= %(now)s) AS due,
     count(*) FILTER (WHERE state = 'pending' AND wave > %(wave)s) AS later,
     count(*) FILTER (WHERE state = 'pending' AND plan_digest IS NULL AND last_error IS NULL
@@ -28,15 +35,20 @@ SELECT
     count(*) FILTER (WHERE wave = %(wave)s AND state = 'pending') AS wave_pending,
     count(*) FILTER (WHERE wave = %(wave)s AND state IN ('baking', 'succeeded')) AS wave_moved,
     count(*) FILTER (WHERE wave = %(wave)s AND state = 'failed') AS wave_failed,
-    min(next_try_at) FILTER (WHERE state = 'waiting') AS next_try_at,
+    min(next_try_at) FILTER (WHERE state IN ('waiting', 'moving', 'rolling_back')
+        AND next_try_at > %(now)s) AS next_try_at,
     coalesce(sum(attempts), 0)::integer AS turns
 FROM rollout_targets WHERE rollout_id = %(rollout)s
 """
 
-# What has the new version by an operation of this rollout, and was not asked to return yet.
+# What has the new version by an operation of this rollout, and was not asked to return yet. One
+# that could not be taken back is stuck until somebody asks for that again.
 _HAS_MOVED = """
-    rollout_id = %(rollout)s AND operation_id IS NOT NULL AND rollback_operation_id IS NULL
-    AND (state IN ('baking', 'succeeded') OR state = 'failed' AND last_error ->> 'moved' = 'true')
+    rollout_id = %(rollout)s AND operation_id IS NOT NULL
+    AND CASE WHEN last_error ->> 'stuck' = 'true'
+        THEN state = 'failed' AND completed_at < %(asked)s::timestamptz
+        ELSE rollback_operation_id IS NULL AND (state IN ('baking', 'succeeded')
+            OR state IN ('failed', 'skipped') AND last_error ->> 'moved' = 'true') END
     AND (%(wave)s::integer IS NULL OR wave = %(wave)s)
 """
 
@@ -103,6 +115,8 @@ class TargetCounts:
     """A rollout's targets, counted; see `CourseSight`."""
 
     begun: int
+    stalled: int
+    parked: int
     baking: int
     waiting: int
     due: int
@@ -142,10 +156,24 @@ async def count_targets(
 
 
 async def count_returns(
-    session: AsyncSession, rollout_id: str, wave: int | None, now: datetime
+    session: AsyncSession,
+    rollout_id: str,
+    wave: int | None,
+    now: datetime,
+    *,
+    asked_at: datetime | None,
 ) -> ReturnCounts:
-    """Count the targets that have the new version and shall return; None: of every wave."""
-    found = await run_sql(session, _TO_TAKE_BACK, {"rollout": rollout_id, "wave": wave, "now": now})
+    """Count the targets that have the new version and shall return.
+
+    Args:
+        session: in the vendor's workspace.
+        rollout_id: the rollout.
+        wave: of which wave; None: of every one.
+        now: the moment.
+        asked_at: when a person asked for it; what failed to return before is tried again.
+    """
+    parameters = {"rollout": rollout_id, "wave": wave, "now": now, "asked": asked_at}
+    found = await run_sql(session, _TO_TAKE_BACK, parameters)
     return ReturnCounts(**found.one()._mapping)  # noqa: SLF001 - the same
 
 
@@ -166,11 +194,23 @@ async def later_targets(
 
 
 async def due_to_return(
-    session: AsyncSession, rollout_id: str, wave: int | None, now: datetime, limit: int
+    session: AsyncSession,
+    rollout_id: str,
+    wave: int | None,
+    now: datetime,
+    limit: int,
+    *,
+    asked_at: datetime | None,
 ) -> Sequence[Candidate]:
-    """Read targets that may be taken back now, the last ones first; None: of every wave."""
+    """Read targets that may be taken back now, the last ones first; see `count_returns`."""
     return await _candidates(
-        session, _DUE_TO_RETURN, rollout=rollout_id, wave=wave, now=now, limit=limit
+        session,
+        _DUE_TO_RETURN,
+        rollout=rollout_id,
+        wave=wave,
+        now=now,
+        limit=limit,
+        asked=asked_at,
     )
 
 

@@ -3,27 +3,34 @@
 Found across workspaces with the sweeper's role; planned in each one's own transaction.
 """
 
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
 
-from sqlalchemy import text
+from sqlalchemy import text, update
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from domain.caller import system_caller
 from domain.cluster import ClusterState
 from domain.install import RenderState
-from domain.install_health import is_offline
-from domain.operation import OperationType, TypedOperation
+from domain.install_health import OFFLINE_AFTER, is_offline
+from domain.operation import WAITING_FOR_APPROVAL, OperationType, TypedOperation
 from domain.package import Channel, PinKind
 from domain.windows import Window
 from infra.database.engine import Database
 from infra.database.queries.compatibility import misfit_of
 from infra.database.queries.emergency_stop import stop_of_install
 from infra.database.queries.package import find_offer, visible_versions
+from infra.database.records import install_drift
 from infra.database.records.audit import add_audit_event
 from infra.database.records.install_plan import Deployment, plan_deployment
-from infra.database.records.operation import install_operation_of, plan_operation
+from infra.database.records.operation import (
+    install_operation_of,
+    notify,
+    plan_operation,
+    request_cancellation,
+)
 from infra.database.tables import (
     ClusterRow,
     InstallRow,
@@ -39,12 +46,28 @@ UPDATES: Final = "update-installs"
 _SYNCS_A_PASS: Final = 50
 _UPDATES_A_PASS: Final = 20
 
+# What the render says of an operation that nobody had approved when a secret changed.
+_GAVE_WAY: Final = "It waited for an approval, and gave way to a newer version of a secret."
+
+# So many are looked at in one pass, each in a transaction of milliseconds; the next pass goes on
+# behind them, so that those for which nothing fits keep nobody from a turn.
+_CANDIDATES_A_PASS: Final = 500
+
 # A secret whose alias leads to another version than the cluster has, or than is worked with. What
 # failed lately is left alone for a while: a consumer that does not start is no reason to try on.
+#
+# An operation of the clock's that waits for an approval gives way: it comes again by itself, and a
+# rotation does not wait for a person who may never look.
 _DUE_SYNCS: Final = text("""
-SELECT i.workspace_id, i.id FROM installs i
+SELECT i.workspace_id, i.id, i.active_operation_id FROM installs i
 JOIN clusters c ON c.workspace_id = i.workspace_id AND c.id = i.cluster_id AND c.state = 'active'
-WHERE i.active_operation_id IS NULL AND i.current_render_id IS NOT NULL
+WHERE i.current_render_id IS NOT NULL
+    AND (i.active_operation_id IS NULL OR EXISTS (
+        SELECT FROM operations a WHERE a.workspace_id = i.workspace_id
+            AND a.id = i.active_operation_id AND a.state = 'RUNNING' AND a.cancellable
+            AND a.waiting_for = 'approval' AND a.cancel_requested_at IS NULL
+            AND a.caller ->> 'kind' = 'system' AND a.caller ->> 'principal_id' = ANY (:schedules)))
+    AND (NOT (SELECT stop_in_force()) OR stop_of_install(i.workspace_id, i.id) IS NULL)
     AND EXISTS (
         SELECT FROM install_secrets s
         JOIN secrets x ON x.workspace_id = s.workspace_id AND x.id = s.secret_id
@@ -67,11 +90,14 @@ ORDER BY i.id LIMIT :most
 
 # What may have something newer; which version it is, and whether it fits, is looked at one by one.
 _UPDATABLE: Final = text("""
-SELECT i.workspace_id, i.id FROM installs i
+SELECT i.workspace_id, i.id, i.update_window FROM installs i
 JOIN clusters c ON c.workspace_id = i.workspace_id AND c.id = i.cluster_id AND c.state = 'active'
 WHERE i.automatic_updates_enabled AND i.active_operation_id IS NULL
     AND i.pinned_semver IS NULL AND i.current_version_id IS NOT NULL
     AND (i.held_at IS NULL OR i.hold_until <= now())
+    AND i.observed_at > :seen_since
+    AND (NOT (SELECT stop_in_force()) OR stop_of_install(i.workspace_id, i.id) IS NULL)
+    AND i.id > :after
     AND EXISTS (
         SELECT FROM package_versions has
         JOIN package_versions v ON v.workspace_id = has.workspace_id
@@ -81,9 +107,22 @@ WHERE i.automatic_updates_enabled AND i.active_operation_id IS NULL
             AND NOT EXISTS (
                 SELECT FROM renders r WHERE r.workspace_id = i.workspace_id
                     AND r.install_id = i.id AND r.package_version_id = v.id
-                    AND r.state = 'failed'))
-ORDER BY i.id
+                    AND r.state = 'failed' AND r.message IS DISTINCT FROM :gave_way))
+ORDER BY i.id LIMIT :most
 """)
+
+
+@dataclass(frozen=True, slots=True)
+class DueSyncs:
+    """What a pass came to.
+
+    Attributes:
+        planned: operations to start.
+        cancelled: workspaces and ids of operations that give way; their workflows are to be told.
+    """
+
+    planned: list[TypedOperation] = field(default_factory=list)
+    cancelled: list[tuple[str, str]] = field(default_factory=list)
 
 
 class InstallSweeps:
@@ -92,26 +131,67 @@ class InstallSweeps:
     def __init__(self, database: Database, sweeper: Database) -> None:
         self._database = database
         self._sweeper = sweeper
+        # The last install that the pass before looked at; empty: it came to the end.
+        self._looked_at = ""
 
-    async def plan_due_syncs(self) -> list[TypedOperation]:
+    async def plan_due_syncs(self) -> DueSyncs:
         """Plan that installs take over versions of secrets that they do not work with yet."""
+        schedules = [UPDATES, install_drift.SCHEDULE]
+        parameters = {"most": _SYNCS_A_PASS, "schedules": schedules}
         async with self._sweeper.transaction() as session:
-            due = (await session.execute(_DUE_SYNCS, {"most": _SYNCS_A_PASS})).all()
-        planned = [await self._plan_sync(workspace, install) for workspace, install in due]
-        return [operation for operation in planned if operation is not None]
+            due = (await session.execute(_DUE_SYNCS, parameters)).all()
+        found = DueSyncs()
+        for workspace, install, active in due:
+            if active is None:
+                operation = await self._plan_sync(workspace, install)
+                if operation is not None:
+                    found.planned.append(operation)
+            elif await self._give_way(workspace, active):
+                found.cancelled.append((workspace, active))
+        return found
 
     async def plan_due_updates(self) -> list[TypedOperation]:
         """Plan updates of installs that get new versions by themselves."""
+        now = datetime.now(UTC)
+        parameters = {
+            "after": self._looked_at,
+            "seen_since": now - OFFLINE_AFTER,
+            "most": _CANDIDATES_A_PASS,
+            "gave_way": _GAVE_WAY,
+        }
         async with self._sweeper.transaction() as session:
-            found = (await session.execute(_UPDATABLE)).all()
+            found = (await session.execute(_UPDATABLE, parameters)).all()
+        self._looked_at = found[-1].id if len(found) == _CANDIDATES_A_PASS else ""
         planned: list[TypedOperation] = []
-        for workspace, install in found:
+        for workspace, install, window in found:
+            if window is not None and not Window.from_json(window).is_open(now):
+                continue
             operation = await self._plan_update(workspace, install)
             if operation is not None:
                 planned.append(operation)
             if len(planned) == _UPDATES_A_PASS:
+                self._looked_at = install
                 break
         return planned
+
+    async def _give_way(self, workspace_id: str, operation_id: str) -> bool:
+        """Have an operation that waits for an approval end. False: it has gone on meanwhile."""
+        async with self._database.workspace(workspace_id) as session:
+            key = (workspace_id, operation_id)
+            row = await session.get_one(OperationRow, key, with_for_update=True)
+            waits = row.waiting_for == WAITING_FOR_APPROVAL
+            if not waits or not await request_cancellation(session, operation_id):
+                return False
+            # Its render did not fail, and its version is planned again.
+            renders = update(RenderRow).where(col(RenderRow.operation_id) == operation_id)
+            await session.execute(renders.values(message=_GAVE_WAY))
+            caller = system_caller(workspace_id, SECRETS)
+            details = {"operation_id": operation_id}
+            add_audit_event(
+                session, caller, "operation.cancel", "install", row.owner_id, details=details
+            )
+            await notify(session, operation_id)
+            return True
 
     async def _plan_sync(self, workspace_id: str, install_id: str) -> TypedOperation | None:
         async with self._database.workspace(workspace_id) as session:
@@ -217,6 +297,7 @@ async def _failed_before(
         RenderRow.install_id == install.id,
         RenderRow.package_version_id == version.id,
         RenderRow.state == RenderState.FAILED,
+        col(RenderRow.message).is_distinct_from(_GAVE_WAY),
     )
     return (await session.exec(query.limit(1))).first() is not None
 

@@ -12,7 +12,7 @@ from typing import Final
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from domain.rollout import TERMINAL, RolloutState
+from domain.rollout import TERMINAL, Gate, RolloutState
 from domain.rollout_course import CourseSight, Move, WaveSight, next_move
 from domain.rollout_obstacles import Wanted
 from domain.rollout_plan import sizes_of_waves
@@ -60,6 +60,7 @@ _IN_ROWS: Final[Mapping[Move, Callable[[Look], Awaitable[None]]]] = {
     Move.NEXT_WAVE: moves.next_wave,
     Move.LATE_WAVE: moves.late_wave,
     Move.GIVE_UP_WAITING: moves.give_up_waiting,
+    Move.FAIL_UNTRIED: moves.fail_untried,
     Move.SUCCEED: moves.succeed,
     Move.FAIL: moves.fail,
     Move.CANCEL: moves.cancel,
@@ -103,6 +104,8 @@ class RolloutRecords:
         """
         async with self._database.workspace(place.workspace_id) as session:
             look = await _open(session, place, checked_at)
+            if look.counts.parked:
+                await moves.call_stalled(look)
             sight = await _see(look)
             if look.counts.turns != known_turns:
                 claims = await self._turns.untaken(session, look.rollout, look.now, _CLAIMS_A_STEP)
@@ -188,6 +191,7 @@ class RolloutRecords:
         others = "another one takes" if filled == 1 else f"{filled} others take"
         message = f"The canary cannot be reached; {others} its place."
         await add_event(look.session, look.rollout, "canary.replaced", message, wave=0)
+        await moves.bind_anew(look)
         return None
 
     def _places(self, look: Look) -> int:
@@ -233,8 +237,11 @@ async def _see(look: Look) -> CourseSight:
     waiting = counts.waiting
     if rollout.state is RolloutState.ROLLING_BACK:
         wave = wave_taken_back(rollout)
-        look.returns = await count_returns(look.session, rollout.id, wave, look.now)
-        waiting = look.returns.waiting
+        asked_at = rollout.rollback_requested_at
+        look.returns = await count_returns(
+            look.session, rollout.id, wave, look.now, asked_at=asked_at
+        )
+        waiting = look.returns.waiting + counts.parked
     return CourseSight(
         state=rollout.state,
         wave=rollout.wave,
@@ -244,9 +251,11 @@ async def _see(look: Look) -> CourseSight:
         rollback=rollout.rollback_requested_at is not None,
         plan_only=rollout.plan_only,
         planned=rollout.plan_digest is not None,
-        approved_waves=frozenset(each["wave"] for each in rollout.approvals),
+        approved_waves=_approved_waves(look),
         unplanned=counts.unplanned,
         begun=counts.begun,
+        stalled=counts.stalled,
+        parked=counts.parked,
         baking=counts.baking,
         waiting=waiting,
         due=counts.due,
@@ -267,6 +276,14 @@ async def _see(look: Look) -> CourseSight:
     )
 
 
+def _approved_waves(look: Look) -> frozenset[int]:
+    """Return for which waves there is an approval; of one wave, for who is in it now."""
+    digest = look.rollout.plan_digest if look.strategy.gate is Gate.EACH_WAVE else None
+    return frozenset(
+        each["wave"] for each in look.rollout.approvals if digest in {None, each["digest"]}
+    )
+
+
 def _wait(look: Look) -> Step:
     """Return how long nothing is to be done, unless something that was begun ends."""
     rollout = look.rollout
@@ -276,10 +293,11 @@ def _wait(look: Look) -> Step:
         if rollout.bake_until is not None:
             moments.append(_next_check(look))
     elif look.returns is not None:
-        moments += _present(look.returns.next_try_at, rollout.deadline_at)
+        moments += _present(look.returns.next_try_at, look.counts.next_try_at, rollout.deadline_at)
     ahead = min(each for each in moments if each > look.now)
     rest = max(ahead - look.now, _SHORTEST_REST)
-    return Step(look_again_seconds=round(rest.total_seconds(), 3), busy=look.counts.begun > 0)
+    busy = look.counts.begun + look.counts.parked > 0
+    return Step(look_again_seconds=round(rest.total_seconds(), 3), busy=busy)
 
 
 def _present(*moments: datetime | None) -> list[datetime]:

@@ -9,22 +9,37 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from domain.errors import Reason
-from domain.rollout import RolloutState, TargetState
+from domain.rollout import Gate, RolloutState, TargetState
+from domain.rollout_failures import let_go_told
 from domain.rollout_obstacles import Wanted
 from domain.rollout_plan import PlannedTarget, plan_digest_of
 from domain.rollout_strategy import Strategy
 from infra.database.queries.rollout_sight import ReturnCounts, TargetCounts
-from infra.database.records.rollout_rows import add_event, error_of, installs, recount
+from infra.database.records.rollout_rows import (
+    add_event,
+    end_targets,
+    error_of,
+    installs,
+    recount,
+)
 from infra.database.statements import run_sql
 from infra.database.tables import RolloutRow, RolloutTargetRow
 
 # So many are named in a sentence.
 _NAMED: Final = 5
 
+# What becomes of a target whose operation is waited for no more. One that was to be taken back
+# still has the version.
+_LET_GO: Final = {
+    TargetState.MOVING: TargetState.SKIPPED,
+    TargetState.ROLLING_BACK: TargetState.FAILED,
+}
+
 _SKIP = """
 UPDATE rollout_targets SET state = 'skipped', waiting_for = NULL, next_try_at = NULL,
     last_error = %(error)s, completed_at = now()
 WHERE rollout_id = %(rollout)s AND state = ANY (%(states)s)
+    AND (waiting_for IS NOT NULL OR NOT %(blocked)s)
 """
 
 _KEEP_BAKING = """
@@ -40,7 +55,19 @@ SELECT count(*)::integer AS installs FROM rollout_targets WHERE rollout_id = %(r
 """
 
 _JOIN_LATE_WAVE = """
-UPDATE rollout_targets SET wave = %(wave)s WHERE rollout_id = %(rollout)s AND state = 'waiting'
+UPDATE rollout_targets SET wave = %(wave)s
+WHERE rollout_id = %(rollout)s AND state IN ('waiting', 'moving')
+"""
+
+# Whose operation has gone on for so long without an end waits for it, as everybody else does.
+_CALL_STALLED = """
+UPDATE rollout_targets SET waiting_for = 'operation' WHERE rollout_id = %(rollout)s
+    AND state IN ('moving', 'rolling_back') AND waiting_for IS NULL AND next_try_at <= %(now)s
+"""
+
+_STALLED = """
+SELECT install_id, state, waiting_for FROM rollout_targets WHERE rollout_id = %(rollout)s
+    AND state IN ('moving', 'rolling_back') AND waiting_for IS NOT NULL
 """
 
 
@@ -73,6 +100,21 @@ class Look:
 
 async def settle_plan(look: Look) -> None:
     """Bind the rollout to what it would do, so that it can be approved."""
+    planned, targets = await _bind(look)
+    if look.rollout.plan_only:
+        message = f"A plan is made for {planned} of {installs(targets)}."
+        await add_event(look.session, look.rollout, "rollout.planned", message)
+
+
+async def bind_anew(look: Look) -> None:
+    """Where each wave is approved, have an approval count only for those who are in it now."""
+    if look.strategy.gate is Gate.EACH_WAVE:
+        await _bind(look)
+
+
+async def _bind(look: Look) -> tuple[int, int]:
+    """Write the digest of what the rollout would do; return how many have a plan, of how many."""
+    await look.session.flush()
     rollout = look.rollout
     query = select(
         RolloutTargetRow.install_id, RolloutTargetRow.wave, RolloutTargetRow.plan_digest
@@ -89,10 +131,7 @@ async def settle_plan(look: Look) -> None:
     }
     rollout.plan_digest = plan_digest_of(inputs, targets)
     touch(rollout)
-    planned = sum(each.plan_digest is not None for each in targets)
-    if rollout.plan_only:
-        message = f"A plan is made for {planned} of {installs(len(targets))}."
-        await add_event(look.session, rollout, "rollout.planned", message)
+    return sum(each.plan_digest is not None for each in targets), len(targets)
 
 
 async def await_approval(look: Look) -> None:
@@ -168,6 +207,7 @@ async def late_wave(look: Look) -> None:
     await look.session.flush()
     parameters = {"rollout": rollout.id, "wave": rollout.wave}
     await run_sql(look.session, _JOIN_LATE_WAVE, parameters)
+    await bind_anew(look)
     message = f"Tried again, because it could not be done before: {installs(look.counts.waiting)}."
     await add_event(look.session, rollout, "wave.started", message, wave=rollout.wave)
 
@@ -199,9 +239,45 @@ async def cancel(look: Look) -> None:
 
 
 async def give_up_waiting(look: Look) -> None:
-    """Leave out who could not be moved in time."""
+    """Leave out who could not be moved, or taken back, in time."""
     message = "It could not be moved before the rollout's deadline."
-    await skip(look, [TargetState.WAITING], Reason.DEADLINE_EXCEEDED, message)
+    states = [TargetState.WAITING]
+    await skip(look, states, Reason.DEADLINE_EXCEEDED, message, only_blocked=True)
+    await let_go(look, Reason.DEADLINE_EXCEEDED)
+
+
+async def fail_untried(look: Look) -> None:
+    """End a rollout for which there was no canary: nobody moves before one did."""
+    await end(look, RolloutState.FAILED, "No install could be the canary before the deadline.")
+
+
+async def call_stalled(look: Look) -> None:
+    """Say of operations that do not end that they are waited for."""
+    await run_sql(look.session, _CALL_STALLED, {"rollout": look.rollout.id, "now": look.now})
+
+
+async def let_go(look: Look, reason: Reason) -> None:
+    """Wait no more for operations that wait themselves; who waits for one of them cancels it."""
+    await look.session.flush()
+    stalled = list(await run_sql(look.session, _STALLED, {"rollout": look.rollout.id}))
+    for state, ends_as in _LET_GO.items():
+        returns = state is TargetState.ROLLING_BACK
+        errors = {
+            row.install_id: error_of(
+                reason,
+                let_go_told(row.waiting_for),
+                moved=returns,
+                stuck=True if returns else None,
+            )
+            for row in stalled
+            if row.state == state
+        }
+        await end_targets(look.session, look.rollout, errors, ends_as)
+    if stalled:
+        message = f"Waited for no more: {installs(len(stalled))}, whose operations do not go on."
+        wave = look.rollout.wave
+        await add_event(look.session, look.rollout, "targets.let_go", message, wave=wave)
+        await recount(look.session, look.rollout)
 
 
 async def begin_rollback(look: Look) -> None:
@@ -217,6 +293,7 @@ async def begin_rollback(look: Look) -> None:
     await enter(look, RolloutState.ROLLING_BACK, f"{what} taken back.")
     # Turns that were given out are void; whoever takes one now finds that nothing may begin.
     await skip_rest(look)
+    await let_go(look, Reason.ABORTED)
 
 
 async def end_rollback(look: Look) -> None:
@@ -267,8 +344,9 @@ async def blame(look: Look) -> str:
 
 
 async def end(look: Look, state: RolloutState, reason: str | None) -> None:
-    """End a rollout; who had no turn has none any more."""
+    """End a rollout; who had no turn has none any more, and nobody is waited for."""
     await skip_rest(look)
+    await let_go(look, Reason.ABORTED)
     look.rollout.reason = reason
     look.rollout.completed_at = look.now
     look.rollout.bake_until = None
@@ -285,13 +363,21 @@ async def skip_rest(look: Look) -> None:
     )
 
 
-async def skip(look: Look, states: list[TargetState], reason: Reason, message: str) -> None:
-    """Leave out the targets in some states."""
+async def skip(
+    look: Look,
+    states: list[TargetState],
+    reason: Reason,
+    message: str,
+    *,
+    only_blocked: bool = False,
+) -> None:
+    """Leave out the targets in some states, or of them only those in whose way something is."""
     await look.session.flush()
     parameters: dict[str, Any] = {
         "rollout": look.rollout.id,
         "states": [state.value for state in states],
         "error": Jsonb(error_of(reason, message)),
+        "blocked": only_blocked,
     }
     await run_sql(look.session, _SKIP, parameters)
     await recount(look.session, look.rollout)

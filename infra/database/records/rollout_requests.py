@@ -11,10 +11,11 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from domain.caller import Caller
 from domain.errors import BulkheadError, Reason
-from domain.identifiers import Prefix, new_id
+from domain.identifiers import Prefix, is_id, new_id
 from domain.rollout import TERMINAL, Gate, RolloutState, TargetState
 from domain.rollout_plan import assign_waves, sizes_of_waves, spread_order
 from domain.rollout_strategy import Selector, Strategy
+from infra.database.queries.access import makers_of
 from infra.database.queries.rollout_sight import count_returns
 from infra.database.records.new_rows import NewRows
 from infra.database.records.rollout_rows import add_event, installs
@@ -72,7 +73,7 @@ async def create_rollout(
         waves=len(sizes_of_waves(len(order), strategy)),
         counts={TargetState.PENDING: len(order)},
         approvals=[],
-        caller=asdict(caller),
+        caller={**asdict(caller), "makers": await makers_of(session, caller)},
     )
     rows = NewRows()
     rows.add(rollout)
@@ -182,10 +183,8 @@ async def approve(session: AsyncSession, rollout: RolloutRow, digest: str, calle
             metadata={"plan_digest": rollout.plan_digest},
         )
     strategy = Strategy.from_json(rollout.strategy)
-    gated = strategy.gate is not Gate.NONE
-    if gated and rollout.caller["principal_id"] == caller.principal_id:
-        message = "Who created a rollout with a gate cannot approve it; somebody else must."
-        raise BulkheadError(Reason.PERMISSION_DENIED, message)
+    if strategy.gate is not Gate.NONE:
+        _check_is_somebody_else(rollout, await makers_of(session, caller))
     now = _touched(rollout)
     approval = {
         "wave": rollout.wave,
@@ -196,6 +195,24 @@ async def approve(session: AsyncSession, rollout: RolloutRow, digest: str, calle
     rollout.approvals = [*rollout.approvals, approval]
     approved = f"{strategy.wave_in_words(rollout.wave).capitalize()} approved"
     await _note(session, rollout, "rollout.approved", approved, caller)
+
+
+def _check_is_somebody_else(rollout: RolloutRow, makers: Sequence[str]) -> None:
+    """Refuse whoever created a rollout, also with a token of theirs."""
+    created = rollout.caller.get("makers") or [rollout.caller["principal_id"]]
+    if set(created) & set(makers):
+        message = (
+            "Who created a rollout with a gate cannot approve it, nor with a token of theirs; "
+            "somebody else must."
+        )
+    elif not (is_id(Prefix.USER, created[-1]) and is_id(Prefix.USER, makers[-1])):
+        message = (
+            "Whose token created the rollout, or approves it, is not known any more: the token "
+            "that made it is gone. Do both as users, or with tokens that users made."
+        )
+    else:
+        return
+    raise BulkheadError(Reason.PERMISSION_DENIED, message)
 
 
 async def _reach(
@@ -259,7 +276,8 @@ def _own(install: InstallRow) -> _Reached:
 async def _begin_again(session: AsyncSession, rollout: RolloutRow) -> None:
     """Have a rollout that has ended take back what it moved and what nobody moved on since."""
     now = datetime.now(UTC)
-    returns = await count_returns(session, rollout.id, None, now)
+    # What could not be taken back is tried again.
+    returns = await count_returns(session, rollout.id, None, now, asked_at=now)
     if not returns.due + returns.waiting:
         message = (
             f"The rollout has ended ({rollout.state}), and nothing that it moved is left to take "

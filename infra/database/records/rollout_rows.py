@@ -4,9 +4,11 @@ Whoever changes a target holds the row of its rollout first. So the counts are t
 in every transaction, and the lines of the timeline have no gaps.
 """
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from psycopg.types.json import Jsonb
 from sqlalchemy import func
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -18,6 +20,14 @@ from infra.database.tables import RolloutEventRow, RolloutRow, RolloutTargetRow
 
 _RECOUNT = """
 SELECT state, count(*) AS targets FROM rollout_targets WHERE rollout_id = %(rollout)s GROUP BY state
+"""
+
+
+_END = """
+UPDATE rollout_targets SET state = %(state)s, waiting_for = NULL, next_try_at = NULL,
+    last_error = e.error, completed_at = now()
+FROM jsonb_to_recordset(%(errors)s) AS e (install_id text, error jsonb)
+WHERE rollout_id = %(rollout)s AND rollout_targets.install_id = e.install_id
 """
 
 
@@ -59,6 +69,23 @@ async def recount(session: AsyncSession, rollout: RolloutRow) -> None:
     rollout.updated_at = datetime.now(UTC)
 
 
+async def end_targets(
+    session: AsyncSession,
+    rollout: RolloutRow,
+    errors: Mapping[str, Mapping[str, Any]],
+    state: TargetState,
+) -> None:
+    """Give many targets a state in which they stay, with the reasons by their installs' ids."""
+    if errors:
+        parameters = {"rollout": rollout.id, "state": state, "errors": recordset(errors)}
+        await run_sql(session, _END, parameters)
+
+
+def recordset(errors: Mapping[str, Mapping[str, Any]]) -> Jsonb:
+    """Return errors by their installs' ids as statements take them."""
+    return Jsonb([{"install_id": key, "error": error} for key, error in errors.items()])
+
+
 async def add_event(
     session: AsyncSession,
     rollout: RolloutRow,
@@ -87,15 +114,21 @@ async def add_event(
     )
 
 
-def error_of(reason: Reason | str, message: str, *, moved: bool = False) -> dict[str, Any]:
+def error_of(
+    reason: Reason | str, message: str, *, moved: bool | None = False, stuck: bool | None = None
+) -> dict[str, Any]:
     """Return why a target failed or was left out, as its row has it.
 
     Args:
         reason: the cause.
         message: a sentence for the vendor, with nothing of what is the customer's.
-        moved: the install has the new version all the same, and is taken back with its wave.
+        moved: the install has the new version all the same, and is taken back with its wave; None:
+            that is not known yet.
+        stuck: it could not be taken back, and is tried again when somebody asks for that; None: it
+            was not tried.
     """
-    return {"reason": str(reason), "message": message, "moved": moved}
+    error: dict[str, Any] = {"reason": str(reason), "message": message, "moved": moved}
+    return error if stuck is None else {**error, "stuck": stuck}
 
 
 def installs(count: int) -> str:

@@ -5,11 +5,10 @@ takes it begins within that time, or the turn is given out again; nothing else r
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
-from psycopg.types.json import Jsonb
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from domain.errors import Reason
@@ -26,7 +25,13 @@ from infra.database.queries.rollout_sight import (
     later_targets,
     untaken_turns,
 )
-from infra.database.records.rollout_rows import add_event, error_of, recount
+from infra.database.records.rollout_rows import (
+    add_event,
+    end_targets,
+    error_of,
+    recordset,
+    recount,
+)
 from infra.database.statements import run_sql
 from infra.database.tables import RolloutRow
 
@@ -59,13 +64,6 @@ UPDATE rollout_targets SET state = coalesce(%(state)s, state), waiting_for = b.o
 FROM unnest(%(installs)s::text[], %(obstacles)s::text[], %(moments)s::timestamptz[])
     AS b (install_id, obstacle, next_try_at)
 WHERE rollout_id = %(rollout)s AND rollout_targets.install_id = b.install_id
-"""
-
-_END = """
-UPDATE rollout_targets SET state = %(state)s, waiting_for = NULL, next_try_at = NULL,
-    last_error = e.error, completed_at = now()
-FROM jsonb_to_recordset(%(errors)s) AS e (install_id text, error jsonb)
-WHERE rollout_id = %(rollout)s AND rollout_targets.install_id = e.install_id
 """
 
 _UNPLANNED = """
@@ -143,18 +141,24 @@ class Turns:
             wave: of which wave; None: of each.
             late: those that cannot return now are given up.
         """
-        found = await due_to_return(session, rollout.id, wave, now, _LOOKED_AT)
+        asked_at = rollout.rollback_requested_at
+        found = await due_to_return(session, rollout.id, wave, now, _LOOKED_AT, asked_at=asked_at)
         sorted_ = await self._sort(rollout, found, wanted, now)
         given = sorted_.free[:places]
+        errors = _errors_of(sorted_.left_out)
         if late:
-            for install_id, blocked in sorted_.blocked.items():
-                message = f"It could not be taken back in time: {blocked.obstacle}."
-                sorted_.left_out[install_id] = LeftOut(
-                    reason=Reason.DEADLINE_EXCEEDED, message=message
+            errors |= {
+                install_id: error_of(
+                    Reason.DEADLINE_EXCEEDED,
+                    f"It could not be taken back in time: {blocked.obstacle}.",
+                    moved=True,
+                    stuck=True,
                 )
+                for install_id, blocked in sorted_.blocked.items()
+            }
         else:
             await self._block(session, rollout, sorted_.blocked, None)
-        await self._end(session, rollout, sorted_.left_out, TargetState.FAILED)
+        await end_targets(session, rollout, errors, TargetState.FAILED)
         if given:
             parameters = {
                 "rollout": rollout.id,
@@ -171,7 +175,7 @@ class Turns:
         """Give turns to targets whose plan is made; those that cannot be asked have none."""
         found = await due_to_plan(session, rollout.id, now, _LOOKED_AT)
         # A plan changes nothing: what a customer lets happen, or stops, does not matter to it.
-        peek = Wanted(version_id=wanted.version_id, semver=wanted.semver, only_looks=True)
+        peek = replace(wanted, only_looks=True)
         sorted_ = await self._sort(rollout, found, peek, now)
         given = sorted_.free[:places]
         errors = {
@@ -182,12 +186,10 @@ class Turns:
                 )
                 for install_id, blocked in sorted_.blocked.items()
             },
-            **{key: error_of(each.reason, each.message) for key, each in sorted_.left_out.items()},
+            **_errors_of(sorted_.left_out),
         }
         if errors:
-            await run_sql(
-                session, _UNPLANNED, {"rollout": rollout.id, "errors": _recordset(errors)}
-            )
+            await run_sql(session, _UNPLANNED, {"rollout": rollout.id, "errors": recordset(errors)})
         if given:
             parameters = {
                 "rollout": rollout.id,
@@ -215,7 +217,10 @@ class Turns:
     ) -> int:
         """Have targets of later waves be the canary; return how many could be reached."""
         found = await later_targets(session, rollout.id, rollout.wave, _LOOKED_AT)
-        free = (await self._sort(rollout, found, wanted, now)).free[:size]
+        sorted_ = await self._sort(rollout, found, wanted, now)
+        await self._leave_out(session, rollout, sorted_.left_out)
+        await recount(session, rollout)
+        free = sorted_.free[:size]
         if free:
             installs = [each.install_id for each in free]
             await run_sql(session, _TO_CANARY, {"rollout": rollout.id, "installs": installs})
@@ -260,7 +265,7 @@ class Turns:
     async def _leave_out(
         self, session: AsyncSession, rollout: RolloutRow, left_out: Mapping[str, LeftOut]
     ) -> None:
-        await self._end(session, rollout, left_out, TargetState.SKIPPED)
+        await end_targets(session, rollout, _errors_of(left_out), TargetState.SKIPPED)
         for install_id, each in list(left_out.items())[:_NAMED]:
             await add_event(
                 session,
@@ -271,18 +276,6 @@ class Turns:
                 install_id=install_id,
             )
 
-    async def _end(
-        self,
-        session: AsyncSession,
-        rollout: RolloutRow,
-        ended: Mapping[str, LeftOut],
-        state: TargetState,
-    ) -> None:
-        if ended:
-            errors = {key: error_of(each.reason, each.message) for key, each in ended.items()}
-            parameters = {"rollout": rollout.id, "state": state, "errors": _recordset(errors)}
-            await run_sql(session, _END, parameters)
 
-
-def _recordset(errors: Mapping[str, object]) -> Jsonb:
-    return Jsonb([{"install_id": key, "error": error} for key, error in errors.items()])
+def _errors_of(left_out: Mapping[str, LeftOut]) -> dict[str, dict[str, Any]]:
+    return {key: error_of(each.reason, each.message) for key, each in left_out.items()}

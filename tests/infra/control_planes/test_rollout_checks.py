@@ -181,10 +181,12 @@ async def test_what_a_cluster_says_of_a_version_is_heard(
     assert await install.look(absent) == "Its http check answered 404."
     metric = Check(kind=CheckKind.METRIC, service="web", port=80, query="errors", threshold=0.5)
     assert await install.look(metric) is None
-    assert (
-        await install.look(replace(metric, threshold=0.1)) == "Its metric is 0.25, and not < 0.1."
-    )
-    assert await install.look(replace(metric, query="x")) == "Its metric check has no sample."
+    for other in (replace(metric, threshold=0.1), replace(metric, threshold=0.1, query="x")):
+        assert await install.look(other) == "Its metric is not < 0.1, or has no sample."
+    for up in ("/../../../configmaps/kube-root-ca.crt", "/%2e%2E/..%2fx", "/a/%252e%252e/b"):
+        for check in (web, metric):
+            wrong = await install.look(replace(check, path=up))
+            assert wrong == f"Its {check.kind} check has a path that leads out of the Service."
     passes = Check(kind=CheckKind.JOB, image="check.example.com/passes")
     fails = Check(kind=CheckKind.JOB, image="check.example.com/fails")
     assert await install.look_while_its_pod_ends(passes, "Succeeded") is None

@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from domain.rollout import Obstacle, RolloutState, TargetState
-from domain.rollout_strategy import Share, Strategy
+from domain.rollout import CheckKind, Obstacle, RolloutState, TargetState
+from domain.rollout_strategy import Check, Share, Strategy
 from domain.rollout_work import RolloutPlace
 from infra.database.tables import RolloutTargetRow
 from tests.rollout_lab import Lab, Offer
@@ -204,6 +204,96 @@ async def test_a_grant_that_is_revoked_mid_rollout_ends_the_vendors_reach(lab: L
     assert row.state is RolloutState.SUCCEEDED
     assert row.counts == {TargetState.SUCCEEDED: 2, TargetState.SKIPPED: 2}
     assert all(lab.versions(offer)[install] == offer.old for install in later)
+
+
+async def test_a_grant_that_is_revoked_while_its_install_moves_tells_the_vendor_nothing_more(
+    lab: Lab,
+) -> None:
+    offer = lab.offer(3)
+    strategy = Strategy(canary=0, bake_seconds=3600)
+    place = await lab.create(offer, strategy, start=False)
+    lab.set(gate_open=False)
+    await lab.wake(place)
+    await lab.until_moving(place, 3)
+    moving, baking, _ = lab.versions(offer)
+    lab.sql("UPDATE grants SET revoked_at = now() WHERE install_id = %s", (moving,))
+    lab.set()
+    await lab.until_baking(place)
+    lab.sql("UPDATE grants SET revoked_at = now() WHERE install_id = %s", (baking,))
+    lab.sql("UPDATE installs SET health = 'Degraded' WHERE id = ANY (%s)", ([moving, baking],))
+    lab.sql("UPDATE rollouts SET bake_until = now() WHERE id = %s", (place.rollout_id,))
+    await lab.wake(place)
+    row = await lab.until(place)
+    assert (row.state, row.counts[TargetState.SUCCEEDED]) == (RolloutState.SUCCEEDED, 1)
+    for target in await lab.targets(place):
+        if target.install_id in {moving, baking}:
+            assert target.state is TargetState.SKIPPED
+            assert target.health == "Healthy"
+            assert (target.last_error or {})["message"] == "The customer revoked the grant."
+
+
+async def test_no_check_begins_in_the_cluster_of_who_holds_an_install_or_revokes_the_grant(
+    lab: Lab,
+) -> None:
+    offer = lab.offer(3)
+    checks = (Check(kind=CheckKind.HTTP, service="web", port=80),)
+    strategy = Strategy(canary=0, bake_seconds=0, checks=checks)
+    place = await lab.create(offer, strategy, start=False)
+    lab.set(gate_open=False)
+    await lab.wake(place)
+    await lab.until_moving(place, 3)
+    held, revoked, other = lab.versions(offer)
+    lab.sql("UPDATE installs SET held_at = now(), hold_reason = 'x' WHERE id = %s", (held,))
+    lab.sql("UPDATE grants SET revoked_at = now() WHERE install_id = %s", (revoked,))
+    lab.set()
+    async with asyncio.timeout(20):
+        while True:
+            if Obstacle.HOLD in [each.waiting_for for each in await lab.targets(place)]:
+                break
+            await asyncio.sleep(0.05)
+    await asyncio.sleep(1)
+    query = "SELECT DISTINCT install_id FROM lab.looks WHERE install_id = ANY (%s)"
+    assert lab.sql(query, ([held, revoked, other],)) == [(other,)]
+    lab.sql("UPDATE installs SET held_at = NULL WHERE id = %s", (held,))
+    row = await lab.until(place)
+    assert row.counts == {TargetState.SUCCEEDED: 2, TargetState.SKIPPED: 1}
+    assert len(lab.sql(query, ([held, revoked, other],))) == 2
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        """compatibility = '{"placement": {"regions": ["elsewhere"]}}'""",
+        """compatibility = '{"kaas": {"networkProfile": "other"}}'""",
+        """input_schema = '{"properties": {"replicas": {"type": "integer"}}}'""",
+    ],
+    ids=["region", "network", "values"],
+)
+async def test_a_version_that_does_not_fit_is_not_brought(lab: Lab, change: str) -> None:
+    offer = lab.offer(2)
+    lab.sql(f"UPDATE package_versions SET {change} WHERE id = %s", (offer.new,))  # noqa: S608
+    lab.sql(
+        """UPDATE installs SET "values" = '{"replicas": "many"}' WHERE product_id = %s""",
+        (offer.product_id,),
+    )
+    row = await lab.until(place := await lab.create(offer, WAVE))
+    assert (row.state, row.counts) == (RolloutState.FAILED, {TargetState.SKIPPED: 2})
+    assert set(lab.versions(offer).values()) == {offer.old}
+    assert all("fit" in (each.last_error or {})["message"] for each in await lab.targets(place))
+
+
+async def test_nobody_moves_after_the_deadline_when_nobody_was_the_canary(lab: Lab) -> None:
+    offer = lab.offer(4)
+    lab.sql("UPDATE installs SET observed_at = NULL WHERE product_id = %s", (offer.product_id,))
+    strategy = Strategy(canary=1, bake_seconds=0, checks=(), deadline_seconds=1)
+    place = await lab.create(offer, strategy)
+    await lab.until(place, RolloutState.RUNNING)
+    await asyncio.sleep(1)
+    lab.sql("UPDATE installs SET observed_at = now() WHERE product_id = %s", (offer.product_id,))
+    row = await lab.until(place)
+    assert (row.state, row.counts) == (RolloutState.FAILED, {TargetState.SKIPPED: 4})
+    assert row.reason == "No install could be the canary before the deadline."
+    assert set(lab.versions(offer).values()) == {offer.old}
 
 
 @pytest.mark.full

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from temporalio.api.enums.v1 import EventType
 
-from domain.caller import Caller
+from domain.caller import Caller, PrincipalKind
 from domain.errors import BulkheadError, Reason
 from domain.identifiers import Prefix, new_id
 from domain.names import rollout_workflow_id_of
@@ -104,7 +104,6 @@ async def test_a_rollback_wins_over_a_pause_that_is_pressed_at_the_same_time(
     assert set(lab.versions(offer).values()) == {offer.old}
     assert set(row.counts) == {TargetState.ROLLED_BACK, TargetState.SKIPPED}
     lab.check_effects()
-    lab.set()
 
 
 @pytest.mark.full
@@ -129,17 +128,21 @@ async def test_a_rollback_takes_every_wave_back(lab: Lab) -> None:
 
 
 async def test_a_rollout_that_has_ended_can_still_be_taken_back_once(lab: Lab) -> None:
-    offer = lab.offer(4)
+    offer = lab.offer(5)
     place = await lab.create(offer, SLOW)
     assert (await lab.until(place)).state is RolloutState.SUCCEEDED
-    # One of them has another version by now, which nobody takes from it.
-    on, *_ = lab.versions(offer)
-    lab.sql("UPDATE installs SET current_version_id = %s WHERE id = %s", (offer.old, on))
+    older, changed, corrected, *_ = lab.versions(offer)
+    # Another version, or other values, are their customers' own by now, which nobody takes away.
+    lab.deploy(older, offer.old)
+    lab.deploy(changed, offer.new)
+    lab.deploy(corrected, offer.new, corrects=True)
     await lab.ask(place, "rollback", offer.vendor)
     row = await lab.until(place)
     assert row.state is RolloutState.ROLLED_BACK
-    assert row.counts == {TargetState.ROLLED_BACK: 3, TargetState.SKIPPED: 1}
-    assert set(lab.versions(offer).values()) == {offer.old}
+    assert row.counts == {TargetState.ROLLED_BACK: 3, TargetState.SKIPPED: 2}
+    versions = lab.versions(offer)
+    assert versions.pop(changed) == offer.new
+    assert set(versions.values()) == {offer.old}
     with pytest.raises(BulkheadError, match="bulkhead rollouts create") as refused:
         await lab.ask(place, "rollback", offer.vendor)
     assert refused.value.reason is Reason.FAILED_PRECONDITION
@@ -159,6 +162,60 @@ async def test_a_gate_lets_each_wave_begin_once_somebody_else_approved_it(lab: L
         await lab.approve(place, row.plan_digest or "", _somebody_else(offer))
     assert (await lab.until(place)).state is RolloutState.SUCCEEDED
     assert len((await lab.row(place)).approvals) == 2
+
+
+async def test_an_approval_of_the_canary_is_not_one_of_whoever_takes_its_place(lab: Lab) -> None:
+    offer = lab.offer(3)
+    strategy = Strategy(canary=1, bake_seconds=0, gate=Gate.EACH_WAVE)
+    place = await lab.create(offer, strategy)
+    first = await _waits_in(lab, place, 0)
+    canary = (await lab.targets(place))[0].install_id
+    lab.sql("UPDATE installs SET observed_at = NULL WHERE id = %s", (canary,))
+    await lab.approve(place, first.plan_digest or "", _somebody_else(offer))
+    async with asyncio.timeout(20):
+        while True:
+            again = await lab.row(place)
+            if again.plan_digest != first.plan_digest and again.state is RolloutState.PLANNED:
+                break
+            await asyncio.sleep(0.05)
+    assert again.wave == 0
+    assert set(lab.versions(offer).values()) == {offer.old}
+    with pytest.raises(BulkheadError) as refused:
+        await lab.approve(place, first.plan_digest or "", _somebody_else(offer))
+    assert refused.value.reason is Reason.ABORTED
+    await lab.approve(place, again.plan_digest or "", _somebody_else(offer))
+    await _waits_in(lab, place, 1)
+    assert list(lab.versions(offer).values()).count(offer.new) == 1
+    await lab.ask(place, "cancel", offer.vendor)
+    await lab.until(place)
+
+
+async def test_who_created_a_rollout_does_not_approve_it_with_a_token_of_theirs(lab: Lab) -> None:
+    offer = lab.offer(1)
+    strategy = Strategy(canary=0, bake_seconds=0, gate=Gate.START)
+    place = await lab.create(offer, strategy)
+    row = await lab.until(place, RolloutState.PLANNED)
+    gone, own, owns_own, others = (new_id(Prefix.API_TOKEN) for _ in range(4))
+    somebody_else = _somebody_else(offer).principal_id
+    for token, maker in (
+        (own, offer.vendor.principal_id),
+        (owns_own, own),
+        (gone, new_id(Prefix.API_TOKEN)),
+        (others, somebody_else),
+    ):
+        lab.sql(
+            "INSERT INTO api_tokens (workspace_id, id, name, role, scopes, prefix, token_hash,"
+            " created_by) VALUES (%s, %s, 'x', 'admin', '{}', 'x', %s, %s)",
+            (offer.vendor.workspace_id, token, token.encode(), maker),
+        )
+    for token in (own, owns_own, gone):
+        caller = replace(offer.vendor, kind=PrincipalKind.API_TOKEN, principal_id=token)
+        with pytest.raises(BulkheadError) as refused:
+            await lab.approve(place, row.plan_digest or "", caller)
+        assert refused.value.reason is Reason.PERMISSION_DENIED
+    caller = replace(offer.vendor, kind=PrincipalKind.API_TOKEN, principal_id=others)
+    await lab.approve(place, row.plan_digest or "", caller)
+    assert (await lab.until(place)).state is RolloutState.SUCCEEDED
 
 
 async def test_only_the_plan_that_was_looked_at_is_approved_and_done(lab: Lab) -> None:

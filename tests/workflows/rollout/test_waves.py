@@ -64,11 +64,13 @@ async def test_the_wave_that_failed_is_taken_back_and_the_waves_before_it_stay(l
     assert versions.pop(canary) == offer.new
     assert set(versions.values()) == {offer.old}
     renders = lab.sql(
-        "SELECT i.id FROM installs i JOIN rollout_targets t ON t.install_id = i.id"
-        " WHERE t.rollout_id = %s AND t.wave = 1 AND i.current_render_id <> t.from_render_id",
+        "SELECT r.restored_from_render_id IS NOT DISTINCT FROM t.from_render_id AS is_back"
+        " FROM rollout_targets t JOIN installs i ON i.id = t.install_id"
+        " JOIN renders r ON r.id = i.current_render_id"
+        " WHERE t.rollout_id = %s AND t.wave = 1 AND t.state = 'rolled_back'",
         (place.rollout_id,),
     )
-    assert not renders
+    assert set(renders) == {(True,)}
     lab.check_effects()
 
 

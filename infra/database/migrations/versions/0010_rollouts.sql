@@ -334,11 +334,12 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, public, pg_te
 $$;
 
 -- Which version the newest rollout waits to bring to an install of the caller's, until the caller
--- agrees to it. The rollout is the vendor's, of whom a customer sees nothing else.
+-- agrees to it, and how the install is looked at afterwards. The rollout is the vendor's, of whom a
+-- customer sees nothing else.
 CREATE FUNCTION versions_that_wait_for_consent(p_installs text[])
-RETURNS TABLE (install_id text, rollout_id text, version_id text, semver text)
+RETURNS TABLE (install_id text, rollout_id text, version_id text, semver text, checks jsonb)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
-    SELECT DISTINCT ON (t.install_id) t.install_id, r.id, v.id, v.semver
+    SELECT DISTINCT ON (t.install_id) t.install_id, r.id, v.id, v.semver, r.strategy -> 'checks'
     FROM rollout_targets t
         JOIN rollouts r ON r.workspace_id = t.workspace_id AND r.id = t.rollout_id
             AND r.state NOT IN ('succeeded', 'failed', 'cancelled', 'rolled_back')
@@ -436,6 +437,8 @@ RETURNS text LANGUAGE sql STABLE AS $$
         p_product)
 $$;
 
+-- What a vendor stops is its product, and not what a customer's people do to be rid of it: their
+-- deletes and restores pass a stop of another workspace's product.
 CREATE FUNCTION stop_of_operation(p_workspace text, p_operation text)
 RETURNS text LANGUAGE plpgsql STABLE AS $$
 BEGIN
@@ -444,7 +447,9 @@ BEGIN
             p_workspace,
             CASE o.owner_type WHEN 'cluster' THEN o.owner_id ELSE o.placement ->> 'cluster_id' END,
             CASE o.owner_type WHEN 'machine' THEN o.owner_id END,
-            i.product_id)
+            CASE WHEN o.type NOT IN ('install.delete', 'install.restore')
+                OR o.caller ->> 'kind' = 'system' OR i.package_workspace_id = o.workspace_id
+                THEN i.product_id END)
         FROM operations o LEFT JOIN installs i ON o.owner_type = 'install'
             AND i.workspace_id = o.workspace_id AND i.id = o.owner_id
         WHERE o.workspace_id = p_workspace AND o.id = p_operation);
