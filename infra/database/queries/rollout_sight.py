@@ -14,19 +14,21 @@ from infra.database.statements import run_sql
 
 # A turn that was given out is a target that waits for nothing until `next_try_at`: whoever took it
 # begins before that, or it is given out again. Of a target that moves it is the moment until which
-# its wave waits for it.
+# its wave waits for it; one that cannot be undone has failed then, as who waits for it will write,
+# and until that is written nothing goes on.
 _COUNTS = """
 SELECT
     count(*) FILTER (WHERE CASE WHEN state IN ('moving', 'rolling_back')
-        THEN coalesce(next_try_at > %(now)s, true)
+        THEN coalesce(next_try_at > %(now)s, true) OR state = 'moving' AND waiting_for = 'undo'
         ELSE waiting_for IS NULL AND next_try_at > %(now)s END) AS begun,
     count(*) FILTER (WHERE state IN ('moving', 'rolling_back') AND next_try_at > %(now)s
         AND waiting_for IS NOT NULL) AS stalled,
-    count(*) FILTER (WHERE state IN ('moving', 'rolling_back') AND next_try_at <= %(now)s)
-        AS parked,
+    count(*) FILTER (WHERE state IN ('moving', 'rolling_back') AND next_try_at <= %(now)s
+        AND NOT (state = 'moving' AND waiting_for IS NOT DISTINCT FROM 'undo')) AS parked,
     count(*) FILTER (WHERE state = 'baking') AS baking,
     count(*) FILTER (WHERE state = 'waiting' AND waiting_for IS NOT NULL
-        OR state = 'moving' AND next_try_at <= %(now)s) AS waiting,
+        OR state = 'moving' AND next_try_at <= %(now)s
+            AND waiting_for IS DISTINCT FROM 'undo') AS waiting,
     count(*) FILTER (WHERE state = 'waiting' AND next_try_at <= %(now)s) AS due,
     count(*) FILTER (WHERE state = 'pending' AND wave > %(wave)s) AS later,
     count(*) FILTER (WHERE state = 'pending' AND plan_digest IS NULL AND last_error IS NULL
