@@ -13,6 +13,8 @@ ENDED = frozenset({"succeeded", "failed", "cancelled", "rolled_back"})
 
 # Looked at in this order: what somebody can do something about comes first.
 _WORTH_A_LOOK = ("failed", "waiting", "rolling_back", "moving", "baking")
+# A target that ended keeps what it waited for at last.
+UNDER_WAY = frozenset({"waiting", "moving", "rolling_back"})
 # As many targets as fit on a screen under the waves.
 MOST_TARGETS = 12
 _EVENTS_A_PAGE = 100

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from cli.client import JsonObject
 from cli.output import STATE_STYLES, Output
-from cli.rollout_progress import ENDED, RolloutProgress, WaveView, timeline
+from cli.rollout_progress import ENDED, UNDER_WAY, RolloutProgress, WaveView, timeline
 from cli.text import clean, duration, plural
 
 _MARKS = {
@@ -140,7 +140,7 @@ class RolloutLines:
         for line in timeline(self._progress, events):
             self._output.note(f"  {line}")
         for target in self._progress.targets:
-            if target["state"] == "waiting":
+            if target.get("waiting_for") and target["state"] in UNDER_WAY:
                 view = self._progress.view_of(target)
                 # When it is tried again changes with each look, and is no news.
                 reason = clean(target.get("waiting_for"))

@@ -10,7 +10,7 @@ from cli.errors import CliError, ExitCode
 from cli.options import command
 from cli.output import Column
 from cli.session import EMERGENCY_STOP, PRODUCT, REGION, Session
-from cli.text import age, clean
+from cli.text import age, clean, plural
 
 app = typer.Typer(
     help="Emergency stops: nothing new begins until they are lifted.", no_args_is_help=True
@@ -110,6 +110,12 @@ def lift_stop(
     answer = session.client.change("POST", f"{EMERGENCY_STOP.path}/{segment(stop_id)}:lift")
     if session.output.as_json:
         session.output.data(answer)
+        return
+    others = len(session.client.read_list(EMERGENCY_STOP.path, state="in_force"))
+    if others:
+        left = f"{plural(others, 'other stop')} {'is' if others == 1 else 'are'} in force"
+        session.output.say(("✓ ", "green"), f"{stop_id} is lifted; {left}.")
+        session.output.next_commands("bulkhead stops list")
     else:
         session.output.say(("✓ ", "green"), f"{stop_id} is lifted; everything goes on.")
 

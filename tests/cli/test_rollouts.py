@@ -188,6 +188,18 @@ def test_a_log_gets_each_line_and_each_reason_once(progress: RolloutProgress) ->
     assert "next: bulkhead clusters get clu_1" in shown
 
 
+def test_a_log_tells_of_an_install_whose_operation_waits_for_an_approval(
+    progress: RolloutProgress,
+) -> None:
+    told = io.StringIO()
+    lines = RolloutLines(progress, "Rolling out shop 2.0.0", Output(out=io.StringIO(), err=told))
+    events = progress.refresh()
+    for state in ("moving", "rolling_back", "failed"):
+        progress.targets = [{**TARGETS[0], "state": state, "waiting_for": "approval"}]
+        lines.refresh(events)
+        assert told.getvalue().count("waits for an approval") == 1, state
+
+
 def test_stops_are_made_listed_and_lifted(bulkhead: Bulkhead) -> None:
     unsure = bulkhead.run("stops", "create", "--reason", "Incident 42")
     assert unsure.returncode == 2
@@ -197,7 +209,11 @@ def test_stops_are_made_listed_and_lifted(bulkhead: Bulkhead) -> None:
     (stop,) = bulkhead.json("stops", "list")
     assert f"next: bulkhead stops lift {stop['id']}" in shown
     assert "workspace" in bulkhead.ok("stops", "list")
-    bulkhead.ok("stops", "lift")
+    bulkhead.ok("stops", "create", "--reason", "Incident 43", "--yes")
+    lifted = bulkhead.ok("stops", "lift", stop["id"])
+    assert "1 other stop is in force" in lifted
+    assert "next: bulkhead stops list" in lifted
+    assert "everything goes on" in bulkhead.ok("stops", "lift")
     assert bulkhead.json("stops", "list") == []
     assert bulkhead.json("stops", "list", "--all")[0]["state"] == "lifted"
     assert bulkhead.run("stops", "lift").returncode == 3

@@ -18,6 +18,7 @@ from cli.commands.machines.group import (
 )
 from cli.completion import names_of
 from cli.confirmation import confirm_by_name
+from cli.errors import ApiError
 from cli.leftovers import tell_what_is_left
 from cli.options import NoWaitOption, command
 from cli.output import Column
@@ -167,7 +168,13 @@ def delete_machine(
         if is_in_cloud(found):
             effect += " Its server and its disk are removed, for good."
         confirm_by_name(session, name, doing="deleting", effect=effect, done="deleted")
-    operation = ask(session, found, "DELETE", "?force=true" if force else "")
+    try:
+        operation = ask(session, found, "DELETE", "?force=true" if force else "")
+    except ApiError as error:
+        if not force and error.reason in {"CONFLICT", "FAILED_PRECONDITION"}:
+            lost = f"bulkhead machines delete {shlex.quote(name)} --force   (is its cluster lost?)"
+            error.next_commands = (*error.next_commands, lost)
+        raise
     ended = see_through(session, operation, subject=name, no_wait=no_wait)
     if ended is not None:
         session.output.say(

@@ -117,8 +117,10 @@ def roll_back_rollout(
         return
     if session.output.as_json:
         session.output.data({**progress.rollout, "events": progress.events})
-    else:
+    elif (progress.rollout.get("counts") or {}).get("rolled_back"):
         session.output.say(("✓ ", "green"), f"{title} is taken back from all that it had moved.")
+    else:
+        session.output.say(("✓ ", "green"), f"Nothing of {title} was left to be taken back.")
 
 
 def _ask(session: Session, rollout: JsonObject, verb: str) -> JsonObject:

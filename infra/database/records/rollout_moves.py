@@ -47,11 +47,11 @@ UPDATE rollout_targets SET state = 'succeeded', next_try_at = NULL, completed_at
 WHERE rollout_id = %(rollout)s AND state = 'baking'
 """
 
-# What failed without having the new version has undone what it did.
+# What failed without having the new version has undone what it did, unless it was deleted.
 _WENT_BACK = """
 SELECT count(*)::integer AS installs FROM rollout_targets WHERE rollout_id = %(rollout)s
     AND state = 'failed' AND operation_id IS NOT NULL AND rollback_operation_id IS NULL
-    AND last_error ->> 'moved' = 'false'
+    AND last_error ->> 'moved' = 'false' AND last_error ->> 'reason' <> 'NOT_FOUND'
 """
 
 _JOIN_LATE_WAVE = """
