@@ -64,10 +64,10 @@ def test_a_second_look_changes_no_object(
 def test_a_customers_corefile_and_number_of_replicas_stay_and_the_image_does_not(
     host: Host, cluster: HostedControlPlane, nodes: Nodes
 ) -> None:
-    changed = nodes.api.get(COREDNS)
-    changed["spec"]["replicas"] = 3
-    changed["spec"]["template"]["spec"]["containers"][0]["image"] = "elsewhere"
-    nodes.api.replace(COREDNS, changed)
+    pods = nodes.api.get(COREDNS)["spec"]["template"]
+    pods["spec"]["containers"][0]["image"] = "elsewhere"
+    # A patch, for the Deployment's controller writes its status at any moment.
+    nodes.api.patch(COREDNS, {"spec": {"replicas": 3, "template": pods}})
     nodes.api.patch(COREFILE, {"data": {"Corefile": ". { errors }"}})
     host.backend.wait_until_ready(cluster, nothing_meanwhile)
     found = nodes.api.get(COREDNS)["spec"]
