@@ -17,7 +17,6 @@ from functools import partial
 from typing import Any
 
 import structlog
-import uvloop
 from temporalio.client import Client
 from temporalio.worker import Interceptor, Worker
 
@@ -256,8 +255,10 @@ def main() -> None:
     forbid_core_dumps()
     settings = WorkerSettings()
     configure_logging(settings.log.level)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_run(settings))
+    # Not uvloop, which the API has: it starts programs by a fork that runs Python code in the
+    # child, and of a process with many threads that child can stop before it becomes the program.
+    # The loop waits for it, and with it the whole worker; seen in a hundred runs of helm.
+    asyncio.run(_run(settings))
 
 
 async def _run(settings: WorkerSettings) -> None:
