@@ -1,5 +1,6 @@
 """The way from a control plane to its nodes, which only opens from the nodes' side."""
 
+import contextlib
 import os
 import signal
 import time
@@ -28,6 +29,8 @@ WATCHED_SECONDS = 3.0
 @pytest.fixture
 def nodes(host: Host, cluster: HostedControlPlane, tmp_path: Path) -> Iterator[Nodes]:
     found = Nodes(host, cluster, tmp_path)
+    # The agent of the test before was killed: what went through it now would break off.
+    until(lambda: found.connected_agents() == 0, CONNECTS_WITHIN_SECONDS)
     yield found
     for node in found.api.list_all("/api/v1/nodes"):
         found.remove(node["metadata"]["name"])
@@ -46,24 +49,12 @@ def test_a_kubelet_is_reached_through_an_agent_only_and_has_to_prove_its_address
             nodes.log_of("right")
         with nodes.agent(nodes.tokens("right").tunnel):
             until(lambda: nodes.connected_agents() == 1, CONNECTS_WITHIN_SECONDS)
-            answer = _first_log_of(nodes, "right")
+            answer = nodes.log_of("right")
             with pytest.raises(BulkheadError) as unproved:
                 nodes.log_of("wrong")
     assert "No agent available" in unreachable.value.message
     assert answer == "asked by bulkhead:kube-apiserver-kubelet-client"
     assert "x509" in unproved.value.message
-
-
-def _first_log_of(nodes: Nodes, pod: str) -> str:
-    """Ask again what may be asked again: the first stream of a new agent broke off once."""
-    deadline = time.monotonic() + CONNECTS_WITHIN_SECONDS
-    while True:
-        try:
-            return nodes.log_of(pod)
-        except BulkheadError as error:
-            if not error.retryable or time.monotonic() > deadline:
-                raise
-            time.sleep(0.1)
 
 
 def test_an_agent_without_this_clusters_token_for_tunnels_is_kept_out(
@@ -140,6 +131,19 @@ def _assert_renewal_is_not_noticed(host: Host, nodes: Nodes, threads: ThreadPool
         assert served.split() != before.split()
         assert "cannot connect" not in log.read_text()
         assert nodes.connected_agents() == 1
+        _have_renewal_taken_up(nodes, "lasting")
+
+
+def _have_renewal_taken_up(nodes: Nodes, pod: str) -> None:
+    """Ask until the API server has its new certificate for kubelets.
+
+    It closes its connections to kubelets when it finds that, with the one that it is opening.
+    """
+    # It looks at the file once a second at most.
+    time.sleep(1.1)
+    with contextlib.suppress(BulkheadError):
+        nodes.log_of(pod)
+    assert nodes.log_of(pod).startswith("asked by")
 
 
 def _was_refused(log: Path) -> bool:
