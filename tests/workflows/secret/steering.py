@@ -29,6 +29,15 @@ def execute(scenario: Rotating, statement: str, *values: object) -> None:
         administrator.execute(psycopg.sql.SQL(statement), values)
 
 
+async def soft_delete(scenario: Rotating) -> None:
+    """Delete a secret beside its rotation."""
+    execute(
+        scenario,
+        "UPDATE secrets SET state = 'soft_deleted' WHERE id = %s",
+        scenario.operation.secret_id,
+    )
+
+
 async def run(scenario: Rotating, scheduled: Callable[..., Awaitable[object]]) -> None:
     """Run one pass of a schedule."""
     handle = await scenario.platform.client.start_workflow(

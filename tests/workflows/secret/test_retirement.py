@@ -1,6 +1,7 @@
 """What becomes of the value that a rotation replaced, and why it is kept."""
 
 import asyncio
+from functools import partial
 
 import pytest
 
@@ -10,7 +11,7 @@ from infra.database.records.secret import place_of
 from tests.durability import Moment
 from tests.workflows.conftest import Injected
 from tests.workflows.secret.scenarios import RotatingToken
-from tests.workflows.secret.steering import add_version, at, end, execute
+from tests.workflows.secret.steering import add_version, at, end, execute, soft_delete
 
 
 @pytest.mark.parametrize("retirement", [Retirement.DISABLE, Retirement.DESTROY])
@@ -86,15 +87,9 @@ async def test_a_secret_that_is_deleted_while_it_drains_has_its_old_value_refuse
     injected: Injected, token: RotatingToken
 ) -> None:
     await token.plan(await token.make())
-
-    async def delete() -> None:
-        execute(
-            token,
-            "UPDATE secrets SET state = 'soft_deleted' WHERE id = %s",
-            token.operation.secret_id,
-        )
-
-    async with at(injected, token, Step.DRAIN_CONSUMERS, Moment.BEFORE, delete):
+    async with at(
+        injected, token, Step.DRAIN_CONSUMERS, Moment.BEFORE, partial(soft_delete, token)
+    ):
         await token.start()
         assert await end(token) is OperationState.SUCCEEDED
     await token.verify_done()

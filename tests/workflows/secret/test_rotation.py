@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+from functools import partial
 from uuid import uuid4
 
 import pytest
@@ -32,6 +33,7 @@ from tests.workflows.secret.steering import (
     execute,
     is_unlocked,
     is_waiting,
+    soft_delete,
     until,
     workflow_of,
 )
@@ -87,15 +89,7 @@ async def test_a_rotation_of_a_secret_that_is_deleted_meanwhile_is_undone(
     injected: Injected, token: RotatingToken
 ) -> None:
     await token.plan(await token.make())
-
-    async def delete() -> None:
-        execute(
-            token,
-            "UPDATE secrets SET state = 'soft_deleted' WHERE id = %s",
-            token.operation.secret_id,
-        )
-
-    async with at(injected, token, Step.SET_VALUE, Moment.AFTER, delete):
+    async with at(injected, token, Step.SET_VALUE, Moment.AFTER, partial(soft_delete, token)):
         await token.start()
         assert await end(token) is OperationState.FAILED
     await token.verify_undone()
