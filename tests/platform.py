@@ -21,6 +21,7 @@ from domain.cluster import (
     NetworkProfile,
 )
 from domain.identifiers import Prefix, new_id
+from domain.names import workflow_id_of
 from domain.operation import (
     ClusterOperation,
     InstallOperation,
@@ -59,6 +60,7 @@ from infra.settings import (
 from infra.temporal.client import TemporalConnection
 from infra.temporal.start import cancel_operation, start_operation
 from tests.servers import Servers
+from tests.stalls import why_it_stands
 from worker import WorkerProcess
 
 POLL_SECONDS = 0.1
@@ -209,7 +211,9 @@ class Platform:
         except TimeoutError:
             operation, steps = await self.operation(requested), await self.steps(requested)
             states = {step.name: (step.status, step.error_message) for step in steps}
-            message = f"still {operation.state} after {within_seconds} s: {states}"
+            workflow_id = workflow_id_of(operation.type, operation.owner_id, operation.id)
+            why = await why_it_stands(self.client, workflow_id)
+            message = f"still {operation.state} after {within_seconds} s: {states}; {why}"
             raise AssertionError(message) from None
 
     async def succeed(self, requested: Asked) -> None:

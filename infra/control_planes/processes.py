@@ -129,7 +129,7 @@ class ProcessBackend(ControlPlaneBackend):
         with ReadinessClient(self._openbao, cluster, layout, objects) as client:
             while True:
                 on_wait()
-                missing = client.what_is_missing()
+                missing = client.what_is_missing(on_wait)
                 if missing is None:
                     if watch.all_run():
                         with typed_disk_errors(layout.directory):

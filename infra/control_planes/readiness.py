@@ -9,6 +9,7 @@ import httpx
 
 from domain.cluster import HostedControlPlane
 from domain.errors import BulkheadError
+from infra.control_planes.backend import OnWait
 from infra.control_planes.layout import LOOPBACK, Layout
 from infra.kubernetes.client import DEPENDENCY, administrator_of
 from infra.kubernetes.keeping import keep
@@ -59,12 +60,15 @@ class ReadinessClient:
         self._api.close()
         self._loopback.close()
 
-    def what_is_missing(self) -> str | None:
+    def what_is_missing(self, on_wait: OnWait) -> str | None:
         """Return what a client would still have to wait for, in words; None when it is ready.
 
         Ready means: the API server and the tunnel server say so, what the platform keeps in the
         cluster is there, the rights of its administrators above all, and workloads have the
         identity that the controller manager makes for them.
+
+        Args:
+            on_wait: called between requests, each of which may take `_TIMEOUT_SECONDS`.
 
         Raises:
             BulkheadError: DEPENDENCY_UNAVAILABLE when OpenBao does not answer.
@@ -73,7 +77,8 @@ class ReadinessClient:
         try:
             self._api.text("/readyz")
             missing = "what the platform keeps in the cluster"
-            if unkept := self._keep_objects():
+            on_wait()
+            if unkept := self._keep_objects(on_wait):
                 return unkept
             if not self._is_tunnel_healthy():
                 return "the tunnel server to be healthy"
@@ -86,10 +91,10 @@ class ReadinessClient:
             return f"{missing} ({error})"
         return None
 
-    def _keep_objects(self) -> str | None:
+    def _keep_objects(self, on_wait: OnWait) -> str | None:
         if self._objects_are_kept:
             return None
-        missing = keep(self._api, self._objects, forgive_refusals=self._was_ready)
+        missing = keep(self._api, self._objects, forgive_refusals=self._was_ready, on_wait=on_wait)
         self._objects_are_kept = missing is None
         return missing
 

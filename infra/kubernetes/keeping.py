@@ -1,7 +1,7 @@
 """Brings what the platform keeps in a cluster to what it should be."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
@@ -17,7 +17,11 @@ _AT_A_TIME: Final = 8
 
 
 def keep(
-    client: KubernetesClient, objects: Sequence[KeptObject], *, forgive_refusals: bool
+    client: KubernetesClient,
+    objects: Sequence[KeptObject],
+    *,
+    forgive_refusals: bool,
+    on_wait: Callable[[], None] = lambda: None,
 ) -> str | None:
     """Make or mend the objects, all at once; return what is missing in words, None when nothing.
 
@@ -29,12 +33,21 @@ def keep(
         objects: what shall be there.
         forgive_refusals: the cluster was in use already, so that such a webhook may also keep us
             from making what the customer removed, or what is new: it is said in the log.
+        on_wait: called between the objects; what it raises ends the keeping once the requests
+            under way have been answered.
     """
-    with ThreadPoolExecutor(_AT_A_TIME) as pool:
-        missing = list(
-            pool.map(lambda kept: _keep(client, kept, forgive_refusals=forgive_refusals), objects)
-        )
-    return next((what for what in missing if what is not None), None)
+    missing: list[str] = []
+    pool = ThreadPoolExecutor(_AT_A_TIME)
+    try:
+        for what in pool.map(
+            lambda kept: _keep(client, kept, forgive_refusals=forgive_refusals), objects
+        ):
+            on_wait()
+            if what is not None:
+                missing.append(what)
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return missing[0] if missing else None
 
 
 def _keep(client: KubernetesClient, kept: KeptObject, *, forgive_refusals: bool) -> str | None:

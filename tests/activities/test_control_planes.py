@@ -18,7 +18,8 @@ from tests.infra.control_planes.host import Host
 
 Result = TypeVar("Result")
 
-NOTICES_A_CANCEL_WITHIN_SECONDS = 2.0
+# One request to an API server that takes connections and does not answer yet, and a poll.
+NOTICES_A_CANCEL_WITHIN_SECONDS = 4.0
 
 NOTHING_LEFT = dict.fromkeys(
     ("processes", "directory", "ports", "group", "logs", "authorities"), "none"

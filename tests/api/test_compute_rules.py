@@ -239,7 +239,8 @@ async def test_a_drift_report_is_made_once_for_a_key(gate: Gate, compute: Comput
     error_of(await compute.person.get(f"{path}/dft_{'0' * 32}"), 404)
 
 
-async def test_a_cluster_has_a_limit_of_machines_beside_its_workspaces(compute: Compute) -> None:
+async def test_a_cluster_has_a_limit_of_machines_beside_its_workspaces(gate: Gate) -> None:
+    compute = await new_compute(gate)
     person, cluster = compute.person, compute.cluster["id"]
     await compute.new_machine()
     path = f"/v1/clusters/{cluster}/compute_settings"

@@ -69,7 +69,7 @@ def _bare(bulkhead: Bulkhead, openbao: OpenBao) -> float:
     objects = kept_objects(cluster.network_profile, settings.coredns_image)
     with ExitStack() as processes, ReadinessClient(openbao, cluster, layout, objects) as client:
         # The administrator's certificate is made with the first question.
-        client.what_is_missing()
+        client.what_is_missing(lambda: None)
         started = time.monotonic()
         for program in programs_of(layout):
             process = subprocess.Popen(
@@ -82,7 +82,7 @@ def _bare(bulkhead: Bulkhead, openbao: OpenBao) -> float:
             )
             processes.callback(process.wait)
             processes.callback(process.kill)
-        while client.what_is_missing() is not None:
+        while client.what_is_missing(lambda: None) is not None:
             time.sleep(POLL_SECONDS)
         seconds = time.monotonic() - started
     shutil.rmtree(layout.directory)

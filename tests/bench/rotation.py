@@ -44,7 +44,7 @@ def _figures(outcome: Outcome) -> Figures:
         "rotations": RUNS,
         "failed_attempts": outcome.outages,
         "ends": {disturbance: dict(counts) for disturbance, counts in ends.items()},
-        "stuck": outcome.stuck,
+        "stuck": len(outcome.stuck),
         "dangling_versions": outcome.dangling,
         "wrong": outcome.wrong,
         "seconds": spread(outcome.seconds),

@@ -105,7 +105,7 @@ class Outcome:
     ends: Counter[tuple[Disturbance, OperationState]] = field(default_factory=Counter)
     outages: int = 0
     seconds: list[float] = field(default_factory=list)
-    stuck: int = 0
+    stuck: list[str] = field(default_factory=list)
     dangling: int = 0
     wrong: list[str] = field(default_factory=list)
 
@@ -158,8 +158,8 @@ async def _rotate(scenario: Rotating, faults: RandomFaults, outcome: Outcome) ->
     await scenario.start()
     try:
         state = await scenario.end_of(operation.operation_id, ENDS_WITHIN_SECONDS)
-    except AssertionError:
-        outcome.stuck += 1
+    except AssertionError as error:
+        outcome.stuck.append(str(error))
         return
     outcome.seconds.append(time.monotonic() - started)
     outcome.ends[disturbance, state] += 1
