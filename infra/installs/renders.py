@@ -120,14 +120,14 @@ class Renders:
                 templates that fail; FAILED_PRECONDITION for what the cluster does not serve;
                 DEPENDENCY_UNAVAILABLE when registry or API server do not answer.
         """
-        chart, access, key = await asyncio.gather(
+        chart, access, key, carried = await asyncio.gather(
             self._charts.chart_of(
                 version.workspace_id, version.ref, version.chart_digest, operation_id=operation_id
             ),
             access_of(self._clusters, plane, install.id),
             asyncio.to_thread(self._vault.render_key, install.workspace_id, install.id),
+            self._clusters.ask(plane, lambda client: carried_texts(client, install.id)),
         )
-        carried = await self._clusters.ask(plane, lambda client: carried_texts(client, install.id))
         template = partial(
             self._helm.template,
             chart.archive,

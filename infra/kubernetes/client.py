@@ -1,5 +1,6 @@
 """Asks one hosted cluster's API server, under a login whose key is in memory only."""
 
+import json
 import os
 import re
 import ssl
@@ -10,8 +11,10 @@ from dataclasses import dataclass
 from threading import Lock
 from types import TracebackType
 from typing import Any, Final, Self
+from urllib.parse import urlencode
 
-import httpx
+import urllib3
+from urllib3.exceptions import HTTPError
 
 from domain.cluster import HostedControlPlane
 from domain.errors import BulkheadError, Reason
@@ -29,6 +32,9 @@ LOGIN_SECONDS: Final = 15 * 60
 _RENEW_AFTER: Final = 2 / 3
 
 _TIMEOUT_SECONDS: Final = 10.0
+
+# As many as the host's threads that ask clusters: none is made for one request and thrown away.
+_CONNECTIONS: Final = 32
 
 # Objects a page: a list of all pods of a large cluster in one answer would stall its API server.
 _PAGE: Final = 500
@@ -145,8 +151,8 @@ class KubernetesClient:
         self._log_in = log_in
         self._timeout_seconds = timeout_seconds
         self._lock = Lock()
-        self._http: httpx.Client | None = None
-        self._replaced: httpx.Client | None = None
+        self._http: urllib3.HTTPSConnectionPool | None = None
+        self._replaced: urllib3.HTTPSConnectionPool | None = None
         self._renew_at = 0.0
         self._requests = 0
         self._closed = False
@@ -172,9 +178,9 @@ class KubernetesClient:
         # A pool that is closed while it connects leaves that connection open.
         if self._requests:
             return
-        for client in (self._http, self._replaced):
-            if client is not None:
-                client.close()
+        for pool in (self._http, self._replaced):
+            if pool is not None:
+                pool.close()
         self._http = self._replaced = None
 
     def get(self, path: str) -> Object:
@@ -289,7 +295,7 @@ class KubernetesClient:
 
     def text(self, path: str) -> str:
         """Return what is no object: `/readyz`, metrics, a log."""
-        return self._send("GET", path, None, _JSON, {}, "*/*").text
+        return self._send("GET", path, None, _JSON, {}, "*/*").data.decode(errors="replace")
 
     def _ask(
         self,
@@ -315,23 +321,28 @@ class KubernetesClient:
         content_type: str,
         parameters: Mapping[str, str],
         accept: str,
-    ) -> httpx.Response:
+    ) -> urllib3.BaseHTTPResponse:
         headers = {"accept": accept}
+        sent = None
         if body is not None:
             headers["content-type"] = content_type
+            sent = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+        url = path
+        if parameters:
+            url += ("&" if "?" in path else "?") + urlencode(parameters)
         try:
             with self._connected() as http:
-                # An empty mapping would take the query of the path away.
-                params = parameters or None
-                response = http.request(method, path, json=body, headers=headers, params=params)
-        except httpx.TransportError as error:
+                response = http.urlopen(
+                    method, url, body=sent, headers=headers, retries=False, redirect=False
+                )
+        except HTTPError as error:
             raise _unavailable(method, path, type(error).__name__) from error
-        if response.status_code >= _ERROR:
+        if response.status >= _ERROR:
             raise _refused(method, path, response)
         return response
 
     @contextmanager
-    def _connected(self) -> Iterator[httpx.Client]:
+    def _connected(self) -> Iterator[urllib3.HTTPSConnectionPool]:
         with self._lock:
             http = self._current()
             self._requests += 1
@@ -343,7 +354,7 @@ class KubernetesClient:
                 if self._closed:
                     self._close_if_idle()
 
-    def _current(self) -> httpx.Client:
+    def _current(self) -> urllib3.HTTPSConnectionPool:
         if self._http is None or time.monotonic() > self._renew_at:
             successor = self._connect()
             # Another thread may be in the middle of a request with the one that is replaced
@@ -353,14 +364,19 @@ class KubernetesClient:
             self._replaced, self._http = self._http, successor
         return self._http
 
-    def _connect(self) -> httpx.Client:
+    def _connect(self) -> urllib3.HTTPSConnectionPool:
         renew_at = time.monotonic() + LOGIN_SECONDS * _RENEW_AFTER
         login = self._log_in()
         context = ssl.create_default_context(cadata=login.authority)
         load_from_memory(context, login.certificate + login.key)
         self._renew_at = renew_at
-        return httpx.Client(
-            base_url=self._url, verify=context, trust_env=False, timeout=self._timeout_seconds
+        url = urllib3.util.parse_url(self._url)
+        return urllib3.HTTPSConnectionPool(
+            str(url.hostname),
+            url.port,
+            ssl_context=context,
+            timeout=self._timeout_seconds,
+            maxsize=_CONNECTIONS,
         )
 
 
@@ -403,7 +419,7 @@ def load_from_memory(context: ssl.SSLContext, pem: bytes) -> None:
         context.load_cert_chain(f"/proc/self/fd/{descriptor}")
 
 
-def _json_of(response: httpx.Response) -> Object | None:
+def _json_of(response: urllib3.BaseHTTPResponse) -> Object | None:
     try:
         found = response.json()
     except ValueError:
@@ -411,8 +427,8 @@ def _json_of(response: httpx.Response) -> Object | None:
     return found if isinstance(found, dict) else None
 
 
-def _refused(method: str, path: str, response: httpx.Response) -> BulkheadError:
-    status = response.status_code
+def _refused(method: str, path: str, response: urllib3.BaseHTTPResponse) -> BulkheadError:
+    status = response.status
     said = _json_of(response) or {}
     sentence = ""
     if not _SECRETS.fullmatch(path):
