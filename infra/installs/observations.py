@@ -4,6 +4,8 @@ Rows are written when something changed, and each minute so that whoever reads k
 still looks.
 """
 
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -28,22 +30,42 @@ _STALLED: Final = "It does not get done: "
 
 
 @dataclass(frozen=True, slots=True)
+class Known:
+    """What the rows say of an install.
+
+    Attributes:
+        row: its own.
+        drifted: the keys of its objects that are known to differ from the render.
+        grant: the one that is in force on it; None: nobody else sees it.
+    """
+
+    row: InstallRow
+    drifted: frozenset[str]
+    grant: GrantRow | None
+
+
+@dataclass(frozen=True, slots=True)
 class Look:
     """What one look at an install found.
 
     Attributes:
-        row: the install as it was read after the look.
+        known: what the rows said after the look.
         render_id: whose objects were looked at.
         seen: each of them; None when nothing could be seen.
         found: of the whole.
         settled: what counts after it.
     """
 
-    row: InstallRow
+    known: Known
     render_id: str
     seen: tuple[Seen, ...] | None
     found: ObjectStatus
     settled: Settled
+
+    @property
+    def row(self) -> InstallRow:
+        """The install as it was read after the look."""
+        return self.known.row
 
     @property
     def is_reached(self) -> bool:
@@ -59,6 +81,28 @@ class Observations:
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    async def read(self, workspace_id: str, install_ids: Sequence[str]) -> dict[str, Known]:
+        """Return what is known of installs of one workspace, by id, of those that are there.
+
+        Raises:
+            BulkheadError: DEPENDENCY_UNAVAILABLE when the database does not answer.
+        """
+        if not install_ids:
+            return {}
+        async with self._database.workspace(workspace_id) as session:
+            rows = await session.exec(select(InstallRow).where(col(InstallRow.id).in_(install_ids)))
+            installs = rows.all()
+            drifted = await _drifted(session, install_ids)
+            found = await session.exec(
+                select(GrantRow).where(
+                    col(GrantRow.install_id).in_(install_ids), col(GrantRow.revoked_at).is_(None)
+                )
+            )
+            grants = {grant.install_id: grant for grant in found}
+        return {
+            row.id: Known(row, frozenset(drifted[row.id]), grants.get(row.id)) for row in installs
+        }
+
     async def write(self, look: Look, now: datetime) -> None:
         """Write what changed; nothing of an install that an operation took meanwhile.
 
@@ -66,12 +110,14 @@ class Observations:
             BulkheadError: DEPENDENCY_UNAVAILABLE when the database does not answer.
         """
         row = look.row
+        changes = _changes(look)
+        is_old = row.observed_at is None or now - row.observed_at > HEARTBEAT
+        if look.is_reached and (changes or is_old):
+            changes["observed_at"] = now
+        news = _news(look, changes)
+        if not changes and not news:
+            return
         async with self._database.workspace(row.workspace_id) as session:
-            drifted = await _drifted(session, row.id)
-            changes = _changes(look, drifted)
-            is_old = row.observed_at is None or now - row.observed_at > HEARTBEAT
-            if look.is_reached and (changes or is_old):
-                changes["observed_at"] = now
             if changes:
                 statement = (
                     update(InstallRow)
@@ -83,7 +129,8 @@ class Observations:
                     return
                 if changes.keys() - {"observed_at"}:
                     await session.execute(_NOTIFY, {"install": row.id})
-            await _tell_vendor(session, look, changes)
+            if news:
+                await _tell_vendor(session, look, news)
 
 
 def _is_as_seen(look: Look) -> tuple[ColumnElement[bool], ...]:
@@ -95,15 +142,19 @@ def _is_as_seen(look: Look) -> tuple[ColumnElement[bool], ...]:
     )
 
 
-async def _drifted(session: AsyncSession, install_id: str) -> frozenset[str]:
-    query = select(InstallDriftRow.object_key).where(
-        InstallDriftRow.install_id == install_id, InstallDriftRow.state == DriftState.OPEN
+async def _drifted(session: AsyncSession, install_ids: Sequence[str]) -> defaultdict[str, set[str]]:
+    query = select(InstallDriftRow.install_id, InstallDriftRow.object_key).where(
+        col(InstallDriftRow.install_id).in_(install_ids), InstallDriftRow.state == DriftState.OPEN
     )
-    return frozenset(await session.exec(query))
+    found: defaultdict[str, set[str]] = defaultdict(set)
+    for install_id, key in await session.exec(query):
+        found[install_id].add(key)
+    return found
 
 
-def _changes(look: Look, drifted: frozenset[str]) -> dict[str, Any]:
+def _changes(look: Look) -> dict[str, Any]:
     row, health = look.row, look.settled.health
+    drifted = look.known.drifted
     wanted: dict[str, Any] = {
         "health": health,
         "health_since": look.settled.since,
@@ -143,27 +194,26 @@ def _state(state: InstallState, health: Health) -> InstallState:
     return state
 
 
-async def _tell_vendor(session: AsyncSession, look: Look, changes: dict[str, Any]) -> None:
-    """Copy what a vendor may know; the grant's etag stays, for nobody changed the grant."""
-    row = look.row
-    known = {
+def _news(look: Look, changes: dict[str, Any]) -> dict[str, Any]:
+    """Return what a vendor may know and does not yet."""
+    grant = look.known.grant
+    if grant is None:
+        return {}
+    wanted = {
         "health": look.settled.health,
-        "current_version_id": row.current_version_id,
+        "current_version_id": look.row.current_version_id,
         **({"observed_at": changes["observed_at"]} if "observed_at" in changes else {}),
     }
-    query = select(GrantRow).where(
-        GrantRow.install_id == row.id, col(GrantRow.revoked_at).is_(None)
-    )
-    grant = (await session.exec(query)).one_or_none()
-    if grant is None:
-        return
-    differs = {name: value for name, value in known.items() if getattr(grant, name) != value}
-    if not differs:
-        return
+    return {name: value for name, value in wanted.items() if getattr(grant, name) != value}
+
+
+async def _tell_vendor(session: AsyncSession, look: Look, news: dict[str, Any]) -> None:
+    """Copy what a vendor may know; the grant's etag stays, for nobody changed the grant."""
     # An operation that ended since the look has told the vendor itself, of another version.
     install = select(InstallRow.current_version_id).where(*_is_as_seen(look))
     versions = (await session.exec(install.with_for_update(read=True))).all()
     if not versions:
         return
-    known["current_version_id"] = versions[0]
-    await session.execute(update(GrantRow).where(col(GrantRow.id) == grant.id).values(**known))
+    of_install = col(GrantRow.install_id) == look.row.id
+    statement = update(GrantRow).where(of_install, col(GrantRow.revoked_at).is_(None))
+    await session.execute(statement.values(**{**news, "current_version_id": versions[0]}))

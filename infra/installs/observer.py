@@ -7,14 +7,14 @@ waiting and is not asked again for each of its installs.
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
 import structlog
 from sqlalchemy import text
-from sqlmodel import col, select
+from sqlmodel import select
 
 from domain.cluster import ClusterState, HostedControlPlane, NetworkProfile
 from domain.errors import BulkheadError, Reason
@@ -24,7 +24,7 @@ from domain.kstatus import ObjectStatus
 from domain.names import install_namespace_of
 from infra.database.engine import Database
 from infra.database.tables import InstallRow, RenderRow
-from infra.installs.observations import Look, Observations
+from infra.installs.observations import Known, Look, Observations
 from infra.installs.sight import Seen, health_of, look_at_objects, references_to
 from infra.kubernetes.client import KubernetesClient, Object
 from infra.kubernetes.discovery import Discovery
@@ -32,6 +32,10 @@ from infra.machines.clusters import HostClusters
 
 # A person who looks at `installs get` after a crash wants to see it; rollouts bake for a minute.
 EVERY_SECONDS: Final = 10.0
+
+# Installs of a cluster of which the rows are read at once. An operation that begins and ends while
+# these are looked at makes a look a little old; the next one is ten seconds away.
+_ROWS_AT_ONCE: Final = 20
 
 # Clusters that are looked at side by side: of the host's threads, which others need too.
 _CLUSTERS_AT_ONCE: Final = 16
@@ -63,12 +67,29 @@ class Watched:
 
 
 @dataclass(frozen=True, slots=True)
+class _Glance:
+    """What was found of an install at one moment; `seen` is None when nothing could be."""
+
+    install: Watched
+    seen: tuple[Seen, ...] | None
+    found: ObjectStatus
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class _Group:
     """The installs of one cluster; `asleep` says why it is not asked."""
 
     cluster: HostedControlPlane
     asleep: str | None
     installs: tuple[Watched, ...]
+
+
+@dataclass(slots=True)
+class _Problem:
+    """Why an install cannot be looked at; empty: it can."""
+
+    text: str
 
 
 class InstallObserver:
@@ -146,24 +167,51 @@ class InstallObserver:
     async def _look_at(self, group: _Group) -> None:
         """Look at a cluster's installs one after the other; what went wrong is logged."""
         away = group.asleep
-        for install in group.installs:
-            try:
-                away = await self._look(group.cluster, install, away)
-                problem = away or ""
-            except BulkheadError as error:
-                problem = error.message
-            except Exception as error:
-                # One install's surprise must not end the care for all the others.
-                problem = type(error).__name__
-                log.exception("unexpected failure of a look", install_id=install.install_id)
-            if problem != self._problems.get(install.install_id, ""):
-                log.warning("look at an install", install_id=install.install_id, problem=problem)
-            self._problems[install.install_id] = problem
+        for start in range(0, len(group.installs), _ROWS_AT_ONCE):
+            some = group.installs[start : start + _ROWS_AT_ONCE]
+            glances: list[_Glance] = []
+            for install in some:
+                with self._problem_of(install) as problem:
+                    glance, away = await self._look(group.cluster, install, away)
+                    problem.text = away or ""
+                    if glance is not None:
+                        glances.append(glance)
+            await self._write_all(group.cluster.workspace_id, glances)
+
+    async def _write_all(self, workspace_id: str, glances: Sequence[_Glance]) -> None:
+        try:
+            known = await self._records.read(
+                workspace_id, [glance.install.install_id for glance in glances]
+            )
+        except BulkheadError as error:
+            log.warning("cannot look after installs", message=error.message)
+            return
+        for glance in glances:
+            of_this = known.get(glance.install.install_id)
+            if of_this is not None:
+                with self._problem_of(glance.install):
+                    await self._write(glance, of_this)
+
+    @contextlib.contextmanager
+    def _problem_of(self, install: Watched) -> Iterator[_Problem]:
+        """Log what goes wrong with one install, once; that must not end the care for the others."""
+        problem = _Problem(self._problems.get(install.install_id, ""))
+        before = problem.text
+        try:
+            yield problem
+        except BulkheadError as error:
+            problem.text = error.message
+        except Exception as error:
+            problem.text = type(error).__name__
+            log.exception("unexpected failure of a look", install_id=install.install_id)
+        if problem.text != before:
+            log.warning("look at an install", install_id=install.install_id, problem=problem.text)
+        self._problems[install.install_id] = problem.text
 
     async def _look(
         self, cluster: HostedControlPlane, install: Watched, away: str | None
-    ) -> str | None:
-        """Look at one install and write what was found.
+    ) -> tuple[_Glance | None, str | None]:
+        """Look at one install.
 
         Args:
             cluster: where it is.
@@ -171,16 +219,17 @@ class InstallObserver:
             away: why the cluster is not asked any more in this round, None: it is.
 
         Returns:
-            Why the next install of the cluster need not be looked at, None: it need.
+            What was found, None for an install that is gone; and why the next install of the
+            cluster need not be looked at, None: it need.
         """
         references = await self._references_of(install)
         if references is None:
-            return away
+            return None, away
         now = self._clock()
-        seen: list[Seen] | None = None
+        seen: tuple[Seen, ...] | None = None
         if away is None:
             try:
-                seen = await self._see(cluster, install, references, now)
+                seen = tuple(await self._see(cluster, install, references, now))
                 found = health_of(seen)
             except BulkheadError as error:
                 found = ObjectStatus(Health.UNKNOWN, error.message)
@@ -188,8 +237,7 @@ class InstallObserver:
                     away = error.message
         else:
             found = ObjectStatus(Health.UNKNOWN, away)
-        await self._write(install, seen, found, now)
-        return away
+        return _Glance(install, seen, found, now), away
 
     async def _see(
         self,
@@ -225,18 +273,12 @@ class InstallObserver:
         self._references[install.install_id] = (install.render_id, found)
         return found
 
-    async def _write(
-        self, install: Watched, seen: list[Seen] | None, found: ObjectStatus, now: datetime
-    ) -> None:
-        async with self._database.workspace(install.workspace_id) as session:
-            query = select(InstallRow).where(col(InstallRow.id) == install.install_id)
-            row = (await session.exec(query)).one_or_none()
-        if row is None:
-            return
-        settled = settle(self._before(row, now), found.health, now)
+    async def _write(self, glance: _Glance, known: Known) -> None:
+        row = known.row
+        settled = settle(self._before(row, glance.at), glance.found.health, glance.at)
         self._settled[row.id] = settled
-        look = Look(row, install.render_id, None if seen is None else tuple(seen), found, settled)
-        await self._records.write(look, now)
+        look = Look(known, glance.install.render_id, glance.seen, glance.found, settled)
+        await self._records.write(look, glance.at)
 
     def _before(self, row: InstallRow, now: datetime) -> Settled:
         """Return what counted before: an operation may have said something else meanwhile."""

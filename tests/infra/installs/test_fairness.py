@@ -34,7 +34,9 @@ async def test_a_vendor_is_told_no_version_of_a_look_that_an_operation_overtook(
     install = await world.deploy(config_map())
     grant = await world.grant(install)
     await world.watch(world.observer(), seconds=0)
-    row = await world.install(install)
+    observations = Observations(world.database)
+    known = (await observations.read(world.workspace, [install]))[install]
+    row = known.row
     newer = new_id(Prefix.PACKAGE_VERSION)
 
     async def reach(**columns: str) -> None:
@@ -45,16 +47,17 @@ async def test_a_vendor_is_told_no_version_of_a_look_that_an_operation_overtook(
             told.current_version_id = newer
             session.add(told)
 
+    # Something that the vendor does not know yet.
     settled = Settled(
-        health=row.health,
-        since=row.health_since or world.now,
-        candidate=row.health,
+        health=Health.DEGRADED,
+        since=world.now,
+        candidate=Health.DEGRADED,
         candidate_since=world.now,
     )
-    found = ObjectStatus(Health.HEALTHY, "")
-    look = Look(row, row.current_render_id or "", None, found, settled)
+    found = ObjectStatus(Health.DEGRADED, "")
+    look = Look(known, row.current_render_id or "", None, found, settled)
     # Its objects are the same; then it has others.
     for columns in ({}, {"current_render_id": new_id(Prefix.RENDER)}):
         await reach(**columns)
-        await Observations(world.database).write(look, world.now)
+        await observations.write(look, world.now)
         assert (await world.granted(grant)).current_version_id == newer

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -20,10 +21,11 @@ from tests.infra.installs.world import World
 
 
 async def seen(world: World, install_id: str, holds: Callable[[InstallRow], bool]) -> InstallRow:
-    """Look with a stopped clock until something is so; controllers need a moment."""
+    """Look until something is so, and by the right clock: controllers need a moment, or more."""
     observer = world.observer()
     async with asyncio.timeout(60):
         while True:
+            world.now = datetime.now(UTC)
             await observer.look_at_all()
             row = await world.install(install_id)
             if holds(row):
