@@ -22,13 +22,12 @@ from domain.cluster import (
 )
 from domain.identifiers import Prefix, new_id
 from domain.names import workflow_id_of
-from domain.operation import (
+from domain.operation import OperationState, OperationType
+from domain.owned_operation import (
     ClusterOperation,
     InstallOperation,
     MachineOperation,
     MachinePoolOperation,
-    OperationState,
-    OperationType,
     PackageOperation,
     SecretOperation,
     WorkerBootstrapOperation,
@@ -212,8 +211,9 @@ class Platform:
             operation, steps = await self.operation(requested), await self.steps(requested)
             states = {step.name: (step.status, step.error_message) for step in steps}
             workflow_id = workflow_id_of(operation.type, operation.owner_id, operation.id)
-            why = await why_it_stands(self.client, workflow_id)
-            message = f"still {operation.state} after {within_seconds} s: {states}; {why}"
+            log = self.servers.home / "supervisor" / "logs" / "temporal.temporal.log"
+            why = await why_it_stands(self.client, workflow_id, log)
+            message = f"still {operation.state} after {within_seconds} s: {states}\n{why}"
             raise AssertionError(message) from None
 
     async def succeed(self, requested: Asked) -> None:

@@ -59,6 +59,8 @@ class Servers:
     def administrator(self, database: str = "bulkhead") -> Iterator[psycopg.Connection]:
         """Open a superuser's connection in autocommit mode."""
         with self.stack.administrator(database) as connection:
+            # A test that waits in the loop of the very worker that holds the row waits for ever.
+            connection.execute("SET lock_timeout = '10s'")
             yield connection
 
 

@@ -1,6 +1,7 @@
 """What an operation that does not end waits for, for the message of the test that waited."""
 
 import faulthandler
+from pathlib import Path
 from typing import Final
 
 from temporalio.api.enums.v1 import PendingActivityState, PendingWorkflowTaskState, TaskQueueType
@@ -12,21 +13,36 @@ from temporalio.service import RPCError
 from domain.names import CONTROL_TASK_QUEUE
 
 _STDERR: Final = 2
+_LINES: Final = 5
+_OF_A_LINE: Final = 400
 _KINDS: Final = {
     "workflow": TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
     "activity": TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,
 }
 
 
-async def why_it_stands(client: Client, workflow_id: str) -> str:
-    """Say what the server waits for, and print the stacks of this process, whose worker it is."""
+async def why_it_stands(client: Client, workflow_id: str, log: Path) -> str:
+    """Say what the server waits for, and print the stacks of this process, whose worker it is.
+
+    Args:
+        client: asks the server.
+        workflow_id: what does not end.
+        log: the server's, of which the end is told.
+    """
     faulthandler.dump_traceback(_STDERR)
+    said = _last_lines(log)
     try:
         described = await client.get_workflow_handle(workflow_id).describe()
         pollers = [await _pollers(client, name) for name in _KINDS]
     except RPCError as error:
-        return f"{workflow_id}: {error}"
-    return "; ".join([f"{workflow_id} is {described.status}", *_pending(described), *pollers])
+        return "\n".join([f"{workflow_id}: {error}", *said])
+    told = [f"{workflow_id} is {described.status}", *_pending(described), *pollers]
+    return "\n".join([*told, *said])
+
+
+def _last_lines(log: Path) -> list[str]:
+    lines = log.read_text(errors="replace").splitlines()
+    return [line[:_OF_A_LINE] for line in lines[-_LINES:]]
 
 
 def _pending(described: WorkflowExecutionDescription) -> list[str]:

@@ -22,7 +22,8 @@ from infra.settings import EmbeddedSettings
 from infra.temporal.client import TemporalConnection
 from tests.bench.measure import Figures, percentiles, say
 from tests.end_to_end.stack import Bulkhead
-from tests.rollout_lab import Lab, Offer, lab_queues
+from tests.rollout_lab import Lab, Offer
+from tests.rollout_worker import lab_queues
 from tests.servers import Servers, temporary_home
 from tests.workflows.rollout.dying_lab import running_worker
 
@@ -144,7 +145,7 @@ class _Run:
 
     async def _pause(self, rollout: str) -> Figures:
         """Pause, and return after how long nothing began any more, and all was still."""
-        (row,) = self._lab.sql("SELECT clock_timestamp()")
+        (row,) = await self._lab.sql("SELECT clock_timestamp()")
         asked = time.monotonic()
         self._http.post(f"/rollouts/{rollout}:pause").raise_for_status()
         answered = time.monotonic() - asked
@@ -158,7 +159,7 @@ class _Run:
             await asyncio.sleep(0.02)
         # Whatever might still begin shows within this time.
         await asyncio.sleep(2)
-        (begun,) = self._lab.sql(
+        (begun,) = await self._lab.sql(
             "SELECT extract(epoch FROM max(planned_at) - %s)::float8 FROM lab.operations", (row[0],)
         )
         return {

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -97,8 +98,14 @@ def test_etcd_that_dies_of_a_full_disk_is_told_from_one_that_dies_of_something_e
 ) -> None:
     cluster = small_host.new_cluster()
     small_host.prepare(cluster)
+    # It was begun before, so that nobody looks first whether there is room for that.
+    layout = small_host.layout(cluster)
+    member = layout.etcd_data / "member"
+    member.mkdir(parents=True, exist_ok=True)
+    shutil.chown(member, layout.directory.owner())
+    # Enough to begin, and less than etcd sets aside for its log.
+    filler = _fill(small_host, leave=16 * MEBIBYTE)
     small_host.backend.start(cluster)
-    filler = _fill(small_host, leave=0)
     with pytest.raises(BulkheadError) as full:
         small_host.backend.wait_until_ready(cluster, nothing_meanwhile)
     assert full.value.reason is Reason.CAPACITY_UNAVAILABLE

@@ -121,7 +121,7 @@ def _assert_renewal_is_not_noticed(host: Host, nodes: Nodes, threads: ThreadPool
         until(lambda: nodes.connected_agents() == 1, CONNECTS_WITHIN_SECONDS)
         with nodes.held_answers() as asked:
             answer = threads.submit(nodes.log_of, "lasting")
-            assert asked.wait(CONNECTS_WITHIN_SECONDS)
+            assert asked.wait(CONNECTS_WITHIN_SECONDS), answer.exception(CONNECTS_WITHIN_SECONDS)
             before = nodes.layout.certificate(Leaf.TUNNEL_SERVER).read_bytes()
             host.backend.renew_leaves(nodes.cluster, force=True)
             host.backend.reload(nodes.cluster, nothing_meanwhile)

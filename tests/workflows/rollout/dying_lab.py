@@ -20,7 +20,7 @@ from infra.supervisor.configuration import source_root
 from infra.telemetry import configure_logging
 from infra.temporal.client import TemporalConnection
 from tests.durability import Death, Fault, FaultInjector
-from tests.rollout_lab import LabWorker, lab_queues
+from tests.rollout_worker import LabWorker, lab_queues
 from tests.servers import Servers
 
 

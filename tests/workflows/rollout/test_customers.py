@@ -28,7 +28,7 @@ async def _waiting_for(
 
 
 async def _try_again(lab: Lab, place: RolloutPlace) -> None:
-    lab.sql(
+    await lab.sql(
         "UPDATE rollout_targets SET next_try_at = now() WHERE rollout_id = %s"
         " AND waiting_for IS NOT NULL",
         (place.rollout_id,),
@@ -50,7 +50,7 @@ async def _is_left_behind_until(
     }
     await lab.until_versions(offer, wanted)
     assert (await lab.row(place)).state is RolloutState.RUNNING
-    lab.sql(release, (list(blocked),))
+    await lab.sql(release, (list(blocked),))
     await _try_again(lab, place)
     row = await lab.until(place)
     assert row.state is RolloutState.SUCCEEDED
@@ -64,7 +64,7 @@ async def test_a_hold_that_arrives_mid_wave_keeps_its_install_from_moving(lab: L
     await lab.wake(place)
     moving = {each.install_id for each in await lab.until_moving(place, 2)}
     later = [each.install_id for each in await lab.targets(place) if each.install_id not in moving]
-    lab.sql(
+    await lab.sql(
         "UPDATE installs SET held_at = now(), hold_reason = 'x' WHERE id = ANY (%s)", (later[:1],)
     )
     lab.set()
@@ -81,7 +81,7 @@ async def test_a_window_that_closes_in_the_middle_lets_what_moves_end(lab: Lab) 
     lab.set(gate_open=False)
     await lab.wake(place)
     await lab.until_moving(place, 2)
-    lab.sql(
+    await lab.sql(
         "UPDATE installs SET update_window = %s WHERE product_id = %s", (window, offer.product_id)
     )
     lab.set()
@@ -93,7 +93,7 @@ async def test_a_window_that_closes_in_the_middle_lets_what_moves_end(lab: Lab) 
 async def test_a_customer_who_wants_to_be_asked_is(lab: Lab) -> None:
     offer = lab.offer(3)
     one = _installs(lab, offer, 1)
-    lab.sql("UPDATE grants SET consent = 'ask' WHERE install_id = ANY (%s)", (one,))
+    await lab.sql("UPDATE grants SET consent = 'ask' WHERE install_id = ANY (%s)", (one,))
     place = await lab.create(offer, WAVE)
     release = f"UPDATE grants SET consented_version_id = '{offer.new}' WHERE install_id = ANY (%s)"  # noqa: S608 - an id of ours
     await _is_left_behind_until(lab, offer, place, Obstacle.CONSENT, release)
@@ -102,7 +102,7 @@ async def test_a_customer_who_wants_to_be_asked_is(lab: Lab) -> None:
 async def test_an_emergency_stop_keeps_what_it_covers(lab: Lab) -> None:
     offer = lab.offer(3, customers=3)
     stopped = offer.customers[0]
-    lab.sql(
+    await lab.sql(
         "INSERT INTO emergency_stops (workspace_id, id, scope, subject, reason, stopped_by)"
         " VALUES (%s, %s, 'workspace', '', 'x', 'x')",
         (stopped, f"stop_{stopped[3:]}"),
@@ -127,7 +127,7 @@ async def test_a_stop_of_the_vendors_holds_its_rollout_until_it_is_lifted(
     await lab.wake(place)
     canary = (await lab.until_moving(place))[0].install_id
     vendor = offer.vendor.workspace_id
-    lab.sql(
+    await lab.sql(
         "INSERT INTO emergency_stops (workspace_id, id, scope, subject, reason, stopped_by)"
         " VALUES (%s, %s, %s, %s, 'x', 'x')",
         (vendor, f"stop_{vendor[3:]}", scope, offer.product_id if scope == "product" else ""),
@@ -138,9 +138,11 @@ async def test_a_stop_of_the_vendors_holds_its_rollout_until_it_is_lifted(
     await asyncio.sleep(1)
     row = await lab.row(place)
     assert (row.state, row.wave) == (RolloutState.RUNNING, 1)
-    begun = lab.sql("SELECT id FROM lab.operations WHERE rollout_id = %s", (place.rollout_id,))
+    begun = await lab.sql(
+        "SELECT id FROM lab.operations WHERE rollout_id = %s", (place.rollout_id,)
+    )
     assert len(begun) == 1
-    lab.sql("UPDATE emergency_stops SET lifted_at = now() WHERE workspace_id = %s", (vendor,))
+    await lab.sql("UPDATE emergency_stops SET lifted_at = now() WHERE workspace_id = %s", (vendor,))
     await _try_again(lab, place)
     row = await lab.until(place)
     assert (row.state, row.waves) == (RolloutState.SUCCEEDED, 3)
@@ -151,7 +153,7 @@ async def test_a_stop_of_the_vendors_holds_its_rollout_until_it_is_lifted(
 async def test_clusters_that_come_back_are_moved_then(lab: Lab) -> None:
     offer = lab.offer(10)
     away = _installs(lab, offer, 3)
-    lab.sql(
+    await lab.sql(
         "UPDATE installs SET observed_at = now() - interval '1 hour' WHERE id = ANY (%s)", (away,)
     )
     place = await lab.create(offer, Strategy(canary=2, concurrency=3, bake_seconds=0, checks=()))
@@ -162,7 +164,7 @@ async def test_clusters_that_come_back_are_moved_then(lab: Lab) -> None:
 async def test_clusters_that_stay_away_are_left_out_at_the_deadline(lab: Lab) -> None:
     offer = lab.offer(10)
     away = _installs(lab, offer, 3)
-    lab.sql(
+    await lab.sql(
         "UPDATE installs SET observed_at = now() - interval '1 hour' WHERE id = ANY (%s)", (away,)
     )
     strategy = Strategy(
@@ -182,7 +184,7 @@ async def test_nobody_moves_before_a_canary_did_when_the_canary_is_away(lab: Lab
         offer, Strategy(canary=1, concurrency=6, bake_seconds=3600), start=False
     )
     canary = (await lab.targets(place))[0].install_id
-    lab.sql("UPDATE installs SET observed_at = NULL WHERE id = %s", (canary,))
+    await lab.sql("UPDATE installs SET observed_at = NULL WHERE id = %s", (canary,))
     await lab.wake(place)
     await lab.until_baking(place)
     assert list(lab.versions(offer).values()).count(offer.new) == 1
@@ -198,7 +200,7 @@ async def test_a_grant_that_is_revoked_mid_rollout_ends_the_vendors_reach(lab: L
     await lab.wake(place)
     moving = {each.install_id for each in await lab.until_moving(place, 2)}
     later = [install for install in lab.versions(offer) if install not in moving]
-    lab.sql("UPDATE grants SET revoked_at = now() WHERE install_id = ANY (%s)", (later,))
+    await lab.sql("UPDATE grants SET revoked_at = now() WHERE install_id = ANY (%s)", (later,))
     lab.set()
     row = await lab.until(place)
     assert row.state is RolloutState.SUCCEEDED
@@ -216,12 +218,14 @@ async def test_a_grant_that_is_revoked_while_its_install_moves_tells_the_vendor_
     await lab.wake(place)
     await lab.until_moving(place, 3)
     moving, baking, _ = lab.versions(offer)
-    lab.sql("UPDATE grants SET revoked_at = now() WHERE install_id = %s", (moving,))
+    await lab.sql("UPDATE grants SET revoked_at = now() WHERE install_id = %s", (moving,))
     lab.set()
     await lab.until_baking(place)
-    lab.sql("UPDATE grants SET revoked_at = now() WHERE install_id = %s", (baking,))
-    lab.sql("UPDATE installs SET health = 'Degraded' WHERE id = ANY (%s)", ([moving, baking],))
-    lab.sql("UPDATE rollouts SET bake_until = now() WHERE id = %s", (place.rollout_id,))
+    await lab.sql("UPDATE grants SET revoked_at = now() WHERE install_id = %s", (baking,))
+    await lab.sql(
+        "UPDATE installs SET health = 'Degraded' WHERE id = ANY (%s)", ([moving, baking],)
+    )
+    await lab.sql("UPDATE rollouts SET bake_until = now() WHERE id = %s", (place.rollout_id,))
     await lab.wake(place)
     row = await lab.until(place)
     assert (row.state, row.counts[TargetState.SUCCEEDED]) == (RolloutState.SUCCEEDED, 1)
@@ -243,8 +247,8 @@ async def test_no_check_begins_in_the_cluster_of_who_holds_an_install_or_revokes
     await lab.wake(place)
     await lab.until_moving(place, 3)
     held, revoked, other = lab.versions(offer)
-    lab.sql("UPDATE installs SET held_at = now(), hold_reason = 'x' WHERE id = %s", (held,))
-    lab.sql("UPDATE grants SET revoked_at = now() WHERE install_id = %s", (revoked,))
+    await lab.sql("UPDATE installs SET held_at = now(), hold_reason = 'x' WHERE id = %s", (held,))
+    await lab.sql("UPDATE grants SET revoked_at = now() WHERE install_id = %s", (revoked,))
     lab.set()
     async with asyncio.timeout(20):
         while True:
@@ -253,11 +257,11 @@ async def test_no_check_begins_in_the_cluster_of_who_holds_an_install_or_revokes
             await asyncio.sleep(0.05)
     await asyncio.sleep(1)
     query = "SELECT DISTINCT install_id FROM lab.looks WHERE install_id = ANY (%s)"
-    assert lab.sql(query, ([held, revoked, other],)) == [(other,)]
-    lab.sql("UPDATE installs SET held_at = NULL WHERE id = %s", (held,))
+    assert await lab.sql(query, ([held, revoked, other],)) == [(other,)]
+    await lab.sql("UPDATE installs SET held_at = NULL WHERE id = %s", (held,))
     row = await lab.until(place)
     assert row.counts == {TargetState.SUCCEEDED: 2, TargetState.SKIPPED: 1}
-    assert len(lab.sql(query, ([held, revoked, other],))) == 2
+    assert len(await lab.sql(query, ([held, revoked, other],))) == 2
 
 
 @pytest.mark.parametrize(
@@ -271,8 +275,8 @@ async def test_no_check_begins_in_the_cluster_of_who_holds_an_install_or_revokes
 )
 async def test_a_version_that_does_not_fit_is_not_brought(lab: Lab, change: str) -> None:
     offer = lab.offer(2)
-    lab.sql(f"UPDATE package_versions SET {change} WHERE id = %s", (offer.new,))  # noqa: S608
-    lab.sql(
+    await lab.sql(f"UPDATE package_versions SET {change} WHERE id = %s", (offer.new,))  # noqa: S608
+    await lab.sql(
         """UPDATE installs SET "values" = '{"replicas": "many"}' WHERE product_id = %s""",
         (offer.product_id,),
     )
@@ -284,12 +288,16 @@ async def test_a_version_that_does_not_fit_is_not_brought(lab: Lab, change: str)
 
 async def test_nobody_moves_after_the_deadline_when_nobody_was_the_canary(lab: Lab) -> None:
     offer = lab.offer(4)
-    lab.sql("UPDATE installs SET observed_at = NULL WHERE product_id = %s", (offer.product_id,))
+    await lab.sql(
+        "UPDATE installs SET observed_at = NULL WHERE product_id = %s", (offer.product_id,)
+    )
     strategy = Strategy(canary=1, bake_seconds=0, checks=(), deadline_seconds=1)
     place = await lab.create(offer, strategy)
     await lab.until(place, RolloutState.RUNNING)
     await asyncio.sleep(1)
-    lab.sql("UPDATE installs SET observed_at = now() WHERE product_id = %s", (offer.product_id,))
+    await lab.sql(
+        "UPDATE installs SET observed_at = now() WHERE product_id = %s", (offer.product_id,)
+    )
     row = await lab.until(place)
     assert (row.state, row.counts) == (RolloutState.FAILED, {TargetState.SKIPPED: 4})
     assert row.reason == "No install could be the canary before the deadline."

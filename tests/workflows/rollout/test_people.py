@@ -41,7 +41,9 @@ async def test_a_pause_bites_within_two_seconds_and_a_resume_goes_on(lab: Lab) -
     asked = time.monotonic()
     await lab.ask(place, "pause", offer.vendor)
     await lab.until(place, RolloutState.PAUSED)
-    begun = lab.sql("SELECT id FROM lab.operations WHERE rollout_id = %s", (place.rollout_id,))
+    begun = await lab.sql(
+        "SELECT id FROM lab.operations WHERE rollout_id = %s", (place.rollout_id,)
+    )
     assert time.monotonic() - asked < 2
     async with asyncio.timeout(20):
         while True:
@@ -50,7 +52,7 @@ async def test_a_pause_bites_within_two_seconds_and_a_resume_goes_on(lab: Lab) -
             await asyncio.sleep(0.1)
     await asyncio.sleep(1)
     assert len(begun) == len(
-        lab.sql("SELECT id FROM lab.operations WHERE rollout_id = %s", (place.rollout_id,))
+        await lab.sql("SELECT id FROM lab.operations WHERE rollout_id = %s", (place.rollout_id,))
     )
     lab.set()
     await lab.ask(place, "resume", offer.vendor)
@@ -114,7 +116,7 @@ async def test_a_rollback_takes_every_wave_back(lab: Lab) -> None:
     )
     place = await lab.create(offer, strategy, start=False)
     held = (await lab.targets(place))[-1].install_id
-    lab.sql("UPDATE installs SET held_at = now() WHERE id = %s", (held,))
+    await lab.sql("UPDATE installs SET held_at = now() WHERE id = %s", (held,))
     await lab.wake(place)
     wanted = {
         install: offer.old if install == held else offer.new for install in lab.versions(offer)
@@ -133,9 +135,9 @@ async def test_a_rollout_that_has_ended_can_still_be_taken_back_once(lab: Lab) -
     assert (await lab.until(place)).state is RolloutState.SUCCEEDED
     older, changed, corrected, *_ = lab.versions(offer)
     # Another version, or other values, are their customers' own by now, which nobody takes away.
-    lab.deploy(older, offer.old)
-    lab.deploy(changed, offer.new)
-    lab.deploy(corrected, offer.new, corrects=True)
+    await lab.deploy(older, offer.old)
+    await lab.deploy(changed, offer.new)
+    await lab.deploy(corrected, offer.new, corrects=True)
     await lab.ask(place, "rollback", offer.vendor)
     row = await lab.until(place)
     assert row.state is RolloutState.ROLLED_BACK
@@ -170,7 +172,7 @@ async def test_an_approval_of_the_canary_is_not_one_of_whoever_takes_its_place(l
     place = await lab.create(offer, strategy)
     first = await _waits_in(lab, place, 0)
     canary = (await lab.targets(place))[0].install_id
-    lab.sql("UPDATE installs SET observed_at = NULL WHERE id = %s", (canary,))
+    await lab.sql("UPDATE installs SET observed_at = NULL WHERE id = %s", (canary,))
     await lab.approve(place, first.plan_digest or "", _somebody_else(offer))
     async with asyncio.timeout(20):
         while True:
@@ -203,7 +205,7 @@ async def test_who_created_a_rollout_does_not_approve_it_with_a_token_of_theirs(
         (gone, new_id(Prefix.API_TOKEN)),
         (others, somebody_else),
     ):
-        lab.sql(
+        await lab.sql(
             "INSERT INTO api_tokens (workspace_id, id, name, role, scopes, prefix, token_hash,"
             " created_by) VALUES (%s, %s, 'x', 'admin', '{}', 'x', %s, %s)",
             (offer.vendor.workspace_id, token, token.encode(), maker),
@@ -221,7 +223,7 @@ async def test_who_created_a_rollout_does_not_approve_it_with_a_token_of_theirs(
 async def test_only_the_plan_that_was_looked_at_is_approved_and_done(lab: Lab) -> None:
     offer = lab.offer(4)
     away, stale, *_ = lab.versions(offer)
-    lab.sql("UPDATE installs SET observed_at = NULL WHERE id = %s", (away,))
+    await lab.sql("UPDATE installs SET observed_at = NULL WHERE id = %s", (away,))
     strategy = Strategy(canary=0, concurrency=4, bake_seconds=0, error_budget=Share(count=1))
     place = await lab.create(offer, strategy, plan_only=True)
     row = await lab.until(place, RolloutState.PLANNED)
@@ -230,8 +232,8 @@ async def test_only_the_plan_that_was_looked_at_is_approved_and_done(lab: Lab) -
         await lab.approve(place, "sha256:another", offer.vendor)
     assert refused.value.reason is Reason.ABORTED
     assert refused.value.metadata["plan_digest"] == row.plan_digest
-    lab.sql("UPDATE installs SET observed_at = now() WHERE id = %s", (away,))
-    lab.sql("UPDATE lab.plans SET digest = 'another' WHERE install_id = %s", (stale,))
+    await lab.sql("UPDATE installs SET observed_at = now() WHERE id = %s", (away,))
+    await lab.sql("UPDATE lab.plans SET digest = 'another' WHERE install_id = %s", (stale,))
     await lab.approve(place, row.plan_digest or "", offer.vendor)
     row = await lab.until(place)
     assert row.state is RolloutState.SUCCEEDED

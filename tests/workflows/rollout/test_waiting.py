@@ -33,7 +33,7 @@ async def _lose_patience(lab: Lab, place: RolloutPlace, column: str = "updated_a
         f"UPDATE rollouts SET {column} = now() WHERE id = %s",  # noqa: S608 - a column of ours
     ):
         # In a thread: the lab's worker holds the rows now and then, and runs in this very loop.
-        await asyncio.to_thread(lab.sql, statement, (place.rollout_id,))
+        await lab.sql(statement, (place.rollout_id,))
     await lab.wake(place)
 
 
@@ -41,7 +41,7 @@ async def _until_cancelled(lab: Lab, install_id: str) -> None:
     async with asyncio.timeout(20):
         query = "SELECT id FROM lab.operations WHERE install_id = %s AND cancelled AND failed"
         while True:
-            if lab.sql(query, (install_id,)):
+            if await lab.sql(query, (install_id,)):
                 return
             await asyncio.sleep(0.05)
 
@@ -132,7 +132,7 @@ async def test_what_could_not_be_taken_back_by_the_deadline_is_tried_by_the_next
     assert row.counts == {TargetState.ROLLED_BACK: 1, TargetState.FAILED: 2}
     await _until_cancelled(lab, waits)
     lab.wait([waits], None)
-    lab.sql("DELETE FROM lab.failures WHERE install_id = %s", (fails,))
+    await lab.sql("DELETE FROM lab.failures WHERE install_id = %s", (fails,))
     await lab.ask(place, "rollback", offer.vendor)
     row = await lab.until(place)
     assert (row.state, row.counts) == (RolloutState.ROLLED_BACK, {TargetState.ROLLED_BACK: 3})
@@ -152,6 +152,6 @@ async def test_a_failure_that_cannot_be_undone_spends_the_budget_before_it_is(la
     row = await lab.until(place)
     assert row.state is RolloutState.FAILED
     assert row.counts == {TargetState.FAILED: 1, TargetState.SKIPPED: 2}
-    assert not lab.sql(
+    assert not await lab.sql(
         "SELECT id FROM lab.operations WHERE install_id = %s AND (cancelled OR failed)", (canary,)
     )

@@ -63,7 +63,7 @@ async def test_the_wave_that_failed_is_taken_back_and_the_waves_before_it_stay(l
     versions = lab.versions(offer)
     assert versions.pop(canary) == offer.new
     assert set(versions.values()) == {offer.old}
-    renders = lab.sql(
+    renders = await lab.sql(
         "SELECT r.restored_from_render_id IS NOT DISTINCT FROM t.from_render_id AS is_back"
         " FROM rollout_targets t JOIN installs i ON i.id = t.install_id"
         " JOIN renders r ON r.id = i.current_render_id"
@@ -144,11 +144,11 @@ async def test_an_install_that_becomes_degraded_while_it_bakes_fails_its_wave(la
     place = await lab.create(offer, Strategy(canary=1, bake_seconds=3600))
     await lab.until_baking(place)
     canary = (await lab.targets(place))[0].install_id
-    lab.sql(
+    await lab.sql(
         "UPDATE installs SET health = 'Degraded', health_since = now() WHERE id = %s", (canary,)
     )
     # A bake of an hour is looked at each half minute; a wake does not wait for that.
-    lab.sql("UPDATE rollouts SET bake_until = now() WHERE id = %s", (place.rollout_id,))
+    await lab.sql("UPDATE rollouts SET bake_until = now() WHERE id = %s", (place.rollout_id,))
     await lab.wake(place)
     row = await lab.until(place)
     assert row.state is RolloutState.FAILED
