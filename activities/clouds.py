@@ -17,7 +17,8 @@ from domain.cloud import SNAPSHOT
 from domain.compute import Choice
 from domain.errors import BulkheadError, Reason
 from domain.inventory import Standing, judge
-from domain.operation import WAITING_FOR_CREDENTIAL, MachineOperation
+from domain.operation import WAITING_FOR_CREDENTIAL
+from domain.owned_operation import MachineOperation
 from domain.stack import StackKind, StackState
 from infra.clouds.removal import Left, remove_all
 from infra.clouds.same_account import check_same_account

@@ -34,6 +34,7 @@ from infra.control_planes.processes import ProcessBackend
 from infra.database.engine import Database
 from infra.database.records.account import AccountRecords
 from infra.database.records.cluster import ClusterRecords
+from infra.database.records.cluster_installs import ClusterInstallRecords
 from infra.database.records.compute import ComputeRecords
 from infra.database.records.drift import DriftRecords
 from infra.database.records.endings import OperationRecords
@@ -128,7 +129,7 @@ class Activities:
             RecordActivities(
                 operations,
                 ClusterRecords(self._database),
-                ClusterInstalls(InstallRecords(self._database), self._openbao.installs),
+                ClusterInstalls(ClusterInstallRecords(self._database), self._openbao.installs),
                 self.outbox,
             ),
             InstallRecordActivities(InstallRecords(self._database), operations),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
-from domain.operation import OwnedOperation
+from domain.owned_operation import OwnedOperation
 
 if TYPE_CHECKING:
     from infra.database.records.endings import OperationRecords

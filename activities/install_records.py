@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING
 
 from temporalio import activity
 
-from domain.operation import WAITING_FOR_APPROVAL, InstallOperation
+from domain.operation import WAITING_FOR_APPROVAL
+from domain.owned_operation import InstallOperation
 
 if TYPE_CHECKING:
     from infra.database.records.endings import OperationRecords

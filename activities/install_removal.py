@@ -10,7 +10,7 @@ from activities.control_planes import RemovalEvidence
 from activities.install_steps import InstallSteps
 from activities.progress import note_progress
 from domain.errors import BulkheadError, Reason
-from domain.operation import InstallOperation
+from domain.owned_operation import InstallOperation
 from infra.installs.identities import remains_of
 
 

@@ -13,7 +13,7 @@ from temporalio import activity
 from activities.progress import note_progress
 from activities.records import worker_is_stopping
 from domain.errors import BulkheadError, Reason
-from domain.operation import InstallOperation
+from domain.owned_operation import InstallOperation
 from infra.installs.secret_objects import extract_references
 
 if TYPE_CHECKING:

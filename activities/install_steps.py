@@ -20,7 +20,7 @@ from infra.installs.identities import forget_pods, remove_namespace
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
-    from domain.operation import InstallOperation
+    from domain.owned_operation import InstallOperation
     from infra.database.records.endings import OperationRecords
     from infra.database.records.install import InstallRecords
     from infra.database.tables import RenderRow

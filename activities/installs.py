@@ -19,7 +19,7 @@ from activities.records import worker_is_stopping
 from domain.errors import BulkheadError, Reason
 from domain.install import Change, Health, InstallState, ObjectScope
 from domain.names import install_namespace_of
-from domain.operation import InstallOperation
+from domain.owned_operation import InstallOperation
 from domain.rollout_failures import UnhealthyObject
 from infra.database.records.install import APPROVED_PLAN_DIGEST
 from infra.installs.plan import identity_of, uids_in

@@ -26,8 +26,8 @@ from activities.progress import Progress, current_progress
 from domain.cluster import HostedControlPlane
 from domain.errors import BulkheadError, Reason
 from domain.names import ABANDON_WORKFLOW, operation_id_of
-from domain.operation import (
-    UNDO_PREFIX,
+from domain.operation import UNDO_PREFIX
+from domain.owned_operation import (
     ClusterOperation,
     InstallOperation,
     MachineOperation,

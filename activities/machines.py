@@ -12,7 +12,7 @@ from activities.records import worker_is_stopping
 from domain.cluster import ClusterState
 from domain.errors import BulkheadError, Reason
 from domain.machine import Instruction, MachineHealth, MachineStage
-from domain.operation import MachineOperation, WorkerBootstrapOperation
+from domain.owned_operation import MachineOperation, WorkerBootstrapOperation
 
 if TYPE_CHECKING:
     from infra.database.records.endings import OperationRecords

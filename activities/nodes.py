@@ -17,7 +17,7 @@ from domain.cluster import wait_for_api
 from domain.errors import BulkheadError, Reason
 from domain.machine import NODE_USER_PREFIX
 from domain.names import node_name_of
-from domain.operation import MachineOperation
+from domain.owned_operation import MachineOperation
 from infra.kubernetes.client import DEPENDENCY
 from infra.kubernetes.drain import delete_pods, drain, pods_of
 from infra.kubernetes.nodes import remains_of, remove_node, set_schedulable

@@ -8,7 +8,7 @@ from temporalio import activity
 
 from domain.caller import Caller, system_caller
 from domain.errors import BulkheadError, Reason
-from domain.operation import PackageOperation
+from domain.owned_operation import PackageOperation
 from domain.package import ResolvedChart, ResolveRequest
 
 if TYPE_CHECKING:

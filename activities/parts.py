@@ -9,12 +9,11 @@ from temporalio import activity
 
 from activities.records import worker_is_stopping
 from domain.errors import BulkheadError, Reason
-from domain.operation import (
+from domain.operation import OperationState, OperationType
+from domain.owned_operation import (
     ClusterOperation,
     MachineOperation,
     MachinePoolOperation,
-    OperationState,
-    OperationType,
     OwnedOperation,
 )
 

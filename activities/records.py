@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from temporalio import activity
 
 from domain.errors import BulkheadError, Reason
-from domain.operation import ClusterOperation, OperationState, OwnedOperation
+from domain.operation import OperationState
+from domain.owned_operation import ClusterOperation, OwnedOperation
 
 if TYPE_CHECKING:
     from infra.database.records.cluster import ClusterRecords

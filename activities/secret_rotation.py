@@ -16,7 +16,8 @@ import structlog
 from temporalio import activity
 
 from domain.errors import BulkheadError, Reason
-from domain.operation import WAITING_FOR_NEW_VALUE, SecretOperation
+from domain.operation import WAITING_FOR_NEW_VALUE
+from domain.owned_operation import SecretOperation
 from domain.rotation import WaitingConsumers
 from domain.secret import Retirement, RotatorKind, SecretValue, VersionPlace
 

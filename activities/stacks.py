@@ -17,7 +17,7 @@ from temporalio import activity
 from activities.progress import note_progress
 from domain.compute import Choice
 from domain.errors import BulkheadError, Reason
-from domain.operation import MachineOperation
+from domain.owned_operation import MachineOperation
 from domain.stack import StackAction, StackKind, StackState
 from infra.clouds.same_account import check_same_account
 from infra.clouds.threads import in_thread

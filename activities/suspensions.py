@@ -10,7 +10,7 @@ from temporalio import activity
 
 from domain.cloud import SNAPSHOT, Tag
 from domain.errors import BulkheadError, Reason
-from domain.operation import MachineOperation
+from domain.owned_operation import MachineOperation
 from domain.stack import StackState
 from infra.clouds.same_account import check_same_account
 from infra.clouds.threads import in_thread

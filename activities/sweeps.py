@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from temporalio import activity
 
-from domain.operation import TypedOperation
+from domain.owned_operation import TypedOperation
 
 if TYPE_CHECKING:
     from infra.database.records.sweeps import Sweeps

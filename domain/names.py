@@ -8,7 +8,8 @@ from enum import StrEnum
 
 from domain.identifiers import opaque_part
 from domain.install import INSTALL_READER_PREFIX
-from domain.operation import OPERATIONS, OperationType, TypedOperation
+from domain.operation import OPERATIONS, OperationType
+from domain.owned_operation import TypedOperation
 from domain.secret import VersionPlace
 
 # The queue of every workflow, and of the activities that need no particular host.

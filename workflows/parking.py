@@ -18,10 +18,11 @@ from temporalio import workflow
 from activities.clouds import CloudActivities
 from activities.secret_rotation import SecretRotationActivities
 from domain.errors import Reason
-from domain.operation import WAITING_FOR_NEW_VALUE, MachineOperation, SecretOperation
+from domain.operation import WAITING_FOR_NEW_VALUE
+from domain.owned_operation import MachineOperation, SecretOperation
 
 if TYPE_CHECKING:
-    from domain.operation import OwnedOperation
+    from domain.owned_operation import OwnedOperation
 
 _FIRST_PAUSE: Final = timedelta(minutes=1)
 _LONGEST_PAUSE: Final = timedelta(minutes=30)

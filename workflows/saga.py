@@ -32,16 +32,13 @@ from activities.holds import HELD, HoldActivities
 from activities.records import EndOperation, RecordActivities
 from domain.errors import Reason
 from domain.names import task_queue_of_host
-from domain.operation import (
-    BOOKKEEPING_PREFIX,
-    UNDO_PREFIX,
+from domain.operation import BOOKKEEPING_PREFIX, UNDO_PREFIX, OperationState, Step
+from domain.owned_operation import (
     ClusterOperation,
     InstallOperation,
     MachineOperation,
     MachinePoolOperation,
-    OperationState,
     OwnedOperation,
-    Step,
 )
 from workflows.parking import Parking
 from workflows.policies import (

@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from domain.errors import BulkheadError, Reason
-from domain.operation import ClusterOperation
-from infra.database.records.install import InstallRecords
+from domain.owned_operation import ClusterOperation
+from infra.database.records.cluster_installs import ClusterInstallRecords
 from infra.openbao.install_vault import InstallVault
 
 # Passes the cancellation that a row asks for on: workspace and operation.
@@ -15,7 +15,7 @@ Cancel = Callable[[str, str], Awaitable[None]]
 class ClusterInstalls:
     """The installs of clusters that go; their rows go with the cluster's."""
 
-    def __init__(self, records: InstallRecords, vault: InstallVault) -> None:
+    def __init__(self, records: ClusterInstallRecords, vault: InstallVault) -> None:
         self._records = records
         self._vault = vault
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 from domain.install import Health
 from domain.kstatus import status_with_pods
 from domain.names import install_namespace_of, install_user_of
-from domain.operation import InstallOperation
+from domain.owned_operation import InstallOperation
 from domain.secret_consumers import mounted, taken_at_start, template_of
 from infra.database.tables import InstallSecretRow
 from infra.installs.secret_objects import SECRETS_MANAGER

@@ -13,7 +13,7 @@ from domain.errors import BulkheadError, Reason
 from domain.identifiers import opaque_part
 from domain.install import INSTALL_CONSUMER
 from domain.names import install_namespace_of, install_user_of
-from domain.operation import InstallOperation
+from domain.owned_operation import InstallOperation
 from domain.secret import SecretValue
 from domain.secret_use import SecretUse, secret_uses_in, with_object_names
 from infra.database.records.install_secret import InstallSecretRecords, Synced

@@ -12,7 +12,8 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from domain.caller import system_caller
 from domain.cluster import ClusterState, HostedControlPlane
 from domain.machine import MachineKind, MachineState
-from domain.operation import OperationState, OperationType, OwnerType, TypedOperation
+from domain.operation import OperationState, OperationType, OwnerType
+from domain.owned_operation import TypedOperation
 from domain.repair_budget import PAUSE_OF_MACHINE, RepairLoad, Standing, needs_repair, plan_repairs
 from infra.database.engine import Database
 from infra.database.queries.emergency_stop import stop_of_cluster

@@ -14,7 +14,7 @@ from sqlmodel import col, select
 
 from domain.errors import BulkheadError, Reason
 from domain.identifiers import Prefix, new_id
-from domain.operation import MachineOperation
+from domain.owned_operation import MachineOperation
 from domain.tokens import TokenKind, hash_of, new_token
 from infra.database.engine import Database
 from infra.database.records.audit import add_audit_event

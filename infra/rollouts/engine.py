@@ -18,8 +18,8 @@ from domain.operation import (
     WAITING_FOR_EMERGENCY_STOP,
     OperationState,
     OperationType,
-    TypedOperation,
 )
+from domain.owned_operation import TypedOperation
 from domain.rollout import Obstacle
 from domain.rollout_failures import failure_told
 from domain.rollout_obstacles import TargetFacts

@@ -18,7 +18,8 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from domain.caller import PrincipalKind, system_caller
 from domain.errors import BulkheadError, Reason
 from domain.identifiers import Prefix, is_id
-from domain.operation import OperationState, TypedOperation
+from domain.operation import OperationState
+from domain.owned_operation import TypedOperation
 from domain.secret import (
     ROTATION_CONSUMER,
     SecretPlace,

@@ -11,7 +11,8 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from domain.errors import Reason
 from domain.names import workflow_id_of
-from domain.operation import OperationState, TypedOperation
+from domain.operation import OperationState
+from domain.owned_operation import TypedOperation
 from infra.database.engine import Database
 from infra.database.records.operation import notify, owned_operation_of
 from infra.database.tables import OperationRow

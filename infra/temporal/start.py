@@ -26,10 +26,9 @@ from domain.operation import (
     OPERATIONS,
     ROTATION_ACKNOWLEDGED,
     OperationType,
-    OwnedOperation,
     OwnerType,
-    machine_kind_of,
 )
+from domain.owned_operation import OwnedOperation, machine_kind_of
 from infra.temporal.client import unavailable
 
 WORKSPACE_ID = SearchAttributeKey.for_keyword("BulkheadWorkspaceId")

@@ -13,7 +13,7 @@ from activities.secret_rotation import SecretRotationActivities
 from domain.caller import system_caller
 from domain.errors import BulkheadError, Reason
 from domain.identifiers import Prefix, new_id
-from domain.operation import SecretOperation
+from domain.owned_operation import SecretOperation
 from domain.secret import Retirement, RotatorKind, SecretValue, VersionPlace
 from infra.clouds.threads import in_thread
 from infra.database.records.rotation_facts import RotationFacts

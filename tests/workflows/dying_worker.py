@@ -16,12 +16,10 @@ from unittest.mock import patch
 from pydantic import BaseModel
 
 from domain.names import workflow_id_of
-from domain.operation import (
-    OPERATIONS,
+from domain.operation import OPERATIONS, OperationState, OperationType
+from domain.owned_operation import (
     InstallOperation,
     MachineOperation,
-    OperationState,
-    OperationType,
     SecretOperation,
     WorkerBootstrapOperation,
     machine_kind_of,

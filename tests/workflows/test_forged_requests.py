@@ -9,7 +9,8 @@ from temporalio.client import WorkflowFailureError
 
 from domain.cluster import ClusterState
 from domain.names import CONTROL_TASK_QUEUE
-from domain.operation import ClusterOperation, OperationType, TypedOperation
+from domain.operation import OperationType
+from domain.owned_operation import ClusterOperation, TypedOperation
 from tests.workflows.cluster.scenarios import Creating
 from tests.workflows.conftest import Injected
 

@@ -3,7 +3,8 @@
 from activities.control_planes import ControlPlaneActivities
 from activities.records import ReachedActive, RecordActivities
 from domain.cluster import Validity
-from domain.operation import ClusterOperation, Step
+from domain.operation import Step
+from domain.owned_operation import ClusterOperation
 from workflows.policies import HOST_CALL, UNTIL_READY
 from workflows.saga import Saga
 

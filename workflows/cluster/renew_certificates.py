@@ -4,7 +4,8 @@ from temporalio import workflow
 
 from activities.control_planes import ControlPlaneActivities
 from activities.sweeps import SweepActivities, Swept
-from domain.operation import ClusterOperation, Step
+from domain.operation import Step
+from domain.owned_operation import ClusterOperation
 from workflows.cluster.bring_up import reach_active, wait_until_ready
 from workflows.policies import HEARTBEAT_TIMEOUT, HOST_CALL, SERVICE_CALL
 from workflows.saga import Saga

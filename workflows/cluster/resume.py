@@ -3,7 +3,8 @@
 from temporalio import workflow
 
 from activities.control_planes import ControlPlaneActivities
-from domain.operation import ClusterOperation, Step
+from domain.operation import Step
+from domain.owned_operation import ClusterOperation
 from workflows.cluster.bring_up import reach_active, start_and_wait
 from workflows.policies import HOST_CALL
 from workflows.saga import Saga

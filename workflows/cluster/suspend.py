@@ -4,7 +4,8 @@ from temporalio import workflow
 
 from activities.control_planes import ControlPlaneActivities
 from activities.records import RecordActivities
-from domain.operation import ClusterOperation, Step
+from domain.operation import Step
+from domain.owned_operation import ClusterOperation
 from workflows.policies import HOST_CALL
 from workflows.saga import Saga
 

@@ -13,7 +13,8 @@ from temporalio import workflow
 
 from activities.install_records import InstallRecordActivities
 from activities.installs import InstallActivities
-from domain.operation import InstallOperation, Step
+from domain.operation import Step
+from domain.owned_operation import InstallOperation
 from workflows.policies import CLUSTER_CALL
 from workflows.saga import Saga
 

@@ -4,7 +4,8 @@ from temporalio import workflow
 
 from activities.install_removal import InstallRemovalActivities
 from activities.installs import InstallActivities
-from domain.operation import APPROVAL_GIVEN, InstallOperation, Step
+from domain.operation import APPROVAL_GIVEN, Step
+from domain.owned_operation import InstallOperation
 from workflows.install.approval import Approval
 from workflows.install.deploy import abandon_deployment, deploy
 from workflows.policies import CLUSTER_CALL

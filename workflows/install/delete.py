@@ -5,7 +5,8 @@ from temporalio import workflow
 from activities.install_records import InstallRecordActivities
 from activities.install_removal import InstallRemovalActivities
 from activities.records import RecordActivities
-from domain.operation import InstallOperation, Step
+from domain.operation import Step
+from domain.owned_operation import InstallOperation
 from workflows.policies import CLUSTER_CALL, HELM_CALL, SERVICE_CALL, UNTIL_UNWOUND
 from workflows.saga import Saga
 

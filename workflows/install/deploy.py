@@ -3,7 +3,8 @@
 from activities.install_records import InstallRecordActivities
 from activities.installs import InstallActivities
 from activities.records import RecordActivities
-from domain.operation import InstallOperation, Step
+from domain.operation import Step
+from domain.owned_operation import InstallOperation
 from workflows.install.approval import Approval
 from workflows.policies import CHART_CALL, CLUSTER_CALL, HELM_CALL, RELEASE_WAIT
 from workflows.saga import Saga

@@ -10,7 +10,8 @@ from activities.install_secrets import (
     InstallSecretActivities,
     InstallSecretRecordActivities,
 )
-from domain.operation import InstallOperation, Step
+from domain.operation import Step
+from domain.owned_operation import InstallOperation
 from workflows.policies import HOST_CALL, until
 from workflows.saga import Saga
 

@@ -2,7 +2,8 @@
 
 from temporalio import workflow
 
-from domain.operation import APPROVAL_GIVEN, InstallOperation
+from domain.operation import APPROVAL_GIVEN
+from domain.owned_operation import InstallOperation
 from workflows.install.approval import Approval
 from workflows.install.deploy import deploy
 from workflows.saga import Saga

@@ -6,7 +6,8 @@ from temporalio import workflow
 
 from activities.machines import MachineActivities, WithinSeconds
 from activities.nodes import NodeActivities
-from domain.operation import MachineOperation, Step
+from domain.operation import Step
+from domain.owned_operation import MachineOperation
 from workflows.policies import (
     BOOTSTRAPPED_WITHIN,
     HOST_CALL,

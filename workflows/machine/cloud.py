@@ -10,7 +10,8 @@ from activities.stacks import ServerWanted, StackActivities
 from domain.compute import Choice
 from domain.errors import Reason
 from domain.names import STACKS_TASK_QUEUE
-from domain.operation import MachineOperation, Step
+from domain.operation import Step
+from domain.owned_operation import MachineOperation
 from workflows.policies import CLOUD_CALL, STACK_RUN
 from workflows.saga import Saga, reason_of
 

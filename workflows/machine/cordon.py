@@ -4,7 +4,8 @@ from temporalio import workflow
 
 from activities.machines import MachineActivities
 from activities.nodes import NodeActivities
-from domain.operation import MachineOperation, Step
+from domain.operation import Step
+from domain.owned_operation import MachineOperation
 from workflows.policies import HOST_CALL
 from workflows.saga import Saga
 

@@ -5,7 +5,8 @@ from temporalio import workflow
 from activities.clouds import CloudActivities
 from activities.machines import MachineActivities
 from activities.nodes import NodeActivities
-from domain.operation import CREDENTIAL_CHANGED, MachineOperation, Step
+from domain.operation import CREDENTIAL_CHANGED, Step
+from domain.owned_operation import MachineOperation
 from workflows.machine.bootstrap import until_ready, within
 from workflows.machine.cloud import (
     check_credential,

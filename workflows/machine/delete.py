@@ -6,7 +6,8 @@ from activities.control_planes import RemovalEvidence
 from activities.machines import MachineActivities, MachineRemoved
 from activities.nodes import NodeActivities
 from activities.records import RecordActivities
-from domain.operation import MachineOperation, Step
+from domain.operation import Step
+from domain.owned_operation import MachineOperation
 from workflows.machine.bootstrap import within
 from workflows.policies import (
     DETACHED_WITHIN,

@@ -5,7 +5,8 @@ from temporalio import workflow
 from activities.clouds import CloudActivities
 from activities.machines import MachineActivities, MachineRemoved
 from activities.records import RecordActivities
-from domain.operation import CREDENTIAL_CHANGED, MachineOperation, Step
+from domain.operation import CREDENTIAL_CHANGED, Step
+from domain.owned_operation import MachineOperation
 from workflows.machine.cloud import (
     release_networks,
     remove_server,

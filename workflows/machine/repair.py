@@ -3,7 +3,8 @@
 from temporalio import workflow
 
 from activities.machines import MachineActivities
-from domain.operation import MachineOperation, Step
+from domain.operation import Step
+from domain.owned_operation import MachineOperation
 from workflows.machine.bootstrap import within
 from workflows.policies import REPAIRED_WITHIN, RESTARTED_WITHIN, until
 from workflows.saga import Saga

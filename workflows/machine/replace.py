@@ -4,7 +4,8 @@ from temporalio import workflow
 
 from activities.parts import PartActivities
 from activities.records import RecordActivities
-from domain.operation import MachineOperation, Step
+from domain.operation import Step
+from domain.owned_operation import MachineOperation
 from workflows.policies import UNTIL_UNWOUND
 from workflows.saga import Saga
 

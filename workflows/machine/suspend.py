@@ -6,7 +6,8 @@ from activities.clouds import CloudActivities
 from activities.nodes import NodeActivities
 from activities.records import RecordActivities
 from activities.suspensions import SuspensionActivities
-from domain.operation import CREDENTIAL_CHANGED, MachineOperation, Step
+from domain.operation import CREDENTIAL_CHANGED, Step
+from domain.owned_operation import MachineOperation
 from workflows.machine.bootstrap import within
 from workflows.machine.cloud import check_credential, remove_server, take_inventory
 from workflows.parking import Parking

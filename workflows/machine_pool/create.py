@@ -3,7 +3,8 @@
 from temporalio import workflow
 
 from activities.parts import PartActivities, PoolsWanted
-from domain.operation import ClusterOperation, MachinePoolOperation, Step
+from domain.operation import Step
+from domain.owned_operation import ClusterOperation, MachinePoolOperation
 from workflows.policies import UNTIL_UNWOUND
 from workflows.saga import Saga
 

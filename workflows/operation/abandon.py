@@ -9,16 +9,14 @@ from activities.records import EndOperation, RecordActivities
 from domain.errors import Reason
 from domain.machine import MachineKind
 from domain.names import ABANDON_WORKFLOW
-from domain.operation import (
+from domain.operation import OperationState, OperationType, Step
+from domain.owned_operation import (
     ClusterOperation,
     InstallOperation,
     MachineOperation,
     MachinePoolOperation,
-    OperationState,
-    OperationType,
     PackageOperation,
     SecretOperation,
-    Step,
     TypedOperation,
     WorkerBootstrapOperation,
 )

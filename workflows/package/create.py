@@ -3,7 +3,8 @@
 from temporalio import workflow
 
 from activities.packages import PackageActivities
-from domain.operation import PackageOperation, Step
+from domain.operation import Step
+from domain.owned_operation import PackageOperation
 from workflows.policies import REGISTRY_CALL
 from workflows.saga import Saga
 

@@ -8,7 +8,8 @@ from temporalio import workflow
 
 from activities.secret_rotation import Rotated, SecretRotationActivities
 from activities.sweeps import SweepActivities, Swept
-from domain.operation import CREDENTIAL_CHANGED, ROTATION_ACKNOWLEDGED, SecretOperation, Step
+from domain.operation import CREDENTIAL_CHANGED, ROTATION_ACKNOWLEDGED, Step
+from domain.owned_operation import SecretOperation
 from workflows.parking import NEW_VALUE, Parking
 from workflows.policies import HEARTBEAT_TIMEOUT, ROTATOR_CALL, SERVICE_CALL
 from workflows.saga import Saga

@@ -3,7 +3,8 @@
 from temporalio import workflow
 
 from activities.machines import MachineActivities
-from domain.operation import Step, WorkerBootstrapOperation
+from domain.operation import Step
+from domain.owned_operation import WorkerBootstrapOperation
 from workflows.policies import SERVICE_CALL
 from workflows.saga import Saga
 

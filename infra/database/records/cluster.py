@@ -12,7 +12,8 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from domain.cluster import ClusterState
 from domain.machine import MachineState
-from domain.operation import ClusterOperation, OperationState, OperationType
+from domain.operation import OperationState, OperationType
+from domain.owned_operation import ClusterOperation
 from infra.database.engine import Database
 from infra.database.records.operation import end_operation, hold, taken_over
 from infra.database.tables import ClusterRow, MachinePoolRow, MachineRow, OperationRow

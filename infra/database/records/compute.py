@@ -20,7 +20,8 @@ from domain.compute import Choice, allowed_place
 from domain.errors import BulkheadError, Reason
 from domain.identifiers import Prefix, new_id
 from domain.machine import MachineState
-from domain.operation import MachineOperation, OperationState
+from domain.operation import OperationState
+from domain.owned_operation import MachineOperation
 from domain.secret import CURRENT
 from domain.stack import MachineShape, NetworkShape, StackKind, StackProgram, StackState
 from infra.database.engine import Database

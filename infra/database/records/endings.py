@@ -5,10 +5,11 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from domain.errors import Reason
-from domain.operation import OperationState, OwnedOperation
+from domain.operation import OperationState
+from domain.owned_operation import OwnedOperation
 from infra.database.engine import Database
 from infra.database.queries.emergency_stop import stop_of_operation
-from infra.database.records import cluster, install, machine, rotation, worker_bootstrap
+from infra.database.records import cluster, install_rows, machine, rotation, worker_bootstrap
 from infra.database.records.operation import OwnerRow, end_operation, hold, notify
 from infra.database.tables import (
     ClusterRow,
@@ -92,7 +93,7 @@ async def _return_to_before(
         case ClusterRow():
             await cluster.return_to_before(session, operation.type, owner)
         case InstallRow():
-            await install.return_to_before(session, operation, owner)
+            await install_rows.return_to_before(session, operation, owner)
         case MachineRow():
             await machine.return_to_before(session, operation.type, owner)
         case MachinePoolRow():

@@ -9,20 +9,28 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import delete, func, update
+from sqlalchemy import func, update
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from domain.caller import PrincipalKind
 from domain.cluster import ClusterState
 from domain.errors import BulkheadError, Reason
-from domain.install import INSTALL_CONSUMER, Health, InstallState, RenderState, Sync
+from domain.install import Health, InstallState, RenderState, Sync
 from domain.names import install_namespace_of
-from domain.operation import ClusterOperation, InstallOperation, OperationState, OperationType
+from domain.operation import OperationState, OperationType
+from domain.owned_operation import InstallOperation
 from domain.rollout_failures import UnhealthyObject
 from infra.database.engine import Database
 from infra.database.records import old_renders
 from infra.database.records.audit import add_audit_event
+from infra.database.records.install_rows import (
+    forget_install,
+    note_change,
+    remove_references,
+    render_of,
+    state_by_health,
+)
 from infra.database.records.operation import end_operation, hold, notify, taken_over
 from infra.database.tables import (
     ClusterRow,
@@ -31,7 +39,6 @@ from infra.database.tables import (
     OperationRow,
     PackageVersionRow,
     RenderRow,
-    SecretReferenceRow,
 )
 
 # What an approval was given for, in an operation's request: set by a rollout that planned before.
@@ -93,14 +100,14 @@ class InstallRecords:
             if found is None:
                 raise taken_over()
             install, cluster_state, request = found
-            render = await _render(session, install, request.get("render_id"))
+            render = await render_of(session, install, request.get("render_id"))
             source = render.restored_from_render_id if render is not None else None
             return InstallSight(
                 install=install,
                 cluster_state=ClusterState(cluster_state),
                 render=render,
-                good=await _render(session, install, install.current_render_id),
-                source=await _render(session, install, source),
+                good=await render_of(session, install, install.current_render_id),
+                source=await render_of(session, install, source),
                 request=dict(request),
             )
 
@@ -246,7 +253,7 @@ class InstallRecords:
             _, install, _ = await _hold(session, operation)
             if install is not None and install.state is not InstallState.SYNCING:
                 install.state = InstallState.SYNCING
-                _change(install)
+                note_change(install)
 
     async def keep_revision(self, operation: InstallOperation, revision: int) -> None:
         """The release has this revision by now."""
@@ -343,64 +350,7 @@ class InstallRecords:
     async def remove_references(self, operation: InstallOperation) -> None:
         """No secret has the install for a consumer any more."""
         async with self._database.workspace(operation.workspace_id) as session:
-            await _remove_references(session, [operation.install_id])
-
-    async def installs_on(self, operation: ClusterOperation) -> tuple[list[str], list[str]]:
-        """Return the installs of a cluster, and the operations that run on them."""
-        async with self._database.workspace(operation.workspace_id) as session:
-            query = select(InstallRow.id, InstallRow.active_operation_id).where(
-                InstallRow.cluster_id == operation.owner_id
-            )
-            found = (await session.exec(query)).all()
-            return [one for one, _ in found], [busy for _, busy in found if busy is not None]
-
-    async def request_cancel(self, workspace_id: str, operation_id: str) -> None:
-        """Ask an operation of an install, whose cluster goes, to stop."""
-        async with self._database.workspace(workspace_id) as session:
-            await session.execute(
-                update(OperationRow)
-                .where(
-                    col(OperationRow.id) == operation_id,
-                    col(OperationRow.cancellable).is_(True),
-                    col(OperationRow.cancel_requested_at).is_(None),
-                )
-                .values(cancel_requested_at=func.now())
-            )
-
-    async def remove_references_of(
-        self, operation: ClusterOperation, install_ids: Sequence[str]
-    ) -> None:
-        """No secret has one of these installs of a cluster for a consumer any more."""
-        async with self._database.workspace(operation.workspace_id) as session:
-            await _remove_references(session, install_ids)
-
-
-async def return_to_before(session: AsyncSession, row: OperationRow, install: InstallRow) -> None:
-    """Give the install the state that it had before an operation that is undone; unlock it."""
-    if row.type is OperationType.INSTALL_CREATE:
-        await forget_install(session, install)
-        return
-    render = await _render(session, install, row.request.get("render_id"))
-    if render is not None and render.state is RenderState.RUNNING:
-        render.state = RenderState.FAILED
-        render.updated_at = datetime.now(UTC)
-    install.desired_version_id = install.current_version_id or install.desired_version_id
-    install.state = _state_by_health(install)
-    install.active_operation_id = None
-    _change(install)
-
-
-async def forget_install(session: AsyncSession, install: InstallRow) -> None:
-    """Remove the row of an install of which nothing is left, and what refers to it."""
-    await _remove_references(session, [install.id])
-    await session.delete(install)
-
-
-def _state_by_health(install: InstallRow) -> InstallState:
-    if install.current_render_id is None:
-        return InstallState.FAILED
-    is_ill = install.health in {Health.DEGRADED, Health.MISSING}
-    return InstallState.DEGRADED if is_ill else InstallState.HEALTHY
+            await remove_references(session, [operation.install_id])
 
 
 def _take_values(
@@ -418,7 +368,7 @@ def _take_values(
 
 async def _reach_version(session: AsyncSession, install: InstallRow, render: RenderRow) -> None:
     install.current_version_id = render.package_version_id
-    install.state = _state_by_health(install)
+    install.state = state_by_health(install)
     # What a vendor may know of an install.
     await session.execute(
         update(GrantRow)
@@ -448,30 +398,8 @@ async def _succeed(
         "argo_app_namespace": install_namespace_of(install.id),
     }
     install.active_operation_id = None
-    _change(install)
+    note_change(install)
     await end_operation(session, operation, row, OperationState.SUCCEEDED)
-
-
-async def _remove_references(session: AsyncSession, install_ids: Sequence[str]) -> None:
-    await session.execute(
-        delete(SecretReferenceRow).where(
-            col(SecretReferenceRow.consumer_type) == INSTALL_CONSUMER,
-            col(SecretReferenceRow.consumer_id).in_(install_ids),
-        )
-    )
-
-
-async def _render(
-    session: AsyncSession, install: InstallRow, render_id: str | None
-) -> RenderRow | None:
-    if render_id is None:
-        return None
-    return await session.get(RenderRow, (install.workspace_id, render_id))
-
-
-def _change(install: InstallRow) -> None:
-    install.version += 1
-    install.updated_at = datetime.now(UTC)
 
 
 async def _hold(
@@ -483,4 +411,4 @@ async def _hold(
         return row, None, None
     if not isinstance(install, InstallRow) or install.active_operation_id != row.id:
         raise taken_over()
-    return row, install, await _render(session, install, row.request.get("render_id"))
+    return row, install, await render_of(session, install, row.request.get("render_id"))

@@ -22,7 +22,8 @@ from domain.install_drift import (
     InstallDriftRequest,
     ObjectDrift,
 )
-from domain.operation import OperationType, TypedOperation
+from domain.operation import OperationType
+from domain.owned_operation import TypedOperation
 from domain.rollout_obstacles import TargetFacts, Wanted, what_stops
 from infra.database.engine import Database
 from infra.database.queries.emergency_stop import stop_of_install

@@ -15,12 +15,8 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from domain.errors import BulkheadError, Reason
 from domain.install import INSTALL_CONSUMER
-from domain.operation import (
-    InstallOperation,
-    OperationState,
-    OperationType,
-    TypedOperation,
-)
+from domain.operation import OperationState, OperationType
+from domain.owned_operation import InstallOperation, TypedOperation
 from domain.secret import CURRENT, SecretState
 from domain.secret_use import SecretUse
 from infra.database.engine import Database

@@ -15,7 +15,8 @@ from domain.caller import system_caller
 from domain.cluster import ClusterState
 from domain.install import RenderState
 from domain.install_health import OFFLINE_AFTER, is_offline
-from domain.operation import WAITING_FOR_APPROVAL, OperationType, TypedOperation
+from domain.operation import WAITING_FOR_APPROVAL, OperationType
+from domain.owned_operation import TypedOperation
 from domain.package import Channel, PinKind
 from domain.windows import Window
 from infra.database.engine import Database

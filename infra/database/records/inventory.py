@@ -10,7 +10,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from domain.cloud import CloudResource
 from domain.identifiers import Prefix, new_id
-from domain.operation import MachineOperation
+from domain.owned_operation import MachineOperation
 from infra.database.engine import Database
 from infra.database.records.compute import Account, OpenedAs
 from infra.database.tables import InventoryRow, LeakRow

@@ -16,7 +16,8 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from domain.cluster import ClusterState
 from domain.machine import Instruction, MachineStage, MachineState
-from domain.operation import MachineOperation, OperationState, OperationType
+from domain.operation import OperationState, OperationType
+from domain.owned_operation import MachineOperation
 from infra.database.engine import Database
 from infra.database.records.operation import end_operation, hold, taken_over
 from infra.database.records.suspension import forget_suspension

@@ -20,18 +20,20 @@ from domain.identifiers import Prefix, new_id
 from domain.machine import ClusterMachine, MachineKind
 from domain.operation import (
     OPERATIONS,
+    OperationState,
+    OperationType,
+    OwnerType,
+    Step,
+    StepStatus,
+)
+from domain.owned_operation import (
     ClusterOperation,
     InstallOperation,
     MachineOperation,
     MachinePoolOperation,
-    OperationState,
-    OperationType,
     OwnedOperation,
-    OwnerType,
     PackageOperation,
     SecretOperation,
-    Step,
-    StepStatus,
     WorkerBootstrapOperation,
 )
 from infra.database.records.audit import add_audit_event

@@ -9,7 +9,8 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from domain.errors import BulkheadError, Reason
 from domain.identifiers import Prefix, new_id
-from domain.operation import OperationState, PackageOperation
+from domain.operation import OperationState
+from domain.owned_operation import PackageOperation
 from domain.package import PinKind, ResolvedChart, channel_of, is_semver
 from domain.registry import connection_for
 from domain.semver import Version

@@ -16,12 +16,11 @@ from domain.cluster import ClusterState
 from domain.compute import Choice
 from domain.errors import BulkheadError, Reason
 from domain.machine import MachineState
-from domain.operation import (
+from domain.operation import OperationState, OperationType
+from domain.owned_operation import (
     ClusterOperation,
     MachineOperation,
     MachinePoolOperation,
-    OperationState,
-    OperationType,
     OwnedOperation,
     TypedOperation,
 )

@@ -13,7 +13,7 @@ from domain.caller import Caller
 from domain.errors import BulkheadError, Reason
 from domain.identifiers import Prefix, is_id, new_id
 from domain.rollout import TERMINAL, Gate, RolloutState, TargetState
-from domain.rollout_plan import assign_waves, sizes_of_waves, spread_order
+from domain.rollout_plan import Place, assign_waves, sizes_of_waves, spread_order
 from domain.rollout_strategy import Selector, Strategy
 from infra.database.queries.access import makers_of
 from infra.database.queries.rollout_sight import count_returns
@@ -78,23 +78,7 @@ async def create_rollout(
     rows = NewRows()
     rows.add(rollout)
     for install_id in order:
-        found, place = reached[install_id], places[install_id]
-        rows.add(
-            RolloutTargetRow(
-                workspace_id=caller.workspace_id,
-                rollout_id=rollout_id,
-                install_id=install_id,
-                grant_id=found.grant_id,
-                customer_workspace_id=found.customer_workspace_id,
-                cluster_id=found.cluster_id,
-                region_id=found.region_id,
-                wave=place.wave,
-                position=place.position,
-                state=TargetState.PENDING,
-                from_version_id=found.current_version_id,
-                health=found.health,
-            )
-        )
+        rows.add(_target(rollout, install_id, reached[install_id], places[install_id]))
     await rows.write(session)
     await add_event(
         session,
@@ -103,6 +87,25 @@ async def create_rollout(
         f"{installs(len(order))}, waves: {rollout.waves}.",
     )
     return rollout
+
+
+def _target(
+    rollout: RolloutRow, install_id: str, found: _Reached, place: Place
+) -> RolloutTargetRow:
+    return RolloutTargetRow(
+        workspace_id=rollout.workspace_id,
+        rollout_id=rollout.id,
+        install_id=install_id,
+        grant_id=found.grant_id,
+        customer_workspace_id=found.customer_workspace_id,
+        cluster_id=found.cluster_id,
+        region_id=found.region_id,
+        wave=place.wave,
+        position=place.position,
+        state=TargetState.PENDING,
+        from_version_id=found.current_version_id,
+        health=found.health,
+    )
 
 
 async def request_pause(session: AsyncSession, rollout: RolloutRow, caller: Caller) -> None:

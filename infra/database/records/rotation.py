@@ -14,7 +14,8 @@ from sqlmodel import select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from domain.errors import BulkheadError, Reason
-from domain.operation import UNDO_PREFIX, OperationState, SecretOperation, Step
+from domain.operation import UNDO_PREFIX, OperationState, Step
+from domain.owned_operation import SecretOperation
 from domain.rotation import WaitingConsumers
 from domain.secret import (
     CURRENT,

@@ -15,7 +15,8 @@ from domain.compute import SNAPSHOT_KEPT_DAYS, SuspensionState, allowed_place
 from domain.errors import BulkheadError, Reason
 from domain.identifiers import Prefix, new_id
 from domain.machine import MachineStage, MachineState
-from domain.operation import MachineOperation, OperationState, OperationType
+from domain.operation import OperationState, OperationType
+from domain.owned_operation import MachineOperation
 from infra.database.engine import Database
 from infra.database.queries.compute import allowed_places
 from infra.database.records.audit import add_audit_event

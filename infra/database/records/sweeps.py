@@ -8,7 +8,8 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from domain.caller import system_caller
 from domain.cluster import ClusterState
-from domain.operation import OperationState, OperationType, TypedOperation
+from domain.operation import OperationState, OperationType
+from domain.owned_operation import TypedOperation
 from domain.rotation import Turn, pause_before_retry, take_turn
 from domain.secret import SecretState
 from infra.database.engine import Database

@@ -2,7 +2,8 @@
 
 from datetime import UTC, datetime
 
-from domain.operation import OperationState, WorkerBootstrapOperation
+from domain.operation import OperationState
+from domain.owned_operation import WorkerBootstrapOperation
 from infra.database.engine import Database
 from infra.database.records.operation import end_operation, hold, taken_over
 from infra.database.tables import WorkerBootstrapRow

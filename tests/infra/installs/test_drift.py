@@ -13,7 +13,8 @@ from domain.caller import Role
 from domain.identifiers import Prefix, new_id
 from domain.install import DriftState, Health, RenderState, Sync
 from domain.install_drift import CORRECTION_MESSAGE, InstallDriftRequest, ObjectDrift
-from domain.operation import InstallOperation, OperationType, TypedOperation
+from domain.operation import OperationType
+from domain.owned_operation import InstallOperation, TypedOperation
 from domain.rollout import StopScope
 from infra.database.records.install import InstallRecords
 from infra.database.records.install_secret import InstallSecretRecords

@@ -9,7 +9,8 @@ from typing import Any
 
 from domain.install import InstallState, RenderState
 from domain.names import install_namespace_of
-from domain.operation import OPERATIONS, InstallOperation, OperationState, OperationType, Step
+from domain.operation import OPERATIONS, OperationState, OperationType, Step
+from domain.owned_operation import InstallOperation
 from domain.secret_use import SecretUse
 from infra.database.tables import RenderRow
 from infra.kubernetes.client import Object

@@ -17,7 +17,8 @@ from domain.cluster import HostedControlPlane
 from domain.identifiers import Prefix, new_id, opaque_part
 from domain.install import Health, InstallState, Sync
 from domain.names import install_namespace_of, workflow_id_of
-from domain.operation import InstallOperation, OperationState, OperationType
+from domain.operation import OperationState, OperationType
+from domain.owned_operation import InstallOperation
 from domain.package import Channel, SourceKind
 from domain.secret import SecretKind, SecretValue
 from infra.database.records.install_plan import Deployment, plan_deployment

@@ -4,7 +4,8 @@ import asyncio
 import base64
 
 from domain.install import INSTALL_CONSUMER, InstallState
-from domain.operation import InstallOperation, OperationType
+from domain.operation import OperationType
+from domain.owned_operation import InstallOperation
 from domain.secret import CURRENT, SecretValue
 from domain.secret_use import SecretUse
 from infra.database.records.new_rows import NewRows

@@ -13,7 +13,8 @@ from sqlmodel import select
 from domain.caller import PrincipalKind
 from domain.identifiers import Prefix, new_id
 from domain.names import CONTROL_TASK_QUEUE
-from domain.operation import InstallOperation, OperationState, OperationType
+from domain.operation import OperationState, OperationType
+from domain.owned_operation import InstallOperation
 from infra.database.engine import Database, DatabaseRole
 from infra.database.records import install_sweeps
 from infra.database.records.install_sweeps import InstallSweeps

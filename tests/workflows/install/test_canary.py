@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from domain.operation import InstallOperation, OperationType
+from domain.operation import OperationType
+from domain.owned_operation import InstallOperation
 from tests.histories import opened, texts_of
 from tests.workflows.install.site import Site, workflow_of
 

@@ -10,7 +10,8 @@ import pytest
 
 from domain.install import InstallState, RenderState
 from domain.names import install_namespace_of
-from domain.operation import InstallOperation, OperationState, Step
+from domain.operation import OperationState, Step
+from domain.owned_operation import InstallOperation
 from tests.workflows.install.deploying import HOOK_SECONDS
 from tests.workflows.install.site import Site
 

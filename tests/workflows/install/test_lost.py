@@ -3,7 +3,8 @@
 import pytest
 
 from domain.names import CONTROL_TASK_QUEUE, abandon_workflow_id_of
-from domain.operation import OperationState, TypedOperation
+from domain.operation import OperationState
+from domain.owned_operation import TypedOperation
 from tests.workflows.install.scenarios import (
     CreatingInstall,
     DeletingInstall,

@@ -4,7 +4,8 @@ import pytest
 
 from domain.install import InstallState
 from domain.names import install_namespace_of
-from domain.operation import InstallOperation, Step
+from domain.operation import Step
+from domain.owned_operation import InstallOperation
 from infra.kubernetes.client import KubernetesClient, Object
 from tests.workflows.install.site import Published, Site
 from tests.workflows.install.test_faults import CRASHING, failed, forgotten

@@ -25,7 +25,8 @@ from domain.machine import (
     MachineState,
 )
 from domain.names import node_name_of, workflow_id_of
-from domain.operation import MachineOperation, OperationState, OperationType, OwnerType
+from domain.operation import OperationState, OperationType, OwnerType
+from domain.owned_operation import MachineOperation
 from infra.database.engine import Database, DatabaseRole
 from infra.database.queries.worker_bootstrap import consume_bootstrap, enter_by_token
 from infra.database.records.operation import (

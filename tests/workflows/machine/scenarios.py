@@ -9,14 +9,8 @@ from datetime import UTC, datetime, timedelta
 from domain.identifiers import Prefix, new_id
 from domain.machine import Instruction, MachineStage, MachineState
 from domain.names import node_name_of
-from domain.operation import (
-    OPERATIONS,
-    MachineOperation,
-    OperationState,
-    OperationType,
-    Step,
-    WorkerBootstrapOperation,
-)
+from domain.operation import OPERATIONS, OperationState, OperationType, Step
+from domain.owned_operation import MachineOperation, WorkerBootstrapOperation
 from infra.database.records.operation import bootstrap_operation_of, plan_operation
 from infra.database.tables import WorkerBootstrapRow
 from infra.kubernetes.nodes import list_nodes, set_schedulable

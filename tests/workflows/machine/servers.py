@@ -15,7 +15,7 @@ from sqlalchemy import func
 
 from domain.machine import Instruction
 from domain.names import node_name_of
-from domain.operation import MachineOperation
+from domain.owned_operation import MachineOperation
 from infra.database.tables import MachineRow
 from infra.kubernetes.client import KubernetesClient, Object, none_if_missing
 from infra.machines.clusters import HostClusters

@@ -16,7 +16,8 @@ from domain.errors import BulkheadError
 from domain.identifiers import Prefix, new_id
 from domain.machine import Instruction, MachineHealth, MachineState
 from domain.names import node_name_of
-from domain.operation import MachineOperation, OperationState, OperationType
+from domain.operation import OperationState, OperationType
+from domain.owned_operation import MachineOperation
 from infra.database.engine import Database, DatabaseRole
 from infra.database.records.operation import machine_operation_of
 from infra.database.tables import AuditEventRow, ClusterRow, OperationRow

@@ -6,7 +6,8 @@ from uuid import uuid4
 
 import pytest
 
-from domain.operation import OPERATIONS, MachineOperation, OperationState, Step
+from domain.operation import OPERATIONS, OperationState, Step
+from domain.owned_operation import MachineOperation
 from tests.durability import Case, Moment
 from tests.workflows.dying_worker import end_despite_a_kill
 from tests.workflows.machine.fleet import Fleet

@@ -5,7 +5,8 @@ import random
 import pytest
 
 from domain.names import CONTROL_TASK_QUEUE, abandon_workflow_id_of
-from domain.operation import OperationState, TypedOperation
+from domain.operation import OperationState
+from domain.owned_operation import TypedOperation
 from tests.workflows.machine.fleet import Fleet
 from tests.workflows.machine.scenarios import (
     Bootstrapping,

@@ -17,7 +17,8 @@ from domain.cluster import Component
 from domain.errors import BulkheadError, Reason
 from domain.machine import MachineHealth, MachineState
 from domain.names import node_name_of
-from domain.operation import MachineOperation, OperationState, OperationType
+from domain.operation import OperationState, OperationType
+from domain.owned_operation import MachineOperation
 from infra.database.engine import Database, DatabaseRole
 from infra.database.records.endings import OperationRecords
 from infra.database.records.machine import MachineRecords

@@ -6,7 +6,8 @@ from sqlmodel import select
 
 from domain.caller import Caller
 from domain.identifiers import Prefix, new_id
-from domain.operation import OPERATIONS, OperationState, OperationType, PackageOperation, Step
+from domain.operation import OPERATIONS, OperationState, OperationType, Step
+from domain.owned_operation import PackageOperation
 from domain.package import SourceKind
 from infra.database.records.operation import package_operation_of, plan_operation
 from infra.database.tables import PackageRow, PackageVersionRow

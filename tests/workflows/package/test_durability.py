@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import pytest
 
 from domain.names import CONTROL_TASK_QUEUE, abandon_workflow_id_of
-from domain.operation import OperationState, TypedOperation
+from domain.operation import OperationState
+from domain.owned_operation import TypedOperation
 from tests import charts
 from tests.charts import Repository
 from tests.durability import (

@@ -12,13 +12,8 @@ from sqlmodel import col, select
 from domain.caller import Caller, Role
 from domain.errors import BulkheadError, Reason
 from domain.identifiers import Prefix, new_id
-from domain.operation import (
-    OPERATIONS,
-    OperationState,
-    OperationType,
-    SecretOperation,
-    Step,
-)
+from domain.operation import OPERATIONS, OperationState, OperationType, Step
+from domain.owned_operation import SecretOperation
 from domain.secret import (
     CURRENT,
     PREVIOUS,

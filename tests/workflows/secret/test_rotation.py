@@ -17,8 +17,8 @@ from domain.operation import (
     OperationState,
     OperationType,
     Step,
-    TypedOperation,
 )
+from domain.owned_operation import TypedOperation
 from domain.secret import CURRENT, RotatorKind, VersionState
 from infra.rotators.registry import check_settings
 from infra.temporal.start import wake_rotation

@@ -5,7 +5,8 @@ import asyncio
 import pytest
 
 from domain.caller import system_caller
-from domain.operation import OperationState, SecretOperation, Step
+from domain.operation import OperationState, Step
+from domain.owned_operation import SecretOperation
 from domain.secret import CURRENT
 from infra.database.records.operation import secret_operation_of
 from infra.database.tables import OperationRow, SecretRotationRow

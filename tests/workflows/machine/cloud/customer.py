@@ -10,7 +10,8 @@ from sqlmodel import col, select
 from domain.cloud import CloudResource, Provider
 from domain.compute import Choice
 from domain.identifiers import Prefix, new_id
-from domain.operation import MachineOperation, OperationState, OperationType
+from domain.operation import OperationState, OperationType
+from domain.owned_operation import MachineOperation
 from domain.secret import CURRENT, SecretKind, SecretValue
 from domain.stack import StackKind, StackState
 from infra.clouds.cloud import Cloud

@@ -7,14 +7,11 @@ from sqlmodel import col, select
 from domain.cluster import ClusterState
 from domain.compute import Choice
 from domain.machine import MachineState
-from domain.operation import (
-    OPERATIONS,
+from domain.operation import OPERATIONS, OperationState, OperationType, Step
+from domain.owned_operation import (
     ClusterOperation,
     MachineOperation,
     MachinePoolOperation,
-    OperationState,
-    OperationType,
-    Step,
 )
 from infra.database.records.machine_plan import (
     WantedMachines,

@@ -5,7 +5,8 @@ from collections.abc import Awaitable, Callable
 
 from domain.cloud import SERVER
 from domain.machine import MachineKind, MachineState
-from domain.operation import MachineOperation, OperationState, OperationType, Step
+from domain.operation import OperationState, OperationType, Step
+from domain.owned_operation import MachineOperation
 from infra.database.tables import CloudIntentRow, MachineRow
 from infra.temporal.start import start_operation
 from tests.workflows.machine.cloud.customer import Customer

@@ -10,7 +10,8 @@ from domain.compute import SuspensionState
 from domain.identifiers import opaque_part
 from domain.machine import MachineState
 from domain.names import node_name_of
-from domain.operation import MachineOperation, OperationType, Step
+from domain.operation import OperationType, Step
+from domain.owned_operation import MachineOperation
 from infra.database.queries.machine import find_machine
 from infra.database.records.operation import machine_operation_of
 from infra.database.records.suspension import plan_resumption, plan_suspension

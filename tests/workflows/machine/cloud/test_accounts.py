@@ -14,12 +14,12 @@ from domain.names import workflow_id_of
 from domain.operation import (
     CREDENTIAL_CHANGED,
     WAITING_FOR_CREDENTIAL,
-    MachineOperation,
     OperationState,
     OperationType,
     Step,
     StepStatus,
 )
+from domain.owned_operation import MachineOperation
 from infra.database.tables import CloudIntentRow, ComputePolicyRow, InventoryRow, LeakRow
 from infra.stacks.backend import table_of
 from tests.durability import Fault, Moment

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 import pytest
 
 from domain.names import CONTROL_TASK_QUEUE, abandon_workflow_id_of
-from domain.operation import OperationState, TypedOperation
+from domain.operation import OperationState
+from domain.owned_operation import TypedOperation
 from tests.durability import (
     ENDS_WITHIN_SECONDS,
     Case,

@@ -10,7 +10,8 @@ from hcloud.server_types import ServerType
 
 import domain.inventory
 from domain.cloud import Tag
-from domain.operation import MachineOperation, OperationType, Step
+from domain.operation import OperationType, Step
+from domain.owned_operation import MachineOperation
 from infra.database.tables import ComputeConfigRow
 from tests.workflows.hetzner import Hetzner
 from tests.workflows.machine.cloud.customer import SIZE, Customer
