@@ -5,19 +5,28 @@ from collections.abc import Sequence
 
 from cli.errors import CliError, ExitCode
 
-_SPAN = re.compile(r"([1-9][0-9]{0,5})([smhd])")
+_NUMBER = re.compile(r"[1-9][0-9]{0,5}")
+_SPAN = re.compile(rf"({_NUMBER.pattern})([smhd])")
 _UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 
 
-def seconds_of(text: str) -> int:
+def seconds_of(text: str, option: str, example: str = "30d") -> int:
     """Return the seconds that `45m`, `12h` or `30d` stand for.
+
+    Args:
+        text: what was written.
+        option: behind which.
+        example: what is told where it is written in another way.
 
     Raises:
         CliError: it is written in another way.
     """
     match = _SPAN.fullmatch(text)
     if match is None:
-        message = f"{text!r} is no time: write a number and s, m, h or d, for example 30d."
+        message = (
+            f"{option} takes a number and s, m, h or d, for example {example}, and {text!r} is "
+            "none."
+        )
         raise CliError(message, ExitCode.USAGE)
     return int(match[1]) * _UNITS[match[2]]
 
@@ -28,11 +37,20 @@ def seconds_within(text: str, option: str, least: int, most: int) -> int:
     Raises:
         CliError: it is written in another way, or is too short or too long.
     """
-    seconds = 0 if text == "0" else seconds_of(text)
+    seconds = 0 if text == "0" else seconds_of(text, option, _example(text, least, most))
     if not least <= seconds <= most:
         message = f"{option} is from {span_of(least)} to {span_of(most)}, and {text} is not."
         raise CliError(message, ExitCode.USAGE)
     return seconds
+
+
+def _example(text: str, least: int, most: int) -> str:
+    """Return what may have been meant where a unit is missing, else the longest that is allowed."""
+    if _NUMBER.fullmatch(text):
+        for unit in "mhds":
+            if least <= int(text) * _UNITS[unit] <= most:
+                return f"{text}{unit}"
+    return span_of(most)
 
 
 def span_of(seconds: int) -> str:

@@ -1,5 +1,6 @@
 """How the client fails: an exit code, a sentence, and the command to try next."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from http import HTTPStatus
@@ -62,13 +63,20 @@ class CliError(Exception):
 class StillRunningError(CliError):
     """The client stopped watching an operation; the operation goes on."""
 
-    def __init__(self, operation_id: str, why: str, exit_code: ExitCode) -> None:
+    def __init__(self, operation: Mapping[str, Any], why: str, exit_code: ExitCode) -> None:
+        operation_id = str(operation["id"])
+        kind = str((operation.get("metadata") or {}).get("type"))
+        waits = operation.get("waiting_for") == "approval"
+        approve = f"bulkhead installs approve {operation.get('owner_id')}"
+        cancel = f"bulkhead operations cancel {operation_id}"
         super().__init__(
             f"{why} Operation {operation_id} goes on without this terminal.",
             exit_code,
             next_commands=(
+                *((approve,) if waits else ()),
                 f"bulkhead operations watch {operation_id}",
-                f"bulkhead operations cancel {operation_id}",
+                # A delete only goes forward.
+                *(() if kind.endswith(".delete") else (cancel,)),
             ),
         )
         if exit_code is ExitCode.INTERRUPTED:
@@ -85,7 +93,10 @@ class UnreachableError(CliError):
         super().__init__(
             message,
             ExitCode.UNAVAILABLE,
-            next_commands=("bulkhead whoami", "make status   (embedded stack: is it up?)"),
+            next_commands=(
+                "make status   (embedded stack: is it up?)",
+                "bulkhead login --url URL   (is the address right?)",
+            ),
         )
 
 

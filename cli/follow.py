@@ -75,7 +75,7 @@ def follow(
                 _poll(client, progress, listener, interrupted, lines.refresh)
     except KeyboardInterrupt as error:
         why = "Stopped watching."
-        raise StillRunningError(operation["id"], why, ExitCode.INTERRUPTED) from error
+        raise StillRunningError(progress.operation, why, ExitCode.INTERRUPTED) from error
     finally:
         listener.stop()
     return progress
@@ -102,9 +102,7 @@ def _poll(
                 raise
             if time.monotonic() - last_answer > PATIENCE_SECONDS:
                 why = f"The API has been away for {duration(PATIENCE_SECONDS)}."
-                raise StillRunningError(
-                    progress.operation["id"], why, ExitCode.UNAVAILABLE
-                ) from error
+                raise StillRunningError(progress.operation, why, ExitCode.UNAVAILABLE) from error
             progress.trouble = f"{clean(error.message)} Asking again."
         else:
             progress.trouble = ""

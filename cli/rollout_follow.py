@@ -21,18 +21,36 @@ _INTERVAL_SECONDS = 1.0
 class StillRollingError(CliError):
     """The client stopped watching a rollout; the rollout goes on."""
 
-    def __init__(self, rollout_id: str, why: str, exit_code: ExitCode) -> None:
+    def __init__(self, rollout: JsonObject, why: str, exit_code: ExitCode) -> None:
+        rollout_id = clean(rollout["id"])
+        told = (
+            "The rollout stays paused"
+            if rollout["state"] == "paused"
+            else "The rollout goes on without this terminal"
+        )
         super().__init__(
-            f"{why} The rollout goes on without this terminal.",
+            f"{why} {told}.",
             exit_code,
             next_commands=(
                 f"bulkhead rollouts watch {rollout_id}",
-                f"bulkhead rollouts pause {rollout_id}",
-                f"bulkhead rollouts rollback {rollout_id}",
+                *_what_can_be_asked(rollout_id, rollout),
             ),
         )
         if exit_code is ExitCode.INTERRUPTED:
             self.title = "Interrupted"
+
+
+def _what_can_be_asked(rollout_id: str, rollout: JsonObject) -> tuple[str, ...]:
+    """Return what a person may ask of a rollout in its state."""
+    if rollout["state"] == "rolling_back" or rollout.get("rollback_requested_at"):
+        # It is neither paused nor taken back once more.
+        return (f"bulkhead rollouts targets {rollout_id}",)
+    if rollout["state"] == "paused":
+        return (
+            f"bulkhead rollouts resume {rollout_id}",
+            f"bulkhead rollouts rollback {rollout_id}",
+        )
+    return (f"bulkhead rollouts pause {rollout_id}", f"bulkhead rollouts rollback {rollout_id}")
 
 
 def follow(client: ApiClient, output: Output, rollout: JsonObject, title: str) -> RolloutProgress:
@@ -54,7 +72,7 @@ def follow(client: ApiClient, output: Output, rollout: JsonObject, title: str) -
                 _poll(progress, RolloutLines(progress, title, output), interrupted.is_set)
     except KeyboardInterrupt as error:
         why = "Stopped watching."
-        raise StillRollingError(clean(rollout["id"]), why, ExitCode.INTERRUPTED) from error
+        raise StillRollingError(progress.rollout, why, ExitCode.INTERRUPTED) from error
     return progress
 
 
@@ -71,9 +89,7 @@ def _poll(
                 raise
             if time.monotonic() - last_answer > PATIENCE_SECONDS:
                 why = f"The API has been away for {duration(PATIENCE_SECONDS)}."
-                raise StillRollingError(
-                    clean(progress.rollout["id"]), why, ExitCode.UNAVAILABLE
-                ) from error
+                raise StillRollingError(progress.rollout, why, ExitCode.UNAVAILABLE) from error
             progress.trouble = f"{clean(error.message)} Asking again."
         else:
             progress.trouble = ""

@@ -4,7 +4,7 @@ import re
 
 from cli.client import NO_RETRY, ApiClient, JsonObject, segment
 from cli.errors import ApiError, CliError, ExitCode
-from cli.text import clean, name_in
+from cli.text import clean, label_name_of, name_in
 
 _CANARY = "canary"
 _INSTALL_ID = re.compile(r"inst_[0-9a-f]{32}")
@@ -66,7 +66,7 @@ class InstallNames:
     def shown(self, install_id: str) -> str:
         """Return its label `name`, or its product with its cluster or customer; else its id."""
         found = self._install(install_id)
-        label = _label_of(found)
+        label = label_name_of(found)
         if found.get("granted"):
             customer = clean((found.get("customer_workspace") or {}).get("name"))
             # Customers do not know each other's labels, and may have many installs without one.
@@ -77,7 +77,7 @@ class InstallNames:
 
     def typed(self, install_id: str) -> str:
         """Return what commands of the install's own workspace take for it."""
-        return _label_of(self._install(install_id)) or install_id
+        return label_name_of(self._install(install_id)) or install_id
 
     def in_text(self, text: str) -> str:
         """Return a sentence of the API with names for the ids of installs."""
@@ -105,7 +105,3 @@ class InstallNames:
         except ApiError:
             # Only for show: it may be gone, or no longer granted.
             return {}
-
-
-def _label_of(install: JsonObject) -> str:
-    return clean((install.get("labels") or {}).get("name"))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from cli.client import NO_RETRY, ApiClient, JsonObject, segment
+from cli.install_waits import APPROVAL, waits_of
 from cli.rollout_names import InstallNames, wave_in_words, wave_name
 from cli.text import clean, duration, plural, remaining
 
@@ -15,6 +16,9 @@ ENDED = frozenset({"succeeded", "failed", "cancelled", "rolled_back"})
 _WORTH_A_LOOK = ("failed", "waiting", "rolling_back", "moving", "baking")
 # A target that ended keeps what it waited for at last.
 UNDER_WAY = frozenset({"waiting", "moving", "rolling_back"})
+# Of these the operation itself says more; None: it moves, as far as the rollout knows.
+_VAGUE = frozenset({None, "busy", "operation"})
+_OTHERS_APPROVAL = "approval_of_another"
 # As many targets as fit on a screen under the waves.
 MOST_TARGETS = 12
 _EVENTS_A_PAGE = 100
@@ -49,6 +53,11 @@ _OBSTACLES = {
     "emergency_stop": _Obstacle("an emergency stop covers it", "bulkhead stops list"),
     "approval": _Obstacle(
         "its operation waits for an approval", "bulkhead installs approve {install}", True
+    ),
+    _OTHERS_APPROVAL: _Obstacle(
+        "another operation on it waits for an approval",
+        "bulkhead installs approve {install}",
+        True,
     ),
     "operation": _Obstacle("its operation does not end", "bulkhead installs get {install}", True),
     "undo": _Obstacle(
@@ -155,8 +164,25 @@ class RolloutProgress:
                     f"{self.path}/targets", retry=NO_RETRY, state=state, limit=room
                 )
                 targets += answer["data"]
-        self.targets = targets
+        self.targets = self.with_waits(targets)
         return self._read_events()
+
+    def with_waits(self, targets: Sequence[JsonObject]) -> list[JsonObject]:
+        """Return targets with what their operations wait for, where only these say it yet."""
+        vague = {
+            target["install_id"]
+            for target in targets
+            if self._is_own(target)
+            and target["state"] in UNDER_WAY
+            and target.get("waiting_for") in _VAGUE
+        }
+        waits = waits_of(self._client, vague)
+        return [
+            {**target, "waiting_for": _obstacle_of(target, waits[target["install_id"]])}
+            if target["install_id"] in vague & waits.keys()
+            else target
+            for target in targets
+        ]
 
     @property
     def more_targets(self) -> int:
@@ -229,7 +255,7 @@ class RolloutProgress:
         if target.get("waiting_for"):
             waiting_for = clean(target["waiting_for"])
             obstacle = _OBSTACLES.get(waiting_for, _Obstacle(reason_to_wait(waiting_for), ""))
-            is_own = target.get("workspace_id") == self.rollout.get("workspace_id")
+            is_own = self._is_own(target)
             install = clean(target["install_id"])
             command = obstacle.command.format(
                 install=shlex.quote(self._names.typed(install)) if is_own else install,
@@ -246,6 +272,10 @@ class RolloutProgress:
             begun = target.get("started_at")
             return "" if begun is None else f"for {duration(self._wall_clock() - begun)}", ""
         return "", ""
+
+    def _is_own(self, target: JsonObject) -> bool:
+        """Whether an install is the vendor's own."""
+        return bool(target.get("workspace_id") == self.rollout.get("workspace_id"))
 
     def _next_try(self, target: JsonObject) -> str:
         next_try = target.get("next_try_at")
@@ -303,6 +333,14 @@ class RolloutProgress:
             if not answer.get("has_more"):
                 return new
             self._cursor = answer["next_cursor"]
+
+
+def _obstacle_of(target: JsonObject, waiting_for: str) -> object:
+    """Return what is in a target's way, when the operation under way on it waits for something."""
+    is_another = target["state"] == "waiting"
+    if waiting_for == APPROVAL:
+        return _OTHERS_APPROVAL if is_another else APPROVAL
+    return waiting_for if waiting_for in _OBSTACLES else target.get("waiting_for")
 
 
 def reason_to_wait(code: str) -> str:

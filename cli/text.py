@@ -4,6 +4,7 @@ import time
 import unicodedata
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 _MINUTE = 60
 _HOUR = 60 * _MINUTE
@@ -28,6 +29,11 @@ def clean(value: object) -> str:
 def name_in(resource: Mapping[str, object]) -> str:
     """Return how a person calls a resource: by its name, its server's; may be empty."""
     return clean(resource.get("name") or resource.get("hostname"))
+
+
+def label_name_of(install: Mapping[str, Any]) -> str:
+    """Return the name that an install has by its label `name`; may be empty."""
+    return clean((install.get("labels") or {}).get("name"))
 
 
 def is_plain(text: str) -> bool:

@@ -69,7 +69,7 @@ def logout(session: Session) -> None:
         output.data({"logged_out": forgotten})
     elif forgotten:
         output.say("Logged out. The token is valid until it is revoked.")
-        output.next_commands("bulkhead tokens list")
+        output.next_commands("bulkhead login --url URL")
     else:
         output.say("There was no stored login.")
 

@@ -8,9 +8,11 @@ from typing import Annotated
 import typer
 
 from cli.client import JsonObject, segment
+from cli.cluster_contents import what_goes_with
 from cli.completion import names_of
 from cli.confirmation import confirm_by_name
 from cli.errors import ApiError, CliError, ExitCode
+from cli.names import called
 from cli.options import NoWaitOption, command
 from cli.output import Column
 from cli.preflight import first_machines
@@ -127,7 +129,11 @@ def list_clusters(session: Session) -> None:
 @command(app, "get", examples=("bulkhead clusters get demo",))
 def get_cluster(session: Session, cluster: ClusterArgument) -> None:
     """Show a cluster."""
-    _show(session, session.resource(CLUSTER, cluster))
+    found = session.resource(CLUSTER, cluster)
+    _show(session, found)
+    if found["state"] == "suspended":
+        name = shlex.quote(clean(found["name"]))
+        session.output.next_commands(f"bulkhead clusters resume {name}")
 
 
 @command(app, "update", examples=("bulkhead clusters update demo --name production",))
@@ -168,6 +174,7 @@ def delete_cluster(
     name = clean(found["name"])
     if not yes:
         effect = f"This deletes cluster {name} and everything in it, for good."
+        effect += what_goes_with(session, found)
         confirm_by_name(session, name, doing="deleting", effect=effect, done="deleted")
     operation = _ask(session, found, "DELETE", "")
     ended = see_through(session, operation, subject=name, no_wait=no_wait)
@@ -330,7 +337,7 @@ def _show(session: Session, cluster: JsonObject) -> None:
             ("Name", cluster["name"]),
             ("State", cluster["state"]),
             ("Id", cluster["id"]),
-            ("Region", cluster.get("region_id")),
+            ("Region", called(session, REGION, cluster.get("region_id"))),
             ("Network", cluster.get("network_profile")),
             ("Provider", cluster["provider"]),
             ("Certificates", _certificates(cluster.get("certificates") or {})),

@@ -272,8 +272,7 @@ def delete_config(
         session.output.data(deleted)
     else:
         session.output.say(("✓ ", "green"), f"Compute config {name} is deleted; its secret stays.")
-        held = found["credential_scope"].get("secret_id")
-        if held:
+        if held := found["credential_scope"].get("secret_id"):
             session.output.next_commands(f"bulkhead secrets delete {held}   (if nothing needs it)")
 
 
@@ -308,7 +307,7 @@ def list_types(
             }
             for entry in entries
         ]
-    empty = "bulkhead compute-configs update CONFIG --place PLACE"
+    empty = f"bulkhead compute-configs update {shlex.quote(clean(found['name']))} --place PLACE"
     session.show_list("instance types", entries, _TYPE_COLUMNS, empty)
 
 

@@ -10,18 +10,17 @@ from cli.client import JsonObject, segment
 from cli.commands.installs.group import (
     InstallArgument,
     install_called,
-    label_name_of,
     semvers,
-    title_of,
     typed_name,
 )
 from cli.commands.packages import version_of
 from cli.confirmation import confirm_by_name
 from cli.errors import ApiError, CliError, ExitCode
+from cli.names import title_of
 from cli.options import command
 from cli.output import Column
 from cli.session import CLUSTER, GRANT, PACKAGE_VERSION, PRODUCT, Session, is_id
-from cli.text import age, clean, name_in
+from cli.text import age, clean, label_name_of, name_in
 
 app = typer.Typer(
     help="Grants: which vendor may move which install by rollouts.", no_args_is_help=True

@@ -6,14 +6,16 @@ from typing import Annotated
 import typer
 
 from cli.client import JsonObject, segment
-from cli.errors import CliError, ExitCode
+from cli.errors import CliError, ExitCode, StillRunningError
 from cli.follow import follow
+from cli.install_waits import APPROVAL
 from cli.leftovers import tell_what_is_left
+from cli.names import names_by_id
 from cli.options import NoWaitOption, command
 from cli.output import Column
 from cli.progress import OperationProgress
-from cli.session import CLUSTER, Session
-from cli.text import age, clean, duration, moment, name_in
+from cli.session import CLUSTER, INSTALL, MACHINE, PACKAGE, Session
+from cli.text import age, clean, duration, moment
 from cli.waiting import OperationEndedError, subject_of, title_of, type_of
 
 app = typer.Typer(help="Operations: watch and cancel what is going on.", no_args_is_help=True)
@@ -32,6 +34,15 @@ _STEP_COLUMNS = (
     Column("TOOK", "took", right=True),
     Column("DETAIL", "detail", wraps=True),
 )
+
+# What has a name that an operation does not tell. Not secrets: who may not look at them would be
+# in the audit log for it.
+_OWNERS = {
+    "cluster": CLUSTER,
+    "install": INSTALL,
+    "machine": MACHINE,
+    "package": PACKAGE,
+}
 
 OperationArgument = Annotated[str, typer.Argument(metavar="OPERATION", help="Its id, op_...")]
 
@@ -81,7 +92,7 @@ def get_operation(session: Session, operation: OperationArgument) -> None:
             ("Operation", found["id"]),
             ("Type", type_of(found)),
             ("State", found["state"]),
-            ("On", f"{found['owner_type']} {found['owner_id']}"),
+            ("On", f"{found['owner_type']} {_named_owner(session, found)}"),
             ("Started", moment(found["started_at"])),
             ("Took" if found["done"] else "So far", duration(progress.elapsed_seconds)),
             ("Now", progress.wait or None),
@@ -102,6 +113,7 @@ def get_operation(session: Session, operation: OperationArgument) -> None:
             for step in steps
         ]
         output.listing(rows, _STEP_COLUMNS, ())
+    _tell_next(session, found)
 
 
 @command(
@@ -146,7 +158,13 @@ def cancel_operation(
             output.say(f"Asked {found['id']} to stop.")
             output.next_commands(f"bulkhead operations watch {found['id']}")
         return
-    ended = follow(session.client, output, answer, title_of(answer, subject_of(answer))).operation
+    try:
+        seen = follow(session.client, output, answer, title_of(answer, subject_of(answer)))
+    except StillRunningError as stopped:
+        # The cancel was asked for already.
+        stopped.next_commands = (f"bulkhead operations watch {found['id']}",)
+        raise
+    ended = seen.operation
     if output.as_json:
         output.data(ended)
     if ended["state"] == "FAILED":
@@ -158,14 +176,33 @@ def cancel_operation(
     tell_what_is_left(session, ended)
 
 
+def _named_owner(session: Session, operation: JsonObject) -> str:
+    """Return the name and the id of what an operation changes; the id where it has no name."""
+    owner_id = clean(operation["owner_id"])
+    if session.output.as_json:
+        return owner_id
+    name = _names_of_owners(session, [operation])[operation["owner_id"]]
+    return owner_id if name == owner_id else f"{name} ({owner_id})"
+
+
+def _tell_next(session: Session, operation: JsonObject) -> None:
+    """Say what can be typed about an operation that is under way."""
+    if operation["done"]:
+        return
+    if operation.get("waiting_for") == APPROVAL:
+        owner_id = clean(operation["owner_id"])
+        session.output.next_commands(
+            f"bulkhead installs plan {owner_id}", f"bulkhead installs approve {owner_id}"
+        )
+    session.output.next_commands(f"bulkhead operations watch {clean(operation['id'])}")
+
+
 def _names_of_owners(session: Session, operations: Sequence[JsonObject]) -> dict[str, str]:
     # What is deleted has its name in the operation that created it: the last of its entries.
     names = {entry["owner_id"]: subject_of(entry) for entry in operations}
-    kinds = {entry["owner_type"] for entry in operations}
-    for kind, path in (("cluster", "/clusters"), ("machine", "/machines")):
-        if kind in kinds:
-            found = session.client.pages(path)
-            names |= {entry["id"]: name for entry in found if (name := name_in(entry))}
+    for kind, noun in _OWNERS.items():
+        wanted = {entry["owner_id"] for entry in operations if entry["owner_type"] == kind}
+        names |= names_by_id(session, noun, wanted)
     return names
 
 

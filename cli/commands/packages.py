@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -11,11 +12,11 @@ from cli.client import JsonObject, segment
 from cli.completion import names_of
 from cli.confirmation import confirm_by_name
 from cli.documents import document_in
-from cli.errors import CliError, ExitCode
+from cli.errors import ApiError, CliError, ExitCode
 from cli.options import NoWaitOption, command
 from cli.output import Column
-from cli.session import PACKAGE, PACKAGE_VERSION, Session, is_id
-from cli.text import age, clean, duration, moment
+from cli.session import PACKAGE, PACKAGE_VERSION, PRODUCT, Session, is_id
+from cli.text import age, clean, duration, moment, plural
 from cli.waiting import see_through
 
 app = typer.Typer(help="Packages: charts, with versions that never change.", no_args_is_help=True)
@@ -221,13 +222,21 @@ def delete_package(
         bool, typer.Option("--yes", "-y", help="Do not ask; needed where there is no terminal.")
     ] = False,
 ) -> None:
-    """Delete a package and its versions. Refused while a product or an install is of it."""
+    """Delete a package and its versions. Refused while a product or an install is of it.
+
+    What was ever rolled out stays, for rollouts are kept as history: archive its products instead.
+    """
     found = session.resource(PACKAGE, package)
     name = clean(found["name"])
     if not yes:
         effect = f"This deletes package {name} and all of its versions; charts stay where they are."
         confirm_by_name(session, name, doing="deleting", effect=effect, done="deleted")
-    session.client.change("DELETE", path_of(found), etag=found.get("etag"))
+    try:
+        session.client.change("DELETE", path_of(found), etag=found.get("etag"))
+    except ApiError as error:
+        if "product_ids" in error.metadata:
+            error.message, error.next_commands = _why_it_stays(session, name, error.metadata)
+        raise
     if session.output.as_json:
         session.output.data({"id": found["id"], "deleted": True})
     else:
@@ -255,6 +264,40 @@ def version_of(session: Session, package_id: str, version: str) -> JsonObject:
     raise CliError(
         message, ExitCode.NOT_FOUND, next_commands=(f"bulkhead packages get {package_id}",)
     )
+
+
+def _why_it_stays(
+    session: Session, name: str, held_by: Mapping[str, str]
+) -> tuple[str, tuple[str, ...]]:
+    """Return why a package is not deleted, and what can be done instead."""
+    ids = [one for one in held_by["product_ids"].split(",") if one]
+    products = [session.client.get(f"{PRODUCT.path}/{segment(one)}") for one in ids]
+    rolled_out = [
+        one
+        for one in products
+        if session.client.get("/rollouts", product_id=one["id"], limit=1)["data"]
+    ]
+    offered = [one for one in products if one["state"] != "archived"]
+    installs = int(held_by.get("installs", "0"))
+    told = [f"Package {name} stays."]
+    if rolled_out:
+        told.append(
+            f"Of {_names(rolled_out)} there were rollouts, which are kept as history, with the "
+            "package that they brought."
+        )
+    if offered:
+        effect = "nothing of it is offered then" if rolled_out else "it can be deleted after that"
+        told.append(f"Archive {_names(offered)}: {effect}.")
+    elif rolled_out:
+        told.append("Nothing of it is offered any more.")
+    if installs:
+        told.append(f"It has {plural(installs, 'install')}.")
+    archive = [f"bulkhead products archive {shlex.quote(clean(one['name']))}" for one in offered]
+    return " ".join(told), (*archive, *(("bulkhead installs list",) if installs else ()))
+
+
+def _names(products: Sequence[JsonObject]) -> str:
+    return ", ".join(clean(one["name"]) for one in products)
 
 
 def _newest(session: Session, package: JsonObject) -> str:

@@ -8,6 +8,7 @@ import typer
 from cli.client import JsonObject, segment
 from cli.completion import names_of
 from cli.errors import CliError, ExitCode
+from cli.names import called
 from cli.options import command
 from cli.output import Column
 from cli.session import PACKAGE, PRODUCT, Session
@@ -78,10 +79,8 @@ def create_product(
         session.output.data(made)
         return
     session.output.say(("✓ ", "green"), f"Product {clean(name)} ({made['id']})")
-    quoted = shlex.quote(clean(name))
     session.output.next_commands(
-        f"bulkhead installs create {quoted} --cluster CLUSTER",
-        f"bulkhead rollouts create {quoted} VERSION",
+        f"bulkhead installs create {shlex.quote(clean(name))} --cluster CLUSTER"
     )
 
 
@@ -206,7 +205,7 @@ def _show(session: Session, product: JsonObject) -> None:
         (
             ("Name", product["name"]),
             ("State", product["state"]),
-            ("Package", product["package"]["id"]),
+            ("Package", called(session, PACKAGE, product["package"]["id"])),
             ("Version", _pin_text(product)),
             ("Which is", product["package"].get("default_version_id")),
             ("Offered", _offered(product)),

@@ -63,10 +63,9 @@ def create_token(
     ] = None,
 ) -> None:
     """Create an API token. Its value is shown once, now, and never again."""
-    expires_at = None if expires_in is None else int(time.time()) + seconds_of(expires_in)
     body: JsonObject = {"name": name}
-    if expires_at is not None:
-        body["expires_at"] = expires_at
+    if expires_in is not None:
+        body["expires_at"] = int(time.time()) + seconds_of(expires_in, "--expires-in")
     if scope:
         body["scopes"] = sorted({str(one) for one in scope})
     token = session.client.create("/api_tokens", body)

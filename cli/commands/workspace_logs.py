@@ -27,7 +27,8 @@ def enable_logs(session: Session, workspace: WorkspaceArgument) -> None:
     warning = clean(changed.get("install_logs_warning"))
     if warning:
         session.output.say((f"! {warning}", "yellow"))
-    session.output.next_commands("bulkhead installs logs INSTALL -f")
+    slug = clean(changed["slug"])
+    session.output.next_commands(f"bulkhead installs logs INSTALL -f --workspace {slug}")
 
 
 @command(app, "disable", examples=("bulkhead workspaces logs disable acme",))

@@ -1,5 +1,7 @@
 """A chart from a registry to a cluster and back, with commands alone."""
 
+import time
+
 import pytest
 
 from infra.embedded.home import Home
@@ -8,6 +10,7 @@ from infra.settings import EmbeddedSettings
 from tests.charts import Registry, archive
 from tests.cli.conftest import Bulkhead
 
+OBSERVED_WITHIN_SECONDS = 60
 # Pods have no node here.
 NO_PODS = ("--set", "replicas=0")
 
@@ -30,6 +33,15 @@ def _offer(bulkhead: Bulkhead, stack_home: Home) -> None:
     bulkhead.ok("products", "create", "shop", "--package", "web", "--version", "1.0.0")
 
 
+def _status_once_seen(bulkhead: Bulkhead, install: str) -> str:
+    """Return an install's status after the observer of its host has seen its objects."""
+    deadline = time.monotonic() + OBSERVED_WITHIN_SECONDS
+    while not bulkhead.json("installs", "status", install)["resources"]:
+        assert time.monotonic() < deadline, "no object was ever seen"
+        time.sleep(0.5)
+    return bulkhead.ok("installs", "status", install)
+
+
 @pytest.mark.full
 def test_an_install_is_made_changed_explained_restored_and_deleted(
     bulkhead: Bulkhead, stack_home: Home
@@ -50,7 +62,7 @@ def test_an_install_is_made_changed_explained_restored_and_deleted(
     header, row = bulkhead.ok("installs", "list").splitlines()
     assert header.split()[:4] == ["NAME", "CLUSTER", "VERSION", "STATE"]
     assert row.split()[:3] == ["eu", "demo", "1.0.0"]
-    assert "Deployment/web" in bulkhead.ok("installs", "status", "eu")
+    assert "Deployment/web" in _status_once_seen(bulkhead, "eu")
     assert bulkhead.json("installs", "pods", "eu") == []
     off = bulkhead.run("installs", "logs", "eu")
     assert off.returncode == 5

@@ -385,7 +385,7 @@ def test_what_uses_a_secret_is_listed(bulkhead: Bulkhead) -> None:
     _register(bulkhead, secret_id, "archive", {"version_number": 1})
     shown = bulkhead.ok("secrets", "usage", "stripe").splitlines()
     assert [line.split()[:3] for line in shown] == [
-        ["CONSUMER", "ID", "READS"],
+        ["CONSUMER", "NAME", "READS"],
         ["service", "archive", "1"],
         ["service", "shop", "current"],
     ]

@@ -1,7 +1,7 @@
 """Installs made, moved to other versions and values, restored and removed."""
 
-import re
 import shlex
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -18,14 +18,15 @@ from cli.commands.installs.group import (
     operation_of,
     path_of,
     render_before,
-    title_of,
     typed_name,
 )
+from cli.commands.installs.secret_uses import explaining_secrets, secret_id_called
 from cli.commands.packages import version_of
 from cli.completion import names_of
 from cli.confirmation import confirm_by_name
-from cli.documents import merged, no_secret, values_of
-from cli.errors import ApiError, CliError, ExitCode
+from cli.documents import merged, values_of
+from cli.errors import CliError, ExitCode
+from cli.names import title_of
 from cli.options import NoWaitOption, command
 from cli.session import (
     CLUSTER,
@@ -33,15 +34,11 @@ from cli.session import (
     PACKAGE_VERSION,
     PRODUCT,
     REGION,
-    SECRET,
     Session,
-    find_by_name,
     is_id,
 )
 from cli.text import clean, duration
 from cli.waiting import see_through
-
-_SECRET_ID = re.compile(r"sec_[0-9a-f]{32}")
 
 _SetOption = Annotated[
     list[str] | None,
@@ -151,7 +148,8 @@ def create_install(
         body["channel"] = channel
     if consent is not None:
         body["grant"] = {"consent": consent}
-    operation = session.client.create("/installs", body)
+    with explaining_secrets(session, given, None):
+        operation = session.client.create("/installs", body)
     subject = _subject(body, product or package or "", cluster or region or "")
     ended = see_through(session, operation, subject=subject, no_wait=no_wait)
     if ended is None:
@@ -162,7 +160,7 @@ def create_install(
     typed = shlex.quote((body.get("labels") or {}).get("name") or install_id)
     session.output.say(("  id: ", "dim"), install_id, copied=True)
     session.output.next_commands(
-        f"bulkhead installs status {typed}", f"bulkhead installs logs {typed} -f"
+        f"bulkhead installs status {typed}", f"bulkhead installs pods {typed}"
     )
 
 
@@ -210,16 +208,16 @@ def update_install(
     found = install_called(session, install)
     title = title_of(session, found)
     wanted = None if version is None else _version_id(session, found, version)
-    if given or replace_values:
-        whole = given if replace_values else merged(found.get("values") or {}, given)
-        found = session.client.change(
-            "PATCH", path_of(found), etag=found["etag"], body={"values": whole}
-        )
-    if wanted is None:
-        answer = session.client.create(f"{path_of(found)}/renders", {})
-    else:
-        answer = ask(session, found, "POST", ":update", {"package_version_id": wanted})
-    _see(session, answer, title, typed_name(found), "is updated", no_wait=no_wait)
+    changes_values = bool(given) or replace_values
+    if changes_values:
+        found = _with_values(session, found, given, replace=replace_values)
+    held, name = found.get("values") or {}, typed_name(found)
+    with explaining_secrets(session, held, name, kept=changes_values):
+        if wanted is None:
+            answer = session.client.create(f"{path_of(found)}/renders", {})
+        else:
+            answer = ask(session, found, "POST", ":update", {"package_version_id": wanted})
+    _see(session, answer, title, name, "is updated", no_wait=no_wait)
 
 
 @command(
@@ -267,24 +265,25 @@ def delete_install(
         session.output.say(("✓ ", "green"), f"{title} is removed, and nothing of it is left.")
 
 
+def _with_values(
+    session: Session, install: JsonObject, given: JsonObject, *, replace: bool
+) -> JsonObject:
+    """Give an install values, which the next render takes; return it."""
+    whole = given if replace else merged(install.get("values") or {}, given)
+    with explaining_secrets(session, whole, typed_name(install)):
+        return session.client.change(
+            "PATCH", path_of(install), etag=install["etag"], body={"values": whole}
+        )
+
+
 def _values(
     session: Session,
     files: list[Path] | None,
     settings: list[str] | None,
     secrets: list[str] | None,
 ) -> JsonObject:
-    def secret_id_of(name: str) -> str:
-        # Only a whole id is sent: what looks like one in part may be a value.
-        if _SECRET_ID.fullmatch(name):
-            return name
-        try:
-            return str(find_by_name(session.client, SECRET, name)["id"])
-        except CliError as error:
-            if isinstance(error, ApiError) or error.exit_code is not ExitCode.NOT_FOUND:
-                raise
-            raise no_secret() from error
-
-    return values_of(files or (), settings or (), secrets or (), secret_id_of)
+    find = partial(secret_id_called, session)
+    return values_of(files or (), settings or (), secrets or (), find)
 
 
 def _what(
@@ -328,7 +327,8 @@ def _version_id(session: Session, install: JsonObject, version: str) -> str:
         return version
     if not install.get("package_id"):
         message = "This install is another workspace's; a rollout moves it."
-        raise CliError(message, ExitCode.CONFLICT, next_commands=("bulkhead rollouts create",))
+        move = f"bulkhead rollouts create PRODUCT VERSION --install {install['id']}"
+        raise CliError(message, ExitCode.CONFLICT, next_commands=(move,))
     return str(version_of(session, install["package_id"], version)["id"])
 
 

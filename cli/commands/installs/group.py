@@ -1,15 +1,16 @@
 """What all commands of installs share: the group, the argument, and how a change is asked for."""
 
+import shlex
 from collections.abc import Iterable
 from typing import Annotated
 
 import typer
 
-from cli.client import NO_RETRY, JsonObject, segment
+from cli.client import JsonObject, segment
 from cli.completion import finished
 from cli.errors import ApiError, CliError, ExitCode
-from cli.session import CLUSTER, INSTALL, PRODUCT, Noun, Session, is_id
-from cli.text import clean, name_in
+from cli.session import CLUSTER, INSTALL, Session, is_id
+from cli.text import clean, label_name_of
 
 app = typer.Typer(
     help="Installs: copies of packages on clusters, what was rendered, how they are.",
@@ -21,12 +22,8 @@ YesOption = Annotated[
 ]
 
 
-def label_name_of(install: JsonObject) -> str:
-    """Return the name that an install has by its label `name`; may be empty."""
-    return clean((install.get("labels") or {}).get("name"))
-
-
-def _names(session: Session) -> list[str]:
+def names_of_installs(session: Session) -> list[str]:
+    """Return what to type for each install, for a shell that completes it."""
     entries = session.client.read_list(INSTALL.path, limit=100)
     return [label_name_of(entry) or entry["id"] for entry in entries]
 
@@ -36,7 +33,7 @@ InstallArgument = Annotated[
     typer.Argument(
         metavar="INSTALL",
         help="Id, its label `name`, or a cluster that has one install.",
-        autocompletion=finished(_names),
+        autocompletion=finished(names_of_installs),
     ),
 ]
 
@@ -69,24 +66,6 @@ def install_called(session: Session, text: str) -> JsonObject:
     ids = ", ".join(str(entry["id"]) for entry in found)
     message = f"{len(found)} installs are meant by {text!r}; use an id instead: {ids}."
     raise CliError(message, ExitCode.USAGE, next_commands=(INSTALL.list_command,))
-
-
-def title_of(session: Session, install: JsonObject) -> str:
-    """Return how a person calls an install: its label, or its product and cluster."""
-    named = label_name_of(install)
-    if named:
-        return named
-    cluster = _name_of(session, CLUSTER.path, install.get("cluster_id"))
-    product = _name_of(session, PRODUCT.path, install.get("product_id"))
-    return " on ".join(part for part in (product, cluster) if part) or clean(install["id"])
-
-
-def called(session: Session, noun: Noun, identifier: str | None) -> str | None:
-    """Return the name and the id of what an install is of or on; the id where it has no name."""
-    if identifier is None or session.output.as_json:
-        return identifier
-    name = _name_of(session, noun.path, identifier)
-    return f"{name} ({clean(identifier)})" if name else clean(identifier)
 
 
 def typed_name(install: JsonObject) -> str:
@@ -151,15 +130,6 @@ def render_before(session: Session, install: JsonObject) -> str:
     ]
     if not deployed:
         message = "It never had another render that was deployed."
-        raise CliError(message, ExitCode.NOT_FOUND)
+        look = f"bulkhead installs renders {shlex.quote(typed_name(install))}"
+        raise CliError(message, ExitCode.NOT_FOUND, next_commands=(look,))
     return str(deployed[0]["id"])
-
-
-def _name_of(session: Session, path: str, identifier: object) -> str:
-    if not identifier:
-        return ""
-    try:
-        found = session.client.get(f"{path}/{segment(str(identifier))}", retry=NO_RETRY)
-    except ApiError:
-        return ""
-    return name_in(found)

@@ -15,11 +15,11 @@ from cli.commands.installs.group import (
     path_of,
     render_before,
     semvers,
-    title_of,
     typed_name,
 )
 from cli.confirmation import confirm_by_name
 from cli.errors import CliError, ExitCode
+from cli.names import title_of
 from cli.options import command
 from cli.output import Column
 from cli.plans import show_drift_of, show_plan, show_unified, standing_of
@@ -161,9 +161,8 @@ def approve_plan(
     name, output = typed_name(found), session.output
     if not plan.get("waits_for_approval"):
         message = f"No plan of {name} waits for an approval."
-        raise CliError(
-            message, ExitCode.CONFLICT, next_commands=(f"bulkhead installs plan {name}",)
-        )
+        look = f"bulkhead installs plan {shlex.quote(name)}"
+        raise CliError(message, ExitCode.CONFLICT, next_commands=(look,))
     if not yes and digest is None:
         if not output.as_json:
             show_plan(output, plan, f"Plan for {title_of(session, found)}")
@@ -253,7 +252,8 @@ def _newest(session: Session, install: JsonObject) -> JsonObject:
     newest = session.client.read_list(f"{path_of(install)}/renders", limit=1)
     if not newest:
         message = "Nothing was rendered yet."
-        raise CliError(message, ExitCode.NOT_FOUND)
+        look = f"bulkhead installs get {shlex.quote(typed_name(install))}"
+        raise CliError(message, ExitCode.NOT_FOUND, next_commands=(look,))
     return newest[0]
 
 

@@ -5,23 +5,25 @@ from typing import Annotated
 
 import typer
 
-from cli.client import JsonObject
+from cli.client import NO_RETRY, JsonObject, segment
 from cli.commands.installs.group import (
     InstallArgument,
     app,
-    called,
     install_called,
-    label_name_of,
     path_of,
+    render_before,
     semvers,
-    title_of,
     typed_name,
 )
 from cli.completion import names_of
+from cli.errors import ApiError, CliError
+from cli.install_waits import APPROVAL, wait_in_words, waits_of
+from cli.names import called, title_of
 from cli.options import command
 from cli.output import Column
+from cli.progress import OperationProgress
 from cli.session import CLUSTER, PRODUCT, REGION, Session
-from cli.text import age, clean, moment, name_in
+from cli.text import age, clean, label_name_of, moment, name_in
 
 _COLUMNS = (
     Column("NAME", "shown_name"),
@@ -66,10 +68,13 @@ def list_installs(
     if product is not None:
         filters["product_id"] = session.id_of(PRODUCT, product)
     entries = session.client.read_list("/installs", **filters)
+    waits: dict[str, str] = {}
     if not session.output.as_json and entries:
         clusters = {one["id"]: name_in(one) for one in session.client.pages(CLUSTER.path)}
         products = {one["id"]: name_in(one) for one in session.client.pages(PRODUCT.path)}
         versions = semvers(session, entries)
+        busy = [entry["id"] for entry in entries if entry.get("reconciling")]
+        waits = waits_of(session.client, busy)
         entries = [
             {
                 **entry,
@@ -80,7 +85,7 @@ def list_installs(
                 "shown_version": versions.get(
                     entry["package_version_id"], entry["package_version_id"]
                 ),
-                "note": _note(entry),
+                "note": _note(entry, waits.get(entry["id"])),
                 "age": age(entry["created_at"]),
             }
             for entry in entries
@@ -88,6 +93,12 @@ def list_installs(
     session.show_list(
         "installs", entries, _COLUMNS, "bulkhead installs create PRODUCT --cluster CLUSTER"
     )
+    approve = [
+        f"bulkhead installs approve {shlex.quote(typed_name(entry))}"
+        for entry in entries
+        if waits.get(entry["id"]) == APPROVAL
+    ]
+    session.output.next_commands(*approve, beside=True)
 
 
 @command(app, "get", examples=("bulkhead installs get shop-eu",))
@@ -96,6 +107,7 @@ def get_install(session: Session, install: InstallArgument) -> None:
     found = install_called(session, install)
     versions = {} if session.output.as_json else semvers(session, [found])
     shown = {key: versions.get(found.get(key) or "", found.get(key)) for key in _VERSION_FIELDS}
+    operation = None if session.output.as_json else _operation_on(session, found)
     hold = found.get("hold")
     labels = ", ".join(f"{key}={value}" for key, value in sorted(found["labels"].items()))
     session.output.fields(
@@ -119,10 +131,12 @@ def get_install(session: Session, install: InstallArgument) -> None:
             ("Product", called(session, PRODUCT, found.get("product_id"))),
             ("Id", found["id"]),
             ("Operation", found.get("active_operation_id")),
+            ("Now", _now(operation)),
             ("Created", moment(found["created_at"])),
             ("Updated", moment(found["updated_at"])),
         ),
     )
+    _tell_approval(session, found, operation)
 
 
 @command(app, "status", examples=("bulkhead installs status shop-eu",))
@@ -149,12 +163,13 @@ def show_status(session: Session, install: InstallArgument) -> None:
     output.say()
     rows = [_object_row(one) for one in resources]
     rows.sort(key=lambda row: (row["shown_health"] in {"Healthy", ""}, row["object"]))
-    output.listing(rows, _OBJECT_COLUMNS, ("No object of it was seen yet.",))
+    output.listing(rows, _OBJECT_COLUMNS, ("No object of it was seen yet; ask again in a moment.",))
+    _tell_approval(session, found, _operation_on(session, found))
     typed = shlex.quote(typed_name(found))
     if any(row["shown_health"] in {"Degraded", "Missing"} for row in rows):
-        output.next_commands(
-            f"bulkhead installs logs {typed} --tail 50", f"bulkhead installs restore {typed}"
-        )
+        output.next_commands(f"bulkhead installs logs {typed} --tail 50")
+        if _has_render_before(session, found):
+            output.next_commands(f"bulkhead installs restore {typed}")
 
 
 @command(app, "pods", examples=("bulkhead installs pods shop-eu",))
@@ -162,7 +177,10 @@ def list_pods(session: Session, install: InstallArgument) -> None:
     """List the pods of an install, how they are, and their containers."""
     found = install_called(session, install)
     pods = session.client.get(f"{path_of(found)}/pods")["data"]
+    nothing: tuple[str, ...] = ()
     if not session.output.as_json:
+        name, typed = title_of(session, found), shlex.quote(typed_name(found))
+        nothing = (f"{name} has no pods now. Why:", f"  bulkhead installs status {typed}")
         pods = [
             {
                 **pod,
@@ -172,10 +190,47 @@ def list_pods(session: Session, install: InstallArgument) -> None:
             }
             for pod in pods
         ]
-    session.output.listing(pods, _POD_COLUMNS, ("It has no pods now.",))
+    session.output.listing(pods, _POD_COLUMNS, nothing)
 
 
 _VERSION_FIELDS = ("package_version_id", "current_version_id", "desired_version_id")
+
+
+def _has_render_before(session: Session, install: JsonObject) -> bool:
+    """Whether there is something to which an install can be restored."""
+    try:
+        return bool(render_before(session, install))
+    except CliError:
+        return False
+
+
+def _operation_on(session: Session, install: JsonObject) -> JsonObject | None:
+    """Return the operation under way on an install, for show only."""
+    operation_id = install.get("active_operation_id")
+    if not operation_id:
+        return None
+    try:
+        return session.client.get(f"/operations/{segment(operation_id)}", retry=NO_RETRY)
+    except ApiError:
+        return None
+
+
+def _now(operation: JsonObject | None) -> str | None:
+    """Return what an operation waits for."""
+    if operation is None:
+        return None
+    if operation.get("waiting_for") == APPROVAL:
+        return wait_in_words(APPROVAL)
+    return OperationProgress(operation).wait or None
+
+
+def _tell_approval(session: Session, install: JsonObject, operation: JsonObject | None) -> None:
+    """Say how the plan is looked at and approved for which an install waits."""
+    if operation is not None and operation.get("waiting_for") == APPROVAL:
+        typed = shlex.quote(typed_name(install))
+        session.output.next_commands(
+            f"bulkhead installs plan {typed}", f"bulkhead installs approve {typed}"
+        )
 
 
 def _object_row(resource: JsonObject) -> JsonObject:
@@ -188,7 +243,7 @@ def _object_row(resource: JsonObject) -> JsonObject:
     }
 
 
-def _note(install: JsonObject) -> str:
+def _note(install: JsonObject, waiting_for: str | None) -> str:
     notes = []
     if install.get("granted"):
         notes.append(f"of {clean(install['customer_workspace']['name'])}")
@@ -197,7 +252,7 @@ def _note(install: JsonObject) -> str:
     if install.get("pinned_semver"):
         notes.append(f"pinned to {clean(install['pinned_semver'])}")
     if install.get("reconciling"):
-        notes.append("busy")
+        notes.append("busy" if waiting_for is None else wait_in_words(waiting_for))
     return ", ".join(notes)
 
 

@@ -50,7 +50,7 @@ def hold_install(
     found = install_called(session, install)
     body: JsonObject = {"reason": reason}
     if lasting is not None:
-        body["until"] = int(time.time()) + seconds_of(lasting)
+        body["until"] = int(time.time()) + seconds_of(lasting, "--for", "12h")
     changed = session.client.change("POST", f"{path_of(found)}:hold", body=body)
     if session.output.as_json:
         session.output.data(changed)

@@ -1,6 +1,7 @@
 """What the account at the provider still has of a machine, and how the machine has drifted."""
 
 import json
+import shlex
 from typing import Annotated
 
 import typer
@@ -102,7 +103,7 @@ def show_drift(
             }
             for report in reports
         ]
-    begin = f"bulkhead machines drift {shown_name(found)} --look"
+    begin = f"bulkhead machines drift {shlex.quote(shown_name(found))} --look"
     session.show_list("drift reports", reports, _DRIFT_COLUMNS, begin)
 
 

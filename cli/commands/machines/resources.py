@@ -20,6 +20,7 @@ from cli.completion import names_of
 from cli.confirmation import confirm_by_name
 from cli.errors import ApiError
 from cli.leftovers import tell_what_is_left
+from cli.names import called
 from cli.options import NoWaitOption, command
 from cli.output import Column
 from cli.session import CLUSTER, MACHINE, Session
@@ -213,7 +214,7 @@ def _show(session: Session, machine: JsonObject) -> None:
             ("Health", _health_of(machine, with_since=True)),
             ("Because", health.get("reason")),
             ("Id", machine["id"]),
-            ("Cluster", machine["cluster_id"]),
+            ("Cluster", called(session, CLUSTER, machine["cluster_id"])),
             ("Node", machine.get("node_name")),
             ("Server", machine.get("hostname")),
             ("Size", machine.get("instance_type")),

@@ -6,12 +6,14 @@ from typing import Annotated, Literal
 
 import typer
 
-from cli.arguments import pairs_of, seconds_within
+from cli.arguments import seconds_within
 from cli.client import JsonObject
+from cli.commands.installs.group import names_of_installs
 from cli.commands.packages import version_of
 from cli.commands.products import ProductArgument
 from cli.commands.rollouts.group import app, follow_rollout, path_of, tell_end, title_of
-from cli.completion import names_of
+from cli.commands.rollouts.selection import selector_of
+from cli.completion import finished, names_of
 from cli.documents import document_in
 from cli.errors import CliError, ExitCode
 from cli.options import NoWaitOption, command
@@ -41,6 +43,7 @@ _PLAN_COLUMNS = (
         "bulkhead rollouts create shop 1.5.0",
         "bulkhead rollouts create shop 1.5.0 --canary 2 --wave 10% --wave 50% --bake 15m",
         "bulkhead rollouts create shop 1.5.0 --region frankfurt --label tier=gold --plan-only",
+        "bulkhead rollouts create shop 1.5.0 --install shop-eu --install shop-us",
         "bulkhead rollouts create shop 2.0.0 --gate each_wave --checks checks.yaml",
     ),
 )
@@ -64,7 +67,12 @@ def create_rollout(
         Literal["stable", "edge"] | None, typer.Option(help="Only installs of this channel.")
     ] = None,
     install: Annotated[
-        list[str] | None, typer.Option(metavar="ID", help="Only this one; may be repeated.")
+        list[str] | None,
+        typer.Option(
+            metavar="INSTALL",
+            help="Only this one, by its id, its label `name` or its cluster; may be repeated.",
+            autocompletion=finished(names_of_installs),
+        ),
     ] = None,
     canary: Annotated[
         int | None, typer.Option(min=0, max=100, help="How many go first; 1 by default, 0: none.")
@@ -133,7 +141,14 @@ def create_rollout(
     body: JsonObject = {
         "product_id": found["id"],
         "package_version_id": version_of(session, found["package"]["id"], version)["id"],
-        "selector": _selector(session, region, label, channel, install),
+        "selector": selector_of(
+            session,
+            found,
+            regions=region or (),
+            labels=label or (),
+            channel=channel,
+            installs=install or (),
+        ),
         "strategy": strategy,
         "plan_only": plan_only,
     }
@@ -145,25 +160,6 @@ def create_rollout(
     if plan_only and not session.output.as_json:
         _show_plan(session, progress)
     tell_end(session, progress)
-
-
-def _selector(
-    session: Session,
-    regions: list[str] | None,
-    labels: list[str] | None,
-    channel: str | None,
-    installs: list[str] | None,
-) -> JsonObject:
-    selector: JsonObject = {}
-    if regions:
-        selector["regions"] = [session.id_of(REGION, region) for region in regions]
-    if labels:
-        selector["labels"] = pairs_of(labels, "--label")
-    if channel is not None:
-        selector["channel"] = channel
-    if installs:
-        selector["install_ids"] = installs
-    return selector
 
 
 def _share(text: str, option: str) -> JsonObject:

@@ -1,5 +1,6 @@
 """Rollouts looked at: listed, shown, watched, their installs and their timelines."""
 
+import shlex
 from typing import Annotated
 
 import typer
@@ -129,10 +130,7 @@ def get_rollout(session: Session, rollout: RolloutArgument = None) -> None:
         for wave in progress.waves()
     ]
     output.listing(rows, _WAVE_COLUMNS, ("Its waves are not decided yet.",))
-    output.next_commands(
-        f"bulkhead rollouts targets {found['id']}",
-        f"bulkhead rollouts {'events' if found['done'] else 'watch'} {found['id']}",
-    )
+    output.next_commands(f"bulkhead rollouts targets {found['id']}", *_what_goes_on(found))
 
 
 @command(app, "watch", examples=("bulkhead rollouts watch", "bulkhead rollouts watch roll_0199..."))
@@ -173,7 +171,7 @@ def list_targets(
     if not session.output.as_json:
         progress = RolloutProgress(session.client, found)
         rows = []
-        for entry in entries:
+        for entry in progress.with_waits(entries):
             view = progress.view_of(entry)
             rows.append(
                 {
@@ -201,6 +199,18 @@ def list_events(session: Session, rollout: RolloutArgument = None) -> None:
     progress = RolloutProgress(session.client, found)
     for line in timeline(progress, events):
         session.output.say(line, copied=True)
+
+
+def _what_goes_on(rollout: JsonObject) -> tuple[str, ...]:
+    """Return what to do about a rollout in its state."""
+    if rollout["state"] == "planned" and rollout.get("plan_digest"):
+        digest = shlex.quote(clean(rollout["plan_digest"]))
+        return (f"bulkhead rollouts approve {rollout['id']} --digest {digest}",)
+    if rollout["done"]:
+        return (f"bulkhead rollouts events {rollout['id']}",)
+    if rollout["state"] == "paused":
+        return (f"bulkhead rollouts resume {rollout['id']}",)
+    return (f"bulkhead rollouts watch {rollout['id']}",)
 
 
 def _counts(counts: JsonObject, *, without: frozenset[str] = frozenset()) -> str:

@@ -19,6 +19,7 @@ from cli.commands.rollouts.group import (
 )
 from cli.confirmation import confirm_by_name
 from cli.errors import CliError, ExitCode
+from cli.install_waits import APPROVAL
 from cli.options import NoWaitOption, command
 from cli.rollout_names import wave_in_words
 from cli.rollout_views import counts_text
@@ -47,9 +48,11 @@ def approve_rollout(
     planned = found.get("plan_digest")
     if found["state"] != "planned" or planned is None:
         message = f"The rollout is {clean(found['state'])}, and waits for no approval."
-        raise CliError(
-            message, ExitCode.CONFLICT, next_commands=(f"bulkhead rollouts get {found['id']}",)
-        )
+        look = f"bulkhead rollouts get {found['id']}"
+        if (found.get("waiting") or {}).get(APPROVAL):
+            message += " Installs of it do, each for that of its own plan."
+            look = f"bulkhead rollouts targets {found['id']}"
+        raise CliError(message, ExitCode.CONFLICT, next_commands=(look,))
     title = title_of(session, found)
     if digest is None and not yes:
         wave = wave_in_words(found, found["wave"])
@@ -57,7 +60,7 @@ def approve_rollout(
         confirm_by_name(session, title, doing="approving", effect=effect, done="approved")
     body = {"digest": digest or planned}
     answer = session.client.change("POST", f"{path_of(found)}:approve", body=body)
-    _tell(session, answer, f"{title} is approved, and goes on.", "watch")
+    _tell(session, answer, f"{title} is approved, and goes on.", "bulkhead rollouts watch")
 
 
 @command(app, "pause", examples=("bulkhead rollouts pause", "bulkhead rollouts pause roll_0199..."))
@@ -67,15 +70,17 @@ def pause_rollout(session: Session, rollout: RolloutArgument = None) -> None:
     answer = _ask(session, found, "pause")
     moving = counts_text({"moving": (answer.get("counts") or {}).get("moving", 0)})
     told = f", while {moving}" if moving else ""
-    _tell(session, answer, f"{title_of(session, found)} is paused{told}.", "resume")
+    _tell(
+        session, answer, f"{title_of(session, found)} is paused{told}.", "bulkhead rollouts resume"
+    )
 
 
 @command(app, "resume", examples=("bulkhead rollouts resume",))
 def resume_rollout(session: Session, rollout: RolloutArgument = None) -> None:
     """Go on where a pause stopped it."""
     found = rollout_called(session, rollout)
-    answer = _ask(session, found, "resume")
-    _tell(session, answer, f"{title_of(session, found)} goes on.", "watch")
+    answer = _ask(session, found, "bulkhead rollouts resume")
+    _tell(session, answer, f"{title_of(session, found)} goes on.", "bulkhead rollouts watch")
 
 
 @command(app, "cancel", examples=("bulkhead rollouts cancel roll_0199... --yes",))
@@ -91,7 +96,9 @@ def cancel_rollout(
         effect = f"This ends {title} for good; what was moved stays moved. To undo: rollback."
         confirm_by_name(session, title, doing="cancelling", effect=effect, done="cancelled")
     answer = _ask(session, found, "cancel")
-    _tell(session, answer, f"{title} ends, and what was moved stays moved.", "get")
+    _tell(
+        session, answer, f"{title} ends, and what was moved stays moved.", "bulkhead rollouts get"
+    )
 
 
 @command(app, "rollback", examples=("bulkhead rollouts rollback roll_0199... --yes",))
@@ -109,7 +116,7 @@ def roll_back_rollout(
         confirm_by_name(session, title, doing="rolling back", effect=effect, done="rolled back")
     answer = _ask(session, found, "rollback")
     if no_wait:
-        _tell(session, answer, f"{title} is being taken back.", "watch")
+        _tell(session, answer, f"{title} is being taken back.", "bulkhead rollouts watch")
         return
     progress = follow_rollout(session, answer)
     if progress.rollout["state"] != "rolled_back" or left_behind(session, progress):
@@ -132,6 +139,4 @@ def _tell(session: Session, rollout: JsonObject, sentence: str, following: str) 
         session.output.data(rollout)
         return
     session.output.say(("✓ ", "green"), sentence)
-    session.output.next_commands(
-        f"bulkhead rollouts {following} {shlex.quote(clean(rollout['id']))}"
-    )
+    session.output.next_commands(f"{following} {shlex.quote(clean(rollout['id']))}")

@@ -35,8 +35,18 @@ def active_secret(session: Session, name_or_id: str) -> JsonObject:
         CliError: there is none, several have the name, or it is deleted.
     """
     secret = session.resource(SECRET, name_or_id)
+    refuse_deleted(secret)
+    return secret
+
+
+def refuse_deleted(secret: JsonObject) -> None:
+    """Return where a secret is active.
+
+    Raises:
+        CliError: it is deleted.
+    """
     if secret["state"] == "active":
-        return secret
+        return
     until = moment(secret.get("purge_at"), missing="its purge")
     message = f"Secret {clean(secret['name'])} is deleted; it can be restored until {until}."
     raise CliError(

@@ -35,7 +35,9 @@ def request_purge(
         return
     name = clean(found["name"])
     session.output.say(("✓ ", "green"), f"The purge of {name} waits for a second person.")
-    session.output.next_commands(f"bulkhead secrets purge approve {shlex.quote(name)}")
+    session.output.next_commands(
+        f"bulkhead secrets purge approve {shlex.quote(name)}   (as another owner)"
+    )
 
 
 @command(purge_app, "approve", examples=("bulkhead secrets purge approve stripe",))

@@ -282,7 +282,7 @@ def _tell_destroyed(session: Session, secret: JsonObject) -> None:
 
 
 def _moment_after(span: str) -> int:
-    return int(time.time()) + seconds_of(span)
+    return int(time.time()) + seconds_of(span, "--expires-in")
 
 
 def _changed_labels(

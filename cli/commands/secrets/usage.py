@@ -5,6 +5,7 @@ from typing import Any
 
 from cli.client import JsonObject
 from cli.commands.secrets.group import SecretArgument, active_secret, app, current_number, path_of
+from cli.consumer_names import consumer_names
 from cli.options import command
 from cli.output import Column
 from cli.session import Session
@@ -12,7 +13,7 @@ from cli.text import age, clean, plural
 
 _COLUMNS = (
     Column("CONSUMER", "consumer_type"),
-    Column("ID", "consumer_id"),
+    Column("NAME", "shown_name", wraps=True),
     Column("READS", "reads"),
     Column("LAST USED", "used"),
     Column("VERSION", "last_used_number", right=True),
@@ -31,9 +32,11 @@ def show_usage(session: Session, secret: SecretArgument) -> None:
     found = active_secret(session, secret)
     entries = consumers_of(session, found)
     if not session.output.as_json:
+        name_of = consumer_names(session, entries)
         entries = [
             {
                 **entry,
+                "shown_name": name_of(entry),
                 "reads": "current" if _follows_current(entry) else entry.get("version_number"),
                 "used": age(entry.get("last_used_at")),
                 "acknowledged": _acknowledged(entry),
@@ -84,12 +87,11 @@ def tell_what_breaks(
 
 
 def _name(session: Session, references: Sequence[JsonObject]) -> None:
+    name_of = consumer_names(session, references[:_MOST_NAMED])
     for entry in references[:_MOST_NAMED]:
         used = entry.get("last_used_at")
         when = "never used it yet" if used is None else f"used it {age(used)} ago"
-        session.output.note(
-            f"  {clean(entry['consumer_type'])} {clean(entry['consumer_id'])}, {when}"
-        )
+        session.output.note(f"  {clean(entry['consumer_type'])} {name_of(entry)}, {when}")
     if len(references) > _MOST_NAMED:
         session.output.note(f"  and {len(references) - _MOST_NAMED} more")
 
