@@ -1,6 +1,6 @@
 """How people call things that others refer to by their ids."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from cli.client import NO_RETRY, ApiClient, JsonObject, segment
 from cli.errors import CliError
@@ -15,12 +15,7 @@ _ONLY_LISTED = frozenset({REGION, REGISTRY})
 
 def title_of(session: Session, install: JsonObject) -> str:
     """Return how a person calls an install: its label, or its product and cluster."""
-    named = label_name_of(install)
-    if named:
-        return named
-    cluster = name_at(session.client, CLUSTER.path, install.get("cluster_id"))
-    product = name_at(session.client, PRODUCT.path, install.get("product_id"))
-    return " on ".join(part for part in (product, cluster) if part) or clean(install["id"])
+    return _titles(session, [install])[install["id"]]
 
 
 def called(session: Session, noun: Noun, identifier: str | None) -> str | None:
@@ -49,18 +44,27 @@ def names_by_id(session: Session, noun: Noun, wanted: Collection[str]) -> dict[s
     except CliError:
         # A token may not be allowed to look.
         return {}
-    named = {
-        entry["id"]: title_of(session, entry) if noun is INSTALL else name_in(entry)
-        for entry in found
-    }
+    named = _titles(session, found) if noun is INSTALL else {}
+    named = named or {entry["id"]: name_in(entry) for entry in found}
     return {identifier: name for identifier, name in named.items() if name}
 
 
-def name_at(client: ApiClient, path: str, identifier: object) -> str:
-    """Return the name of a resource, for show only; empty where it cannot be read."""
-    if not identifier:
-        return ""
-    return name_in(_read(client, f"{path}/{segment(str(identifier))}"))
+def _titles(session: Session, installs: Sequence[JsonObject]) -> dict[str, str]:
+    titles = {install["id"]: label_name_of(install) for install in installs}
+    unnamed = [install for install in installs if not titles[install["id"]]]
+    products = names_by_id(session, PRODUCT, _ids(unnamed, "product_id"))
+    clusters = names_by_id(session, CLUSTER, _ids(unnamed, "cluster_id"))
+    for install in unnamed:
+        parts = (
+            products.get(install.get("product_id") or ""),
+            clusters.get(install.get("cluster_id") or ""),
+        )
+        titles[install["id"]] = " on ".join(filter(None, parts)) or clean(install["id"])
+    return titles
+
+
+def _ids(installs: Sequence[JsonObject], field: str) -> set[str]:
+    return {install[field] for install in installs if install.get(field)}
 
 
 def _read(client: ApiClient, place: str) -> JsonObject:

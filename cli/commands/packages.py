@@ -1,5 +1,6 @@
 """Packages: charts with immutable versions."""
 
+import contextlib
 import json
 import shlex
 from collections.abc import Mapping, Sequence
@@ -235,7 +236,9 @@ def delete_package(
         session.client.change("DELETE", path_of(found), etag=found.get("etag"))
     except ApiError as error:
         if "product_ids" in error.metadata:
-            error.message, error.next_commands = _why_it_stays(session, name, error.metadata)
+            # What the API said stands where its products cannot be read.
+            with contextlib.suppress(CliError):
+                error.message, error.next_commands = _why_it_stays(session, name, error.metadata)
         raise
     if session.output.as_json:
         session.output.data({"id": found["id"], "deleted": True})
@@ -286,7 +289,10 @@ def _why_it_stays(
             "package that they brought."
         )
     if offered:
-        effect = "nothing of it is offered then" if rolled_out else "it can be deleted after that"
+        goes = "it can be deleted after that"
+        if installs:
+            goes = "it can be deleted once its installs are deleted too"
+        effect = "nothing of it is offered then" if rolled_out else goes
         told.append(f"Archive {_names(offered)}: {effect}.")
     elif rolled_out:
         told.append("Nothing of it is offered any more.")

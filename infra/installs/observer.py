@@ -7,6 +7,7 @@ waiting and is not asked again for each of its installs.
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -33,9 +34,10 @@ from infra.machines.clusters import HostClusters
 # A person who looks at `installs get` after a crash wants to see it; rollouts bake for a minute.
 EVERY_SECONDS: Final = 10.0
 
-# Installs of a cluster of which the rows are read at once. An operation that begins and ends while
-# these are looked at makes a look a little old; the next one is ten seconds away.
+# Installs of a cluster of which the rows are read at once, and how old a look gets until then: an
+# operation that begins and ends in that time is not noticed.
 _ROWS_AT_ONCE: Final = 20
+_WRITTEN_WITHIN_SECONDS: Final = 2.0
 
 # Clusters that are looked at side by side: of the host's threads, which others need too.
 _CLUSTERS_AT_ONCE: Final = 16
@@ -68,12 +70,22 @@ class Watched:
 
 @dataclass(frozen=True, slots=True)
 class _Glance:
-    """What was found of an install at one moment; `seen` is None when nothing could be."""
+    """What was found of an install at one moment.
+
+    Attributes:
+        install: which.
+        seen: its objects without what is in them, which may be megabytes; None when nothing could
+            be seen.
+        found: of the whole.
+        at: the moment.
+        away: why the cluster could not be asked; None: it was.
+    """
 
     install: Watched
     seen: tuple[Seen, ...] | None
     found: ObjectStatus
     at: datetime
+    away: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +95,6 @@ class _Group:
     cluster: HostedControlPlane
     asleep: str | None
     installs: tuple[Watched, ...]
-
-
-@dataclass(slots=True)
-class _Problem:
-    """Why an install cannot be looked at; empty: it can."""
-
-    text: str
 
 
 class InstallObserver:
@@ -167,46 +172,61 @@ class InstallObserver:
     async def _look_at(self, group: _Group) -> None:
         """Look at a cluster's installs one after the other; what went wrong is logged."""
         away = group.asleep
-        for start in range(0, len(group.installs), _ROWS_AT_ONCE):
-            some = group.installs[start : start + _ROWS_AT_ONCE]
-            glances: list[_Glance] = []
-            for install in some:
-                with self._problem_of(install) as problem:
-                    glance, away = await self._look(group.cluster, install, away)
-                    problem.text = away or ""
-                    if glance is not None:
-                        glances.append(glance)
-            await self._write_all(group.cluster.workspace_id, glances)
+        glances: list[_Glance] = []
+        write_at = time.monotonic() + _WRITTEN_WITHIN_SECONDS
+        for install in group.installs:
+            with self._caring_for(install):
+                glance, away = await self._look(group.cluster, install, away)
+                if glance is not None:
+                    glances.append(glance)
+            if len(glances) >= _ROWS_AT_ONCE or time.monotonic() > write_at:
+                await self._write_all(group.cluster.workspace_id, glances)
+                glances = []
+                write_at = time.monotonic() + _WRITTEN_WITHIN_SECONDS
+        await self._write_all(group.cluster.workspace_id, glances)
 
     async def _write_all(self, workspace_id: str, glances: Sequence[_Glance]) -> None:
-        try:
-            known = await self._records.read(
-                workspace_id, [glance.install.install_id for glance in glances]
-            )
-        except BulkheadError as error:
-            log.warning("cannot look after installs", message=error.message)
-            return
+        known = await self._known_of(workspace_id, glances)
         for glance in glances:
             of_this = known.get(glance.install.install_id)
             if of_this is not None:
-                with self._problem_of(glance.install):
+                with self._caring_for(glance.install):
                     await self._write(glance, of_this)
+                    self._note(glance.install, glance.away or "")
+
+    async def _known_of(self, workspace_id: str, glances: Sequence[_Glance]) -> dict[str, Known]:
+        ids = [glance.install.install_id for glance in glances]
+        try:
+            return await self._records.read(workspace_id, ids)
+        except BulkheadError as error:
+            log.warning("cannot look after installs", message=error.message)
+            return {}
+        except Exception:
+            log.exception("unexpected failure to read installs", install_ids=ids)
+            if len(glances) == 1:
+                return {}
+        # One row that cannot be read must not end the care for all the others.
+        found: dict[str, Known] = {}
+        for glance in glances:
+            found |= await self._known_of(workspace_id, [glance])
+        return found
 
     @contextlib.contextmanager
-    def _problem_of(self, install: Watched) -> Iterator[_Problem]:
-        """Log what goes wrong with one install, once; that must not end the care for the others."""
-        problem = _Problem(self._problems.get(install.install_id, ""))
-        before = problem.text
+    def _caring_for(self, install: Watched) -> Iterator[None]:
+        """Note what goes wrong with one install; that must not end the care for the others."""
         try:
-            yield problem
+            yield
         except BulkheadError as error:
-            problem.text = error.message
+            self._note(install, error.message)
         except Exception as error:
-            problem.text = type(error).__name__
             log.exception("unexpected failure of a look", install_id=install.install_id)
-        if problem.text != before:
-            log.warning("look at an install", install_id=install.install_id, problem=problem.text)
-        self._problems[install.install_id] = problem.text
+            self._note(install, type(error).__name__)
+
+    def _note(self, install: Watched, problem: str) -> None:
+        """Log a problem that is new, or over: an empty one."""
+        if problem != self._problems.get(install.install_id, ""):
+            log.warning("look at an install", install_id=install.install_id, problem=problem)
+        self._problems[install.install_id] = problem
 
     async def _look(
         self, cluster: HostedControlPlane, install: Watched, away: str | None
@@ -229,7 +249,8 @@ class InstallObserver:
         seen: tuple[Seen, ...] | None = None
         if away is None:
             try:
-                seen = tuple(await self._see(cluster, install, references, now))
+                live = await self._see(cluster, install, references, now)
+                seen = tuple(Seen(one.wanted, None, one.status) for one in live)
                 found = health_of(seen)
             except BulkheadError as error:
                 found = ObjectStatus(Health.UNKNOWN, error.message)
@@ -237,7 +258,7 @@ class InstallObserver:
                     away = error.message
         else:
             found = ObjectStatus(Health.UNKNOWN, away)
-        return _Glance(install, seen, found, now), away
+        return _Glance(install, seen, found, now, away), away
 
     async def _see(
         self,

@@ -33,8 +33,9 @@ _RENEW_AFTER: Final = 2 / 3
 
 _TIMEOUT_SECONDS: Final = 10.0
 
-# As many as the host's threads that ask clusters: none is made for one request and thrown away.
-_CONNECTIONS: Final = 32
+# Kept open at most, above the number of threads that ask one cluster at the same time: one that is
+# made for a single request costs a handshake.
+_CONNECTIONS: Final = 256
 
 # Objects a page: a list of all pods of a large cluster in one answer would stall its API server.
 _PAGE: Final = 500

@@ -190,9 +190,10 @@ def test_a_package_that_was_rolled_out_says_why_it_stays_and_what_can_be_done() 
     assert "Nothing of it is offered any more." in archived.message
     assert archived.next_commands == ()
     never = _delete_package("active", [], installs="2")
-    assert "it can be deleted after that" in never.message
+    assert "it can be deleted once its installs are deleted too" in never.message
     assert "It has 2 installs." in never.message
     assert never.next_commands == (archive, "bulkhead installs list")
+    assert "it can be deleted after that" in _delete_package("active", []).message
 
 
 def _operation(kind: str, owner_id: str) -> dict[str, Any]:

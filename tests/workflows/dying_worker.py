@@ -144,8 +144,10 @@ async def _serve(orders: Orders) -> None:
         # Workers of other tests listen on the queue that every worker shares.
         patch("worker.CONTROL_TASK_QUEUE", orders.queue),
         patch("worker.STACKS_TASK_QUEUE", f"{orders.queue}-stacks"),
-        # Workflows are loaded anew for each run, and name the queue of their steps.
+        # Workflows are loaded anew for each run, and name the queue of their steps; what they share
+        # is loaded once.
         patch("domain.names.STACKS_TASK_QUEUE", f"{orders.queue}-stacks"),
+        patch("workflows.machine.cloud.STACKS_TASK_QUEUE", f"{orders.queue}-stacks"),
         patch("worker.SCHEDULES", ()),
         # Clusters of other tests would be placed on a host that was announced.
         patch("worker.register_host"),

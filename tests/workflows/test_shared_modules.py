@@ -16,12 +16,22 @@ _UNREPEATABLE = frozenset(
 _OF_DATETIME = frozenset({"UTC", "timedelta"})
 _UNREPEATABLE_CALLS = frozenset({"now", "today", "utcnow", "to_thread", "run_in_executor"})
 
+# What the calls return that a module or a class may keep.
+_UNCHANGEABLE = frozenset(
+    {"Awaited", "Policy", "RetryPolicy", "TypeVar", "frozenset", "timedelta", "until"}
+)
+
 
 @pytest.mark.parametrize("name", SHARED)
 def test_what_workflows_share_is_repeatable_and_keeps_nothing(name: str) -> None:
     tree = ast.parse(inspect.getsource(importlib.import_module(name)))
     assert list(_unrepeatable(tree)) == []
     assert list(_kept(tree)) == []
+    assert {each for each in _imported(tree) if each.startswith("workflows.")} <= set(SHARED)
+
+
+def _imported(tree: ast.Module) -> set[str]:
+    return {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
 
 
 def _unrepeatable(tree: ast.Module) -> Iterator[str]:
@@ -41,11 +51,30 @@ def _unrepeatable(tree: ast.Module) -> Iterator[str]:
 
 
 def _kept(tree: ast.Module) -> Iterator[str]:
-    """Return what a run could leave for the next one: containers of a module, and `global`."""
+    """Return what a run could leave for the next one, of a module, a class or a function."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.Global | ast.Nonlocal):
-            yield ", ".join(node.names)
-    for node in tree.body:
-        value = node.value if isinstance(node, ast.Assign | ast.AnnAssign) else None
-        if isinstance(value, ast.List | ast.Dict | ast.Set):
-            yield ast.unparse(node)
+        match node:
+            case ast.Global(names=names) | ast.Nonlocal(names=names):
+                yield ", ".join(names)
+            case ast.Module(body=body) | ast.ClassDef(body=body):
+                yield from filter(None, map(_changeable, body))
+            case ast.FunctionDef() | ast.AsyncFunctionDef():
+                defaults = [*node.args.defaults, *filter(None, node.args.kw_defaults)]
+                yield from (ast.unparse(each) for each in defaults if _is_container(each))
+                yield from (ast.unparse(each) for each in node.decorator_list if _caches(each))
+
+
+def _changeable(node: ast.stmt) -> str | None:
+    value = node.value if isinstance(node, ast.Assign | ast.AnnAssign) else None
+    return ast.unparse(node) if value is not None and _is_container(value) else None
+
+
+def _is_container(value: ast.expr) -> bool:
+    if isinstance(value, ast.Call):
+        return ast.unparse(value.func).split(".")[-1] not in _UNCHANGEABLE
+    comprehensions = (ast.ListComp, ast.DictComp, ast.SetComp)
+    return isinstance(value, (ast.List, ast.Dict, ast.Set, *comprehensions))
+
+
+def _caches(decorator: ast.expr) -> bool:
+    return "cache" in ast.unparse(decorator)

@@ -56,7 +56,9 @@ def explaining_secrets(
         path, secret_id = _use_at(values, error.faults[0].path[2:])
         if secret_id:
             error.notes += (("secret", secret_id),)
-            error.next_commands = _what_helps(session, secret_id, path, typed)
+            error.next_commands = (
+                _what_helps(session, secret_id, path, typed) or error.next_commands
+            )
         raise
 
 
@@ -78,7 +80,10 @@ def _use_at(values: JsonObject, places: Sequence[str]) -> tuple[str, str]:
 def _what_helps(session: Session, secret_id: str, path: str, typed: str | None) -> tuple[str, ...]:
     try:
         state = session.client.get(f"{SECRET.path}/{segment(secret_id)}", retry=NO_RETRY)["state"]
-    except ApiError:
+    except ApiError as error:
+        if error.exit_code is not ExitCode.NOT_FOUND:
+            # Whether it is there was not told.
+            return ()
         state = None
     if state == "active":
         return (f"bulkhead secrets versions {secret_id}",)

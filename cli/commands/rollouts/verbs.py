@@ -79,7 +79,7 @@ def pause_rollout(session: Session, rollout: RolloutArgument = None) -> None:
 def resume_rollout(session: Session, rollout: RolloutArgument = None) -> None:
     """Go on where a pause stopped it."""
     found = rollout_called(session, rollout)
-    answer = _ask(session, found, "bulkhead rollouts resume")
+    answer = _ask(session, found, "resume")
     _tell(session, answer, f"{title_of(session, found)} goes on.", "bulkhead rollouts watch")
 
 

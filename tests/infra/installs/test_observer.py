@@ -5,7 +5,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,6 +15,7 @@ from domain.cluster import ClusterState, Component
 from domain.install import Health, InstallState, Sync
 from domain.names import install_namespace_of
 from infra.database.tables import ClusterRow, InstallRow
+from infra.installs.observations import Observations
 from infra.kubernetes.client import KubernetesClient, Object
 from tests.infra.installs.objects import CANARY, config_map, deployment, path_of, secret
 from tests.infra.installs.world import World
@@ -257,3 +258,21 @@ async def _set_cluster(world: World, state: ClusterState) -> None:
         row = await session.get_one(ClusterRow, (world.workspace, world.cluster.cluster_id))
         row.state = state
         session.add(row)
+
+
+async def test_an_install_whose_row_cannot_be_read_ends_the_care_for_no_other(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unreadable, other = [await world.deploy(config_map()) for _ in range(2)]
+    read = Observations.read
+
+    async def read_or_fail(self: Observations, workspace: str, ids: Sequence[str]) -> Any:  # noqa: ANN401 - what it returns
+        if unreadable in ids:
+            message = "of a later version"
+            raise LookupError(message)
+        return await read(self, workspace, ids)
+
+    monkeypatch.setattr(Observations, "read", read_or_fail)
+    await world.watch(world.observer(), seconds=0)
+    assert (await world.install(other)).health is Health.HEALTHY
+    assert (await world.install(unreadable)).health is Health.UNKNOWN
