@@ -61,7 +61,7 @@ class RunRollout:
         while True:
             self._changed = self._ended = False
             step = await self._advance(look)
-            if step.ended:
+            if step.ended and not self._changed:
                 return step.turns
             await asyncio.gather(*(self._begin(place, step, claim) for claim in step.claims))
             look = replace(look, turns=step.turns)

@@ -167,11 +167,13 @@ async def test_what_stays_may_be_had_by_another_install_and_is_never_removed(
     cluster: Cluster, reason: str
 ) -> None:
     first, second = new_id(Prefix.INSTALL), new_id(Prefix.INSTALL)
-    kept = crd("keepsakes", "v1", kind="Keepsake", annotations=_KEEP if reason == "policy" else {})
-    plain = crd("keepsakes", "v1", kind="Keepsake")
+    # Of its own for each: one that goes takes no objects until it is gone.
+    plural, kind = f"{reason}keepsakes", f"{reason.title()}Keepsake"
+    kept = crd(plural, "v1", kind=kind, annotations=_KEEP if reason == "policy" else {})
+    plain = crd(plural, "v1", kind=kind)
     of_customer: Object = {
         "apiVersion": "owned.bulkhead.test/v1",
-        "kind": "Keepsake",
+        "kind": kind,
         "metadata": {"name": "of-the-customer"},
     }
     await cluster.put(first, kept)

@@ -5,6 +5,7 @@ import time
 from dataclasses import replace
 
 import pytest
+from temporalio import activity
 from temporalio.api.enums.v1 import EventType
 
 from domain.caller import Caller, PrincipalKind
@@ -15,6 +16,7 @@ from domain.rollout import Gate, RolloutState, TargetState
 from domain.rollout_strategy import Share, Strategy
 from domain.rollout_work import RolloutPlace
 from infra.database.tables import RolloutRow
+from tests.durability import FaultInjector, Moment
 from tests.rollout_lab import Lab, Offer
 
 SLOW = Strategy(canary=0, concurrency=2, bake_seconds=0, checks=())
@@ -241,3 +243,27 @@ async def test_only_the_plan_that_was_looked_at_is_approved_and_done(lab: Lab) -
     assert states[away] is TargetState.SKIPPED
     assert states[stale] is TargetState.FAILED
     assert list(lab.versions(offer).values()).count(offer.new) == 2
+
+
+async def test_a_rollback_that_is_asked_for_as_a_rollout_ends_does_not_wait_for_the_schedule(
+    lab: Lab, injector: FaultInjector
+) -> None:
+    offer = lab.offer(2)
+    place = await lab.create(offer, Strategy(canary=0, bake_seconds=0, checks=()))
+    asked = asyncio.Event()
+
+    async def ask_at_the_end(moment: Moment) -> None:
+        info = activity.info()
+        is_this = info.workflow_id == rollout_workflow_id_of(place.rollout_id)
+        if asked.is_set() or moment is Moment.BEFORE or not is_this:
+            return
+        if (await lab.row(place)).state is RolloutState.SUCCEEDED:
+            asked.set()
+            await lab.ask(place, "rollback", offer.vendor)
+
+    injector.besides = ask_at_the_end
+    try:
+        await asyncio.wait_for(asked.wait(), 20)
+        await lab.until(place, RolloutState.ROLLED_BACK)
+    finally:
+        injector.besides = None
