@@ -120,10 +120,12 @@ class Renders:
                 templates that fail; FAILED_PRECONDITION for what the cluster does not serve;
                 DEPENDENCY_UNAVAILABLE when registry or API server do not answer.
         """
-        chart, access, key, carried = await asyncio.gather(
-            self._charts.chart_of(
-                version.workspace_id, version.ref, version.chart_digest, operation_id=operation_id
-            ),
+        chart = await self._charts.chart_of(
+            version.workspace_id, version.ref, version.chart_digest, operation_id=operation_id
+        )
+        # Not beside the chart, which may take a while to come: what is in Secrets shall be read
+        # as late as it can be before templates look for them.
+        access, key, carried = await asyncio.gather(
             access_of(self._clusters, plane, install.id),
             asyncio.to_thread(self._vault.render_key, install.workspace_id, install.id),
             self._clusters.ask(plane, lambda client: carried_texts(client, install.id)),
