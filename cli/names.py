@@ -44,8 +44,9 @@ def names_by_id(session: Session, noun: Noun, wanted: Collection[str]) -> dict[s
     except CliError:
         # A token may not be allowed to look.
         return {}
-    named = _titles(session, found) if noun is INSTALL else {}
-    named = named or {entry["id"]: name_in(entry) for entry in found}
+    if noun is INSTALL:
+        return _titles(session, found)
+    named = {entry["id"]: name_in(entry) for entry in found}
     return {identifier: name for identifier, name in named.items() if name}
 
 
