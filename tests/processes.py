@@ -1,6 +1,10 @@
-"""What the kernel says of running processes."""
+"""What the kernel says of running processes, and how it suspends them."""
 
+import os
+import signal
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -12,6 +16,39 @@ def core_limits(pid: int) -> tuple[str, str]:
             return soft, hard
     message = "the kernel names no limit"
     raise AssertionError(message)
+
+
+@contextmanager
+def suspended(*pids: int) -> Iterator[None]:
+    """Let processes take connections and answer nothing, until the block ends."""
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        for pid in pids:
+            _await_standstill(pid)
+        yield
+    finally:
+        for pid in pids:
+            # Killed in between, it is gone.
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+
+def _await_standstill(pid: int) -> None:
+    # The signal is only sent when `kill` returns: a thread on another processor runs on for long
+    # enough to answer a handshake, which happened once in a few hundred runs.
+    deadline = time.monotonic() + 10
+    while any(_state_of(thread) not in "TtZ" for thread in Path(f"/proc/{pid}/task").iterdir()):
+        assert time.monotonic() < deadline, f"process {pid} does not stand still"
+        time.sleep(0.001)
+
+
+def _state_of(thread: Path) -> str:
+    # The name before it, in brackets, may hold anything.
+    try:
+        return (thread / "stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return "Z"
 
 
 def processes_told(mark: str) -> Iterator[int]:

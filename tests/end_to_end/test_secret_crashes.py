@@ -5,9 +5,7 @@ OpenBao, the end by a lock on the versions. Then a process is killed, and the ho
 """
 
 import contextlib
-import os
 import random
-import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -18,6 +16,7 @@ import psycopg
 import pytest
 
 from tests.end_to_end.stack import Body, Bulkhead, wait_until_healthy
+from tests.processes import suspended
 
 PARTS = ["api", "openbao", "postgresql", "temporal", "worker", "supervisord"]
 Hold = Callable[[Bulkhead, str, Callable[[], None]], AbstractContextManager[None]]
@@ -40,7 +39,7 @@ def _before_the_write(
     with contextlib.ExitStack() as stopped:
         # OpenBao is asked before the intent too, for the request's fingerprint.
         with _before_the_intent(bulkhead, secret_id, ask):
-            stopped.enter_context(_stopped(bulkhead.pid_of("openbao")))
+            stopped.enter_context(suspended(bulkhead.pid_of("openbao")))
         bulkhead.eventually(lambda: _is_being_written(bulkhead, secret_id))
         yield
 
@@ -49,7 +48,7 @@ def _before_the_write(
 def _before_the_end(bulkhead: Bulkhead, secret_id: str, ask: Callable[[], None]) -> Iterator[None]:
     with contextlib.ExitStack() as stopped:
         with _before_the_intent(bulkhead, secret_id, ask):
-            stopped.enter_context(_stopped(bulkhead.pid_of("openbao")))
+            stopped.enter_context(suspended(bulkhead.pid_of("openbao")))
         bulkhead.eventually(lambda: _is_being_written(bulkhead, secret_id))
         with _locked(
             bulkhead, "SELECT FROM secret_versions WHERE secret_id = %s FOR UPDATE", secret_id
@@ -125,17 +124,6 @@ def _is_added_once(bulkhead: Bulkhead, secret: Body, part: str, hold: Hold) -> N
     assert read["value"] == body["value"]
     first = bulkhead.persist("POST", f"{path}/current:access")
     assert first["value"] == "first"
-
-
-@contextlib.contextmanager
-def _stopped(pid: int) -> Iterator[None]:
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        # Killed in between, it is another process by now.
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGCONT)
 
 
 @contextlib.contextmanager

@@ -34,6 +34,7 @@ from tests.infra.control_planes.host import (
     nothing_meanwhile,
     running_host,
 )
+from tests.processes import suspended
 from tests.servers import Servers
 
 # Enough that all of them miss once in a million runs.
@@ -121,12 +122,9 @@ def test_a_store_that_holds_objects_is_never_begun_again(
     layout.was_ready.unlink()
     etcd = host.supervisor.state(layout.name)[Component.ETCD]
     assert etcd.pid is not None
-    os.kill(etcd.pid, signal.SIGSTOP)
-    try:
+    with suspended(etcd.pid):
         assert served_certificate("127.0.0.1", layout.etcd_port) is None
         assert not is_stuck(layout, etcd)
-    finally:
-        os.kill(etcd.pid, signal.SIGCONT)
     host.start(cluster)
     assert layout.was_ready.exists()
 

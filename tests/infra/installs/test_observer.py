@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-import os
-import signal
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -19,6 +17,7 @@ from infra.installs.observations import Observations
 from infra.kubernetes.client import KubernetesClient, Object
 from tests.infra.installs.objects import CANARY, config_map, deployment, path_of, secret
 from tests.infra.installs.world import World
+from tests.processes import suspended
 
 
 async def seen(world: World, install_id: str, holds: Callable[[InstallRow], bool]) -> InstallRow:
@@ -209,12 +208,9 @@ async def test_an_api_server_that_hangs_keeps_an_observer_waiting_once(world: Wo
     statuses = await asyncio.to_thread(world.host.backend.describe, world.cluster)
     pid = next(one.pid for one in statuses.components if one.component is Component.API_SERVER)
     assert pid is not None
-    os.kill(pid, signal.SIGSTOP)
-    began = time.monotonic()
-    try:
+    with suspended(pid):
+        began = time.monotonic()
         await observer.look_at_all()
-    finally:
-        os.kill(pid, signal.SIGCONT)
     assert time.monotonic() - began < 12
     for install in installs:
         assert (await world.install(install)).health is Health.HEALTHY

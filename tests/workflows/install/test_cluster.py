@@ -1,28 +1,13 @@
 """Installs on a cluster that does not answer, or goes."""
 
 import asyncio
-import os
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 
 from domain.cluster import Component
 from domain.operation import OperationState, OperationType
+from tests.processes import suspended
 from tests.workflows.install.site import Site
-
-
-@contextmanager
-def suspended(pids: list[int]) -> Iterator[None]:
-    """Let processes take connections and answer nothing."""
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
 
 
 async def pids_of(site: Site, component: Component) -> list[int]:
@@ -37,7 +22,7 @@ async def test_an_operation_waits_for_an_api_server_that_does_not_answer(site: S
     first = await site.create(web)
     try:
         await site.platform.succeed(first)
-        with suspended(await pids_of(site, Component.API_SERVER)):
+        with suspended(*await pids_of(site, Component.API_SERVER)):
             update = await site.update(first.install_id, web, {"replicas": 2})
             await site.waiting(update, "API server")
             last = (await site.platform.operation(update)).last_error

@@ -22,8 +22,9 @@ from infra.database.tables import OperationRow, ProductRow, RolloutRow, RolloutT
 from infra.openbao.authorities import Authority
 from infra.openbao.leaf import LeafSpec, make_leaf
 from infra.temporal.rollouts import wake_rollout
+from tests.processes import suspended
 from tests.workflows.install.site import Published, Site
-from tests.workflows.install.test_cluster import pids_of, suspended
+from tests.workflows.install.test_cluster import pids_of
 
 _BROKEN = {"templates/broken.yaml": "{{ fail `this version is broken` }}"}
 _ADDED = {
@@ -337,14 +338,14 @@ async def _down(site: Site) -> AsyncIterator[None]:
 @asynccontextmanager
 async def _hung(site: Site) -> AsyncIterator[None]:
     """The API server takes connections and answers nothing."""
-    with suspended(await pids_of(site, Component.API_SERVER)):
+    with suspended(*await pids_of(site, Component.API_SERVER)):
         yield
 
 
 @asynccontextmanager
 async def _store_hung(site: Site) -> AsyncIterator[None]:
     """The API server answers late, and with 5xx: its store does not answer."""
-    with suspended(await pids_of(site, Component.ETCD)):
+    with suspended(*await pids_of(site, Component.ETCD)):
         yield
 
 
