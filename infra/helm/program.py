@@ -20,8 +20,9 @@ from infra.helm.manifest import is_test, parse_stream
 from infra.helm.places import Places
 from infra.helm.process import Ended, run_helm
 from infra.helm.releases import Release, Revision, break_lock, history
-from infra.kubernetes.client import KubernetesClient, Login, Object
+from infra.kubernetes.client import KubernetesClient, Object
 from infra.kubernetes.kubeconfig import kubeconfig
+from infra.kubernetes.logins import Login
 
 # What Helm remembers of earlier revisions; restoring takes our own renders.
 _REVISIONS_KEPT: Final = 3

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Final
 
 from domain.errors import BulkheadError, Reason
-from infra.kubernetes.client import KubernetesClient, Login, Object
+from infra.kubernetes.client import KubernetesClient, Object
 from infra.kubernetes.kubeconfig import in_memory, kubeconfig
+from infra.kubernetes.logins import Login
 
 # Pods that are deleted without eviction still get this long to end in order.
 _GRACE_SECONDS: Final = 30.0

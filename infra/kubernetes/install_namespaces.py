@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from domain.cluster import ADMINISTRATORS_GROUP
-from infra.kubernetes.client import ADMINISTRATOR_USER
+from infra.kubernetes.logins import ADMINISTRATOR_USER
 from infra.kubernetes.manifest import KeptObject, admission_policy
 
 # On the namespace, and on what of cluster scope is an install's.

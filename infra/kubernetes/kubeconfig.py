@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Iterator
 
-from infra.kubernetes.client import Login
+from infra.kubernetes.logins import Login
 
 
 def kubeconfig(url: str, login: Login) -> bytes:

@@ -18,7 +18,8 @@ from domain.machine import (
     TUNNEL_AUDIENCE,
     TUNNEL_SERVICE_ACCOUNT,
 )
-from infra.kubernetes.client import KubernetesClient, Login, Object
+from infra.kubernetes.client import KubernetesClient, Object
+from infra.kubernetes.logins import Login
 from infra.openbao.authorities import Authority
 from infra.openbao.leaf import LeafSpec, make_leaf
 from infra.openbao.signing import ApiOpenBao

@@ -16,7 +16,8 @@ import httpx
 
 from domain.errors import BulkheadError, Reason
 from domain.names import install_namespace_of, install_reader_of
-from infra.kubernetes.client import DEPENDENCY, load_from_memory
+from infra.kubernetes.client import DEPENDENCY
+from infra.kubernetes.logins import load_from_memory
 from infra.openbao.authorities import Authority
 from infra.openbao.leaf import LeafSpec, make_leaf
 from infra.openbao.signing import ApiOpenBao

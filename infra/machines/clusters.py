@@ -9,14 +9,9 @@ from typing import Final, TypeVar
 
 from domain.cluster import HostedControlPlane
 from infra.control_planes.placement import HostPlacement
-from infra.kubernetes.client import (
-    KubernetesClient,
-    Login,
-    administrator_login,
-    administrator_of,
-    user_login,
-)
+from infra.kubernetes.client import KubernetesClient, administrator_of
 from infra.kubernetes.keeping import keep
+from infra.kubernetes.logins import Login, administrator_login, user_login
 from infra.kubernetes.objects import kept_objects
 from infra.openbao.client import OpenBao
 from infra.settings import ControlPlaneSettings

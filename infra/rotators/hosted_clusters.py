@@ -14,7 +14,7 @@ from domain.errors import BulkheadError, Reason
 from domain.names import api_server_port_of
 from infra.database.engine import Database
 from infra.database.queries.cluster import find_cluster, find_endpoint
-from infra.kubernetes.client import load_from_memory
+from infra.kubernetes.logins import load_from_memory
 from infra.openbao.authorities import Authority
 from infra.openbao.client import OpenBao
 from infra.openbao.leaf import LeafSpec, make_leaf

@@ -25,7 +25,8 @@ from cryptography.x509.oid import NameOID
 from domain.machine import NODE_USER_PREFIX, NODES_GROUP
 from infra.database.engine import Database, DatabaseRole
 from infra.embedded.server import Part
-from infra.kubernetes.client import KubernetesClient, Login, Object
+from infra.kubernetes.client import KubernetesClient, Object
+from infra.kubernetes.logins import Login
 from infra.kubernetes.signing_requests import SERVING_SIGNER
 from infra.machines.clusters import HostClusters
 from infra.machines.keeper import MachineKeeper

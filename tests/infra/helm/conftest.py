@@ -13,8 +13,9 @@ from infra.helm.program import ClusterAccess, Helm
 from infra.helm.release_chart import release_chart
 from infra.helm.releases import Release
 from infra.installs.identities import prepare_namespace
-from infra.kubernetes.client import KubernetesClient, Object, administrator_of, user_login
+from infra.kubernetes.client import KubernetesClient, Object, administrator_of
 from infra.kubernetes.discovery import Discovery
+from infra.kubernetes.logins import user_login
 from infra.tools import ensure
 from tests.charts import archive
 from tests.infra.control_planes.host import Host, running_host

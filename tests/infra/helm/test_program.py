@@ -235,7 +235,7 @@ import asyncio, sys
 from pathlib import Path
 from infra.helm.program import ClusterAccess, Helm
 from infra.helm.releases import Release
-from infra.kubernetes.client import Login
+from infra.kubernetes.logins import Login
 program, url, name, folder = sys.argv[1:]
 read = lambda file: Path(folder, file).read_bytes()
 login = Login(read("ca").decode(), read("certificate"), read("key"))

@@ -14,7 +14,8 @@ from infra.helm.program import ClusterAccess, Helm
 from infra.helm.release_chart import release_chart
 from infra.helm.releases import Release
 from infra.installs.planner import Wanted, make_plan
-from infra.kubernetes.client import KubernetesClient, Login
+from infra.kubernetes.client import KubernetesClient
+from infra.kubernetes.logins import Login
 from infra.tools import ensure
 from tests.infra.https_server import HttpsServer, Response, https_server
 

@@ -44,9 +44,10 @@ from infra.installs.identities import (
     remove_namespace,
     withdraw_cluster_rights,
 )
-from infra.kubernetes.client import KubernetesClient, Login, Object
+from infra.kubernetes.client import KubernetesClient, Object
 from infra.kubernetes.install_namespaces import INSTALL_LABEL
 from infra.kubernetes.kubeconfig import kubeconfig
+from infra.kubernetes.logins import Login
 from infra.machines.clusters import HostClusters
 from infra.openbao.authorities import Authority
 from infra.openbao.client import OpenBao

@@ -21,7 +21,8 @@ from domain.owned_operation import MachineOperation
 from infra.database.engine import Database, DatabaseRole
 from infra.database.records.operation import machine_operation_of
 from infra.database.tables import AuditEventRow, ClusterRow, OperationRow
-from infra.kubernetes.client import KubernetesClient, Login
+from infra.kubernetes.client import KubernetesClient
+from infra.kubernetes.logins import Login
 from infra.kubernetes.nodes import list_nodes
 from infra.kubernetes.signing_requests import CLIENT_SIGNER, SERVING_SIGNER, list_requests
 from infra.machines.clusters import HostClusters
