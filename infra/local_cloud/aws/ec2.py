@@ -110,7 +110,7 @@ class UnkindEc2(EC2Backend):
                 )
             self._replayed = {instance.id for instance in reservation.instances}
             return reservation
-        refuse_start(self, image_id, count, user_data, kwargs)
+        refuse_start(self, self.account, image_id, count, user_data, kwargs)
         reservation = super().run_instances(
             image_id, count, user_data, security_group_names, **kwargs
         )

@@ -2,14 +2,14 @@
 
 import base64
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from moto.core.types import Base64EncodedString
 from moto.ec2.exceptions import EC2ClientError
+from moto.ec2.models import EC2Backend
 from moto.ec2.models.instance_types import INSTANCE_TYPES
 
-if TYPE_CHECKING:
-    from infra.local_cloud.aws.ec2 import UnkindEc2
+from infra.local_cloud.aws.accounts import Account
 
 _LARGEST_USER_DATA: Final = 16384
 _INVALID: Final = "InvalidParameterValue"
@@ -21,7 +21,8 @@ _CAPACITY: Final = "InsufficientInstanceCapacity"
 
 
 def refuse_start(
-    ec2: "UnkindEc2",
+    ec2: EC2Backend,
+    account: Account,
     image_id: str,
     count: int,
     user_data: Base64EncodedString | None,
@@ -31,6 +32,7 @@ def refuse_start(
 
     Args:
         ec2: where.
+        account: whose.
         image_id: what they boot.
         count: how many.
         user_data: as the request has it.
@@ -43,13 +45,13 @@ def refuse_start(
     if user_data is not None and len(base64.b64decode(str(user_data))) > _LARGEST_USER_DATA:
         raise EC2ClientError(_INVALID, f"User data is limited to {_LARGEST_USER_DATA} bytes")
     profile = asked.get("iam_instance_profile_name")
-    if profile and not ec2.account.is_known(profile):
+    if profile and not account.is_known(profile):
         raise EC2ClientError(
             _INVALID,
             f"Value ({profile}) for parameter iamInstanceProfile.name is invalid. Invalid IAM "
             "Instance Profile name",
         )
-    _refuse_for_lack(ec2, _zone(ec2, asked), instance_type, count)
+    _refuse_for_lack(ec2, account, _zone(ec2, asked), instance_type, count)
 
 
 def vcpus_of(instance_type: str) -> int:
@@ -57,7 +59,7 @@ def vcpus_of(instance_type: str) -> int:
     return int(INSTANCE_TYPES[instance_type]["VCpuInfo"]["DefaultVCpus"])
 
 
-def _zone(ec2: "UnkindEc2", asked: Mapping[str, Any]) -> str:
+def _zone(ec2: EC2Backend, asked: Mapping[str, Any]) -> str:
     subnets = [nic["SubnetId"] for nic in asked.get("nics") or () if "SubnetId" in nic]
     subnet = asked.get("subnet_id") or next(iter(subnets), None)
     if subnet:
@@ -65,7 +67,7 @@ def _zone(ec2: "UnkindEc2", asked: Mapping[str, Any]) -> str:
     return str(asked.get("placement") or f"{ec2.region_name}a")
 
 
-def _refuse_image(ec2: "UnkindEc2", image_id: str, instance_type: str) -> None:
+def _refuse_image(ec2: EC2Backend, image_id: str, instance_type: str) -> None:
     image = ec2.amis.get(image_id)
     if image is None:
         raise EC2ClientError(_NO_IMAGE, f"The image id '[{image_id}]' does not exist")
@@ -80,7 +82,9 @@ def _refuse_image(ec2: "UnkindEc2", image_id: str, instance_type: str) -> None:
         )
 
 
-def _refuse_for_lack(ec2: "UnkindEc2", zone: str, instance_type: str, count: int) -> None:
+def _refuse_for_lack(
+    ec2: EC2Backend, account: Account, zone: str, instance_type: str, count: int
+) -> None:
     wanted = {"location": [zone], "instance-type": [instance_type]}
     if not ec2.describe_instance_type_offerings("availability-zone", wanted):
         raise EC2ClientError(
@@ -93,14 +97,14 @@ def _refuse_for_lack(ec2: "UnkindEc2", zone: str, instance_type: str, count: int
         for instance in ec2.all_instances()
         if instance.state in {"pending", "running"}
     )
-    if used + count * vcpus_of(instance_type) > ec2.account.vcpus:
+    if used + count * vcpus_of(instance_type) > account.vcpus:
         raise EC2ClientError(
             _QUOTA,
             f"You have requested more vCPU capacity than your current vCPU limit of "
-            f"{ec2.account.vcpus} allows for the instance bucket that the specified instance type "
+            f"{account.vcpus} allows for the instance bucket that the specified instance type "
             "belongs to.",
         )
-    if ec2.account.faults.lacks_capacity(zone, instance_type):
+    if account.faults.lacks_capacity(zone, instance_type):
         raise EC2ClientError(
             _CAPACITY,
             f"We currently do not have sufficient {instance_type} capacity in the Availability "
