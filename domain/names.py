@@ -9,7 +9,6 @@ from enum import StrEnum
 from domain.identifiers import opaque_part
 from domain.install import INSTALL_READER_PREFIX
 from domain.operation import OPERATIONS, OperationType
-from domain.owned_operation import TypedOperation
 from domain.secret import VersionPlace
 
 # The queue of every workflow, and of the activities that need no particular host.
@@ -69,12 +68,10 @@ def workflow_id_of(operation_type: OperationType, owner_id: str, operation_id: s
     return f"{facts.owner_type}/{owner_id}/{facts.verb}/{operation_id}"
 
 
-def abandon_workflow_id_of(typed: TypedOperation) -> str:
+def abandon_workflow_id_of(operation_type: OperationType, owner_id: str, operation_id: str) -> str:
     """Return the id of the workflow that closes a lost operation; one may run at a time."""
-    facts = OPERATIONS[typed.type]
-    operation = typed.operation
-    owner = f"{facts.owner_type}/{operation.owner_id}"
-    return f"{owner}/abandon-{facts.verb}/{operation.operation_id}"
+    facts = OPERATIONS[operation_type]
+    return f"{facts.owner_type}/{owner_id}/abandon-{facts.verb}/{operation_id}"
 
 
 def operation_id_of(workflow_id: str) -> str | None:

@@ -3,7 +3,7 @@
 The step that was refused is run again when the secret has another version: the API's signal says
 so, and looks at the rows find it where the signal was lost. A credential can also be accepted again
 at the provider's side, so that it is tried anew from time to time whatever the rows say. The pauses
-grow: a workflow that is parked for weeks must not fill its history.
+grow, as `workflows.pauses` says.
 """
 
 import asyncio
@@ -20,12 +20,13 @@ from activities.secret_rotation import SecretRotationActivities
 from domain.errors import Reason
 from domain.operation import WAITING_FOR_NEW_VALUE
 from domain.owned_operation import MachineOperation, SecretOperation
+from workflows.pauses import longer
 
 if TYPE_CHECKING:
     from domain.owned_operation import OwnedOperation
 
-_FIRST_PAUSE: Final = timedelta(minutes=1)
-_LONGEST_PAUSE: Final = timedelta(minutes=30)
+FIRST_PAUSE: Final = timedelta(minutes=1)
+DOUBLED_UP_TO: Final = timedelta(minutes=30)
 # From this pause on the same credential is tried again.
 _TRY_ANYWAY: Final = timedelta(minutes=8)
 
@@ -93,7 +94,7 @@ class Parking:
     def __init__(self, awaited: Awaited = CREDENTIAL) -> None:
         self._awaited = awaited
         self._changed = False
-        self._pause = _FIRST_PAUSE
+        self._pause = FIRST_PAUSE
 
     def helps(
         self, operation: "OwnedOperation", reason: Reason | None, metadata: Mapping[str, str]
@@ -104,7 +105,7 @@ class Parking:
     def credential_changed(self) -> None:
         """The secret has another version that can be read."""
         self._changed = True
-        self._pause = _FIRST_PAUSE
+        self._pause = FIRST_PAUSE
 
     async def wait(
         self,
@@ -129,7 +130,8 @@ class Parking:
         while not self._changed and found == refused:
             if cancelled():
                 raise asyncio.CancelledError
-            pause, self._pause = self._pause, min(self._pause * 2, _LONGEST_PAUSE)
+            pause = self._pause
+            self._pause = longer(pause, doubled_up_to=DOUBLED_UP_TO)
             with contextlib.suppress(TimeoutError):
                 await workflow.wait_condition(lambda: self._changed, timeout=pause)
             if self._changed or pause >= _TRY_ANYWAY:

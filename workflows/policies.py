@@ -149,6 +149,6 @@ BOOKKEEPING = Policy(timedelta(seconds=30), None, _QUICKLY)
 
 # An undo, or a step of an operation that only goes forward, is tried until it succeeds: giving up
 # would leave something behind. A permanent error is shown on the operation, and tried again after
-# this pause in case a person mends the cause.
+# this pause in case a person mends the cause. The pauses grow, as `workflows.pauses` says.
 PAUSE_AFTER_PERMANENT_ERROR = timedelta(seconds=5)
-LONGEST_PAUSE = timedelta(minutes=10)
+DOUBLED_UP_TO = timedelta(minutes=10)

@@ -108,6 +108,7 @@ SHARED: Final = (
     "workflows.install.deploy",
     "workflows.machine.cloud",
     "workflows.parking",
+    "workflows.pauses",
     "workflows.policies",
     "workflows.rollout.policies",
     "workflows.saga",

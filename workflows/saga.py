@@ -41,10 +41,11 @@ from domain.owned_operation import (
     OwnedOperation,
 )
 from workflows.parking import Parking
+from workflows.pauses import longer
 from workflows.policies import (
     BOOKKEEPING,
+    DOUBLED_UP_TO,
     HEARTBEAT_TIMEOUT,
-    LONGEST_PAUSE,
     PAUSE_AFTER_PERMANENT_ERROR,
     WHILE_HELD,
     Policy,
@@ -299,7 +300,7 @@ class Saga:
                 return await self._unless_parked(activity_id, activity, argument, endless, queue)
             except ActivityError:
                 await workflow.sleep(pause)
-                pause = min(pause * 2, LONGEST_PAUSE)
+                pause = longer(pause, doubled_up_to=DOUBLED_UP_TO)
 
     async def _unless_parked(
         self,

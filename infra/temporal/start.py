@@ -19,7 +19,7 @@ from temporalio.common import (
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
-from domain.names import CONTROL_TASK_QUEUE, workflow_id_of
+from domain.names import CONTROL_TASK_QUEUE, abandon_workflow_id_of, workflow_id_of
 from domain.operation import (
     APPROVAL_GIVEN,
     CREDENTIAL_CHANGED,
@@ -124,8 +124,9 @@ async def tell_credential_changed(
     Raises:
         BulkheadError: DEPENDENCY_UNAVAILABLE when Temporal does not answer.
     """
-    handle = _handle(client, operation_type, owner_id, operation_id)
-    await _if_there(handle.signal(CREDENTIAL_CHANGED, rpc_timeout=_RPC_TIMEOUT))
+    for name in (workflow_id_of, abandon_workflow_id_of):
+        handle = client.get_workflow_handle(name(operation_type, owner_id, operation_id))
+        await _if_there(handle.signal(CREDENTIAL_CHANGED, rpc_timeout=_RPC_TIMEOUT))
 
 
 async def tell_approval_given(

@@ -1,7 +1,7 @@
 """How a deployment waits for a person's approval of its plan.
 
-The API's signal says that there is one; looks at the rows find it where the signal was lost. The
-pauses grow: a workflow that waits for weeks must not fill its history.
+The API's signal says that there is one; looks at the rows find it where the signal was lost. Their
+pauses grow, as `workflows.pauses` says.
 """
 
 import asyncio
@@ -15,11 +15,12 @@ from activities.install_records import InstallRecordActivities
 from activities.installs import InstallActivities
 from domain.operation import Step
 from domain.owned_operation import InstallOperation
+from workflows.pauses import longer
 from workflows.policies import CLUSTER_CALL
 from workflows.saga import Saga
 
 _FIRST_PAUSE: Final = timedelta(minutes=1)
-_LONGEST_PAUSE: Final = timedelta(minutes=30)
+_DOUBLED_UP_TO: Final = timedelta(minutes=30)
 
 
 class Approval:
@@ -59,7 +60,8 @@ class Approval:
             task = asyncio.current_task()
             if task is not None and task.cancelling() > 0:
                 raise asyncio.CancelledError
-            pause, self._pause = self._pause, min(self._pause * 2, _LONGEST_PAUSE)
+            pause = self._pause
+            self._pause = longer(pause, doubled_up_to=_DOUBLED_UP_TO)
             with contextlib.suppress(TimeoutError):
                 await workflow.wait_condition(lambda: self._given, timeout=pause)
             self._given = False

@@ -9,7 +9,7 @@ from activities.records import EndOperation, RecordActivities
 from domain.errors import Reason
 from domain.machine import MachineKind
 from domain.names import ABANDON_WORKFLOW
-from domain.operation import OperationState, OperationType, Step
+from domain.operation import CREDENTIAL_CHANGED, OperationState, OperationType, Step
 from domain.owned_operation import (
     ClusterOperation,
     InstallOperation,
@@ -48,11 +48,19 @@ _LOST = (
 class AbandonOperation:
     """Take a lost operation back, or finish it where there is only forward; then close it."""
 
+    def __init__(self) -> None:
+        self._parking = Parking()
+
+    @workflow.signal(name=CREDENTIAL_CHANGED)
+    def credential_changed(self) -> None:
+        """The secret of the machine's account has another version."""
+        self._parking.credential_changed()
+
     @workflow.run
     async def run(self, lost: TypedOperation) -> None:
         """Do for the operation's type what its own workflow would have done when it failed."""
         operation = lost.operation
-        saga = Saga(operation, forward_only=True, parking=Parking())
+        saga = Saga(operation, forward_only=True, parking=self._parking)
         match operation:
             case SecretOperation():
                 has_ended = await abandon_rotation(saga, operation)

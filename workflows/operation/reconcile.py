@@ -27,11 +27,12 @@ class ReconcileOperations:
             retry_policy=SERVICE_CALL.retry,
         )
         for typed in lost:
+            owner_id, operation_id = typed.operation.owner_id, typed.operation.operation_id
             try:
                 await workflow.start_child_workflow(
                     AbandonOperation.run,
                     typed,
-                    id=abandon_workflow_id_of(typed),
+                    id=abandon_workflow_id_of(typed.type, owner_id, operation_id),
                     id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
                     parent_close_policy=ParentClosePolicy.ABANDON,
                     static_summary=f"abandon {typed.operation.operation_id}",

@@ -33,7 +33,7 @@ async def _is_taken_back_or_finished(kind: Kind, site: Site) -> None:
         await site.platform.client.execute_workflow(
             AbandonOperation.run,
             typed,
-            id=abandon_workflow_id_of(typed),
+            id=abandon_workflow_id_of(typed.type, scenario.owner_id, operation_id),
             task_queue=CONTROL_TASK_QUEUE,
         )
         state = await scenario.end_of(operation_id, 1)

@@ -52,7 +52,7 @@ async def test_a_lost_operation_leaves_nothing(scenario: Publishing) -> None:
     await scenario.platform.client.execute_workflow(
         AbandonOperation.run,
         typed,
-        id=abandon_workflow_id_of(typed),
+        id=abandon_workflow_id_of(typed.type, planned.owner_id, planned.operation_id),
         task_queue=CONTROL_TASK_QUEUE,
     )
     assert await scenario.end_of(planned.operation_id, 1) is OperationState.FAILED

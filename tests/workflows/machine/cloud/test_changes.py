@@ -123,7 +123,7 @@ async def test_an_operation_whose_workflow_was_lost_is_taken_back(
         await customer.fleet.platform.client.execute_workflow(
             AbandonOperation.run,
             typed,
-            id=abandon_workflow_id_of(typed),
+            id=abandon_workflow_id_of(typed.type, scenario.owner_id, operation_id),
             task_queue=CONTROL_TASK_QUEUE,
         )
         assert await scenario.end_of(operation_id, 1) is OperationState.FAILED
