@@ -50,27 +50,30 @@ def served(
         action_seconds: see `ApiOptions`.
         port: 0: one that is free.
     """
-    port = port or free_port()
-    url = f"http://{LOOPBACK}:{port}"
-    options = ApiOptions(url=url, boots=boots or NoBoots(), action_seconds=action_seconds)
-    module = importlib.import_module(f"infra.local_cloud.{provider}.api")
-    app = cast("AsgiFaults | WsgiFaults", module.create_app(options))
-    with _serve_wsgi(app, port) if isinstance(app, WsgiFaults) else _serve_asgi(app, port):
-        yield url
+    # Before all else: an API takes a second to load, in which another process could get the port.
+    with socket.create_server((LOOPBACK, port)) as listener:
+        url = f"http://{LOOPBACK}:{listener.getsockname()[1]}"
+        options = ApiOptions(url=url, boots=boots or NoBoots(), action_seconds=action_seconds)
+        module = importlib.import_module(f"infra.local_cloud.{provider}.api")
+        app = cast("AsgiFaults | WsgiFaults", module.create_app(options))
+        with (
+            _serve_wsgi(app, listener)
+            if isinstance(app, WsgiFaults)
+            else _serve_asgi(app, listener)
+        ):
+            yield url
 
 
 @contextmanager
-def _serve_asgi(app: AsgiFaults, port: int) -> Iterator[None]:
-    config = uvicorn.Config(
-        app, host=LOOPBACK, port=port, log_level="warning", access_log=False, lifespan="off"
-    )
+def _serve_asgi(app: AsgiFaults, listener: socket.socket) -> Iterator[None]:
+    config = uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off")
     server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, daemon=True)
+    thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
     thread.start()
     deadline = time.monotonic() + _START_SECONDS
     while not server.started:
         if not thread.is_alive() or time.monotonic() > deadline:
-            message = f"The API did not start on port {port}; something else may listen there."
+            message = "The API did not start."
             raise OSError(message)
         time.sleep(_POLL_SECONDS)
     try:
@@ -88,8 +91,11 @@ class _Quiet(WSGIRequestHandler):
 
 
 @contextmanager
-def _serve_wsgi(app: WsgiFaults, port: int) -> Iterator[None]:
-    server = make_server(LOOPBACK, port, app, threaded=True, request_handler=_Quiet)
+def _serve_wsgi(app: WsgiFaults, listener: socket.socket) -> Iterator[None]:
+    host, port = listener.getsockname()
+    server = make_server(
+        host, port, app, threaded=True, request_handler=_Quiet, fd=listener.fileno()
+    )
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
