@@ -1,7 +1,9 @@
 """The local Google Cloud, asked by Google's own client library."""
 
+import contextlib
 import json
 import secrets
+import threading
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -26,12 +28,25 @@ Body = dict[str, Any]
 
 @dataclass
 class RecordedBoots:
-    """Notes what would be booted."""
+    """Notes what would be booted, when it is not held."""
 
     created: list[dict[str, str]] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
+    _free: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        self._free.set()
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        self._free.clear()
+        try:
+            yield
+        finally:
+            self._free.set()
 
     def create(self, key: str, **how: str) -> IPv4Address | None:
+        self._free.wait(60)
         self.created.append({"key": key, **how})
         return IPv4Address("192.0.2.77")
 
@@ -148,21 +163,20 @@ def _refused(request: Any) -> tuple[int, str, str]:  # noqa: ANN401 - Google's c
 def test_a_change_is_an_operation_that_is_done_later_and_a_name_is_taken_at_once(
     project: Project,
 ) -> None:
-    networks = project.compute.networks()
-    body = {"name": "net", "autoCreateSubnetworks": False}
-    again = str(uuid.uuid4())
-    begun = networks.insert(project=project.id, body=body, requestId=again).execute()
-    assert begun["status"] in {"PENDING", "RUNNING"}
-    repeated = networks.insert(project=project.id, body=body, requestId=again).execute()
-    assert repeated["name"] == begun["name"]
-    assert _refused(networks.insert(project=project.id, body=body))[:2] == (409, "alreadyExists")
-    assert _refused(networks.delete(project=project.id, network="net"))[:2] == (
-        400,
-        "resourceNotReady",
-    )
+    project.add_network()
+    project.add_subnetwork()
+    instances, where = project.compute.instances(), {"project": project.id, "zone": _ZONE}
+    body, again = project.instance("one"), str(uuid.uuid4())
+    with _BOOTS.held():
+        begun = instances.insert(**where, body=body, requestId=again).execute()
+        assert begun["status"] in {"PENDING", "RUNNING"}
+        repeated = instances.insert(**where, body=body, requestId=again).execute()
+        assert repeated["name"] == begun["name"]
+        assert _refused(instances.insert(**where, body=body))[:2] == (409, "alreadyExists")
+        assert _refused(instances.delete(**where, instance="one"))[:2] == (400, "resourceNotReady")
     assert project.wait(begun)["status"] == "DONE"
-    project.wait(networks.delete(project=project.id, network="net").execute())
-    assert _refused(networks.get(project=project.id, network="net"))[:2] == (404, "notFound")
+    project.wait(instances.delete(**where, instance="one").execute())
+    assert _refused(instances.get(**where, instance="one"))[:2] == (404, "notFound")
 
 
 def test_what_is_used_cannot_be_deleted_and_ranges_do_not_overlap(project: Project) -> None:

@@ -124,20 +124,30 @@ def test_only_keys_of_an_account_are_accepted_and_accounts_see_nothing_of_each_o
     assert all(vpc["IsDefault"] for vpc in vpcs)
 
 
-def test_a_key_that_is_off_is_refused_and_a_new_one_takes_a_while(aws: Aws) -> None:
-    iam = aws.client("iam")
-    made = iam.create_access_key()["AccessKey"]
-    second = Aws(
-        aws.url,
-        {"access_key_id": made["AccessKeyId"], "secret_access_key": made["SecretAccessKey"]},
-    )
-    with refused("InvalidClientTokenId"):
-        second.client("sts").get_caller_identity()
+def second_key(aws: Aws) -> Aws:
+    made = aws.client("iam").create_access_key()["AccessKey"]
+    key = {"access_key_id": made["AccessKeyId"], "secret_access_key": made["SecretAccessKey"]}
+    return Aws(aws.url, key)
+
+
+def test_a_new_key_and_a_new_profile_take_a_while() -> None:
+    # Longer than any test takes.
+    with served(Provider.AWS, action_seconds=3600) as url:
+        aws = Aws(url, {}).another()
+        with refused("InvalidClientTokenId"):
+            second_key(aws).client("sts").get_caller_identity()
+        aws.client("iam").create_instance_profile(InstanceProfileName="new", Path="/")
+        with refused("InvalidParameterValue"):
+            aws.run(aws.subnet(), IamInstanceProfile={"Name": "new"})
+
+
+def test_a_key_that_is_off_is_refused(aws: Aws) -> None:
+    iam, second = aws.client("iam"), second_key(aws)
     with refused("LimitExceeded"):
         iam.create_access_key()
     time.sleep(2 * ACTION_SECONDS)
     second.client("sts").get_caller_identity()
-    iam.update_access_key(AccessKeyId=made["AccessKeyId"], Status="Inactive")
+    iam.update_access_key(AccessKeyId=second.key["access_key_id"], Status="Inactive")
     with refused("InvalidClientTokenId"):
         second.client("sts").get_caller_identity()
 
@@ -173,8 +183,6 @@ def test_policies_bind_by_action_and_by_the_path_of_a_role(aws: Aws) -> None:
     aws.client("iam").create_instance_profile(InstanceProfileName="ours", Path=path)
     aws.client("iam").add_role_to_instance_profile(InstanceProfileName="ours", RoleName="ours")
     subnet = aws.subnet()
-    with refused("InvalidParameterValue"):
-        aws.run(subnet, IamInstanceProfile={"Name": "ours"})  # not known everywhere yet
     time.sleep(2 * ACTION_SECONDS)
     image = aws.run(subnet, IamInstanceProfile={"Name": "ours"})["ImageId"]
     with refused("UnauthorizedOperation"):  # it may not pass the role

@@ -1,5 +1,6 @@
 """The local API of Hetzner Cloud, asked by Hetzner's own client library."""
 
+import threading
 import time
 from typing import Any
 
@@ -78,11 +79,24 @@ def test_a_server_is_made_by_actions_that_take_time(client: Client) -> None:
     assert [server.id for server in network.servers or []] == [begun.server.id]
 
 
-def test_a_server_that_an_action_works_on_is_locked(client: Client) -> None:
-    begun = _begin(client)
-    with pytest.raises(APIException) as caught:
-        begun.server.delete()
-    assert _code(caught) == "locked"
+class _SlowHost(NoBoots):
+    def __init__(self) -> None:
+        self.may_boot = threading.Event()
+
+    def create(self, *_: object, **_options: object) -> None:
+        self.may_boot.wait(60)
+
+
+def test_a_server_that_an_action_works_on_is_locked() -> None:
+    host = _SlowHost()
+    with served(Provider.HCLOUD, boots=host) as url:
+        hetzner = Hetzner(url)
+        begun = _begin(hetzner.client())
+        with pytest.raises(APIException) as caught:
+            begun.server.delete()
+        assert _code(caught) == "locked"
+        host.may_boot.set()
+        hetzner.heal()
 
 
 def test_names_are_taken_once(client: Client) -> None:
