@@ -38,7 +38,7 @@ def test_concurrent_processes_build_once(workshop: Workshop, tmp_path: Path) -> 
         subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) for _ in range(4)
     ]
 
-    answers = {process.communicate(timeout=60)[0] for process in processes}
+    answers = {process.communicate(timeout=240)[0] for process in processes}
 
     assert {process.returncode for process in processes} == {0}
     assert len(answers) == 1
