@@ -19,6 +19,10 @@ NAMESPACE = "default"
 _DYNAMIC_CONFIGURATION = (
     "history.transferProcessorMaxPollRPS=2000",
     'history.timerProcessorMaxTimeShift="5ms"',
+    # Where a queue is long, workspaces take turns (`infra.temporal.start`); that is so within a
+    # partition. The others are still read: a server of before may have left tasks there.
+    "matching.enableFairness=true",
+    "matching.numTaskqueueWritePartitions=1",
 )
 
 

@@ -10,6 +10,7 @@ from enum import StrEnum
 
 from temporalio.client import Client, WorkflowHandle
 from temporalio.common import (
+    Priority,
     SearchAttributeKey,
     SearchAttributePair,
     TypedSearchAttributes,
@@ -86,6 +87,9 @@ async def start_operation(
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
             id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
             rpc_timeout=_RPC_TIMEOUT,
+            # Its activities inherit it: one workspace's many operations do not take every place of
+            # a queue before the first of another's. A server that knows no fairness ignores it.
+            priority=Priority(fairness_key=operation.workspace_id),
             static_summary=f"{facts.verb} {facts.owner_type} {operation.owner_id}",
             search_attributes=TypedSearchAttributes(
                 [

@@ -6,6 +6,7 @@ from typing import Any, Final, TypeVar
 
 from temporalio.client import Client, WorkflowFailureError
 from temporalio.common import (
+    Priority,
     SearchAttributePair,
     TypedSearchAttributes,
     WorkflowIDConflictPolicy,
@@ -130,6 +131,7 @@ async def _result_of(
                 id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
                 execution_timeout=_ABANDONED_AFTER,
                 rpc_timeout=_RPC_TIMEOUT,
+                priority=Priority(fairness_key=request.workspace_id),
                 result_type=result,
                 search_attributes=TypedSearchAttributes(attributes),
             )

@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Final
 
 from temporalio import workflow
-from temporalio.common import RetryPolicy
+from temporalio.common import Priority, RetryPolicy
 from temporalio.exceptions import ActivityError
 
 from activities.account_upkeep import AccountUpkeepActivities
@@ -79,4 +79,5 @@ async def _write_report(request: DriftRequest, activity_id: str) -> None:
         schedule_to_close_timeout=_REPORT.total,
         heartbeat_timeout=HEARTBEAT_TIMEOUT,
         retry_policy=_REPORT.retry,
+        priority=Priority(fairness_key=request.workspace_id),
     )

@@ -1,7 +1,7 @@
 """ReconcileOperations: the other half of the outbox, on a schedule."""
 
 from temporalio import workflow
-from temporalio.common import WorkflowIDReusePolicy
+from temporalio.common import Priority, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.workflow import ParentClosePolicy
 
@@ -35,6 +35,7 @@ class ReconcileOperations:
                     id=abandon_workflow_id_of(typed.type, owner_id, operation_id),
                     id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
                     parent_close_policy=ParentClosePolicy.ABANDON,
+                    priority=Priority(fairness_key=typed.operation.workspace_id),
                     static_summary=f"abandon {typed.operation.operation_id}",
                 )
             except WorkflowAlreadyStartedError:
