@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -24,8 +24,10 @@ from domain.cluster import HostedControlPlane
 from domain.errors import Reason
 from domain.identifiers import Prefix, new_id
 from domain.machine import ClusterMachine
-from domain.operation import CREDENTIAL_CHANGED, Step
+from domain.names import abandon_workflow_id_of, workflow_id_of
+from domain.operation import CREDENTIAL_CHANGED, OperationType, Step
 from domain.owned_operation import MachineOperation
+from infra.temporal.start import tell_credential_changed
 from tests.workflows.conftest import Injected
 from workflows.machine.cloud import check_credential
 from workflows.parking import Parking
@@ -38,7 +40,12 @@ MOST_EVENTS = 51_200
 YEARS = timedelta(days=2 * 365)
 
 TRIES = 6
+DELETES = OperationType.MACHINE_DELETE
 SOON = timedelta(milliseconds=10)
+
+
+# Of the workflow of an operation, or of the one that closes it when that was lost.
+Name = Callable[[OperationType, str, str], str]
 
 
 @workflow.defn
@@ -117,8 +124,11 @@ class Bench:
     client: Client
     queue: str
     account: Account
+    operation: MachineOperation | None = None
 
-    async def start(self, kind: type[UseCredential | TakeBack]) -> WorkflowHandle[Any, Any]:
+    async def start(
+        self, kind: type[UseCredential | TakeBack], name: Name = workflow_id_of
+    ) -> WorkflowHandle[Any, Any]:
         workspace = new_id(Prefix.WORKSPACE)
         plane = HostedControlPlane(
             workspace_id=workspace, cluster_id=new_id(Prefix.CLUSTER), host="-", slot=0
@@ -128,8 +138,12 @@ class Bench:
             machine=ClusterMachine(machine_id=new_id(Prefix.MACHINE), control_plane=plane),
             caller=system_caller(workspace, "test"),
         )
+        self.operation = operation
         return await self.client.start_workflow(
-            kind.run, operation, id=operation.operation_id, task_queue=self.queue
+            kind.run,
+            operation,
+            id=name(DELETES, operation.owner_id, operation.operation_id),
+            task_queue=self.queue,
         )
 
     async def events_of_a_try(self, kind: type[UseCredential | TakeBack]) -> int:
@@ -185,14 +199,17 @@ async def test_an_undo_can_fail_for_years(bench: Bench, monkeypatch: pytest.Monk
     assert tries * await bench.events_of_a_try(TakeBack) < MOST_EVENTS
 
 
+@pytest.mark.parametrize("name", [workflow_id_of, abandon_workflow_id_of])
 async def test_a_new_version_is_tried_at_once_however_long_the_pause_is_by_then(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, name: Name
 ) -> None:
     bench.account.refusals = 1
     monkeypatch.setattr(workflows.parking, "FIRST_PAUSE", LONGEST_PAUSE)
-    handle = await bench.start(UseCredential)
+    handle = await bench.start(UseCredential, name)
     await asyncio.wait_for(bench.account.parked.wait(), 60)
-    await handle.signal(CREDENTIAL_CHANGED)
+    assert bench.operation is not None
+    owner_id, operation_id = bench.operation.owner_id, bench.operation.operation_id
+    await tell_credential_changed(bench.client, DELETES, owner_id, operation_id)
     await asyncio.wait_for(handle.result(), 60)
 
 
