@@ -2,8 +2,14 @@ import signal
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.servers import Servers, running_servers
+
+# By default an example may take 200 ms, and drawing it a second: a machine that does other work as
+# well misses both, and speed is no behaviour.
+settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")
 
 
 def pytest_configure() -> None:

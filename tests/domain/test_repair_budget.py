@@ -81,7 +81,7 @@ CHANGES = st.dictionaries(st.integers(0, CLUSTERS * MACHINES - 1), HEALTHS, max_
 WEATHER = st.lists(st.tuples(CHANGES, st.integers(0, 3)), min_size=TURNS, max_size=TURNS)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(WEATHER)
 def test_no_weather_among_200_machines_makes_a_repair_storm(
     weather: list[tuple[dict[int, MachineHealth], int]],
