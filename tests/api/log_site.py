@@ -6,7 +6,7 @@ kwok serves each container's log from a file, to which a test writes as a contai
 import contextlib
 import subprocess
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,7 +35,7 @@ NODE = "simulated"
 # Each container of these tests has the log of its name.
 CONTAINERS = ("web", "db", "job")
 
-_READY_WITHIN_SECONDS = 60.0
+_READY_WITHIN_SECONDS = 120.0
 _HOUR = 3600
 
 
@@ -83,7 +83,13 @@ class LogSite:
             "spec": spec,
         }
         self.client.create(f"/api/v1/namespaces/{self.space}/pods", pod)
-        self._await(f"/api/v1/namespaces/{self.space}/pods/{name}", "Running")
+        path = f"/api/v1/namespaces/{self.space}/pods/{name}"
+        _await(lambda: self.client.get(path).get("status", {}).get("phase") == "Running", path)
+
+    def await_account(self) -> None:
+        """Wait for what each pod of the namespace needs, and a controller makes."""
+        path = f"/api/v1/namespaces/{self.space}/serviceaccounts/default"
+        _await(lambda: self.client.find(path) is not None, path)
 
     def stop_pods(self) -> None:
         path = f"/api/v1/namespaces/{self.space}/pods"
@@ -97,11 +103,12 @@ class LogSite:
         body = {"install_logs_enabled": enabled}
         return await person.call("PATCH", path, json=body, headers={"if-match": etag})
 
-    def _await(self, path: str, phase: str) -> None:
-        deadline = time.monotonic() + _READY_WITHIN_SECONDS
-        while self.client.get(path).get("status", {}).get("phase") != phase:
-            assert time.monotonic() < deadline, f"{path} is not {phase}"
-            time.sleep(0.1)
+
+def _await(is_there: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + _READY_WITHIN_SECONDS
+    while not is_there():
+        assert time.monotonic() < deadline, f"{what} is not there or does not run"
+        time.sleep(0.1)
 
 
 @contextlib.asynccontextmanager
@@ -126,7 +133,9 @@ async def running_log_site(gate: Gate, servers: Servers, folder: Path) -> AsyncI
         closing.enter_context(_running_kwok(host, plane, url, folder))
         install = await customer.new_deployed()
         prepare_namespace(client, install["id"])
-        yield LogSite(customer, install, client, folder, url)
+        site = LogSite(customer, install, client, folder, url)
+        site.await_account()
+        yield site
 
 
 def _be_reached_at(gate: Gate, plane: HostedControlPlane, url: str) -> None:

@@ -21,11 +21,21 @@ from infra.settings import ApiSettings, OpenBaoSettings
 from infra.supervisor.configuration import source_root
 from tests.api.gate import Gate
 
+# Ports that were given out, bound and not listened on, until this process ends.
+_given_out: list[socket.socket] = []
+
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
+    """Return a port that nobody else is given: a server that reuses addresses can listen on it.
+
+    One that was only looked up may be another program's by the time its server has started.
+    """
+    holder = socket.socket()
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    holder.bind(("127.0.0.1", 0))
+    _given_out.append(holder)
+    port: int = holder.getsockname()[1]
+    return port
 
 
 @dataclass(frozen=True)
@@ -78,7 +88,7 @@ def running_process(
             process.wait()
 
 
-async def answers(url: str, *, trust: ssl.SSLContext | bool = True, seconds: float = 30) -> None:
+async def answers(url: str, *, trust: ssl.SSLContext | bool = True, seconds: float = 120) -> None:
     """Wait until an address answers."""
     deadline = time.monotonic() + seconds
     async with httpx.AsyncClient(verify=trust) as client:

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from api.certificates import CertificateFiles, PlatformCertificate, new_context
 from api.main import check
+from infra.database.engine import DatabaseRole
 from infra.openbao.signing import ApiOpenBao
 from infra.settings import ApiSettings
 from tests.api import contract
@@ -78,7 +79,7 @@ async def test_plain_http_and_tls_1_1_are_refused_on_the_https_port(
             input=b"",
             capture_output=True,
             check=False,
-            timeout=20,
+            timeout=60,
         )
         assert (spoken.returncode == 0) == accepted, (version, spoken.stderr[-400:])
 
@@ -167,11 +168,32 @@ async def forwarding(port: int, host: str, target: int) -> AsyncIterator[None]:
         server.close()
 
 
+def database_sessions(gate: Gate) -> set[int]:
+    """Return the sessions that API processes have for their requests."""
+    with gate.administrator() as connection:
+        return {
+            pid
+            for (pid,) in connection.execute(
+                "SELECT pid FROM pg_stat_activity WHERE application_name = %s",
+                (DatabaseRole.API,),
+            )
+        }
+
+
+async def new_database_session(gate: Gate, before: set[int]) -> None:
+    """Wait until an API process has one more: it has read a request."""
+    deadline = time.monotonic() + 30
+    while not await asyncio.to_thread(database_sessions, gate) - before:
+        assert time.monotonic() < deadline, "no request arrived"
+        await asyncio.sleep(0.1)
+
+
 async def test_an_end_lets_long_polls_answer(gate: Gate) -> None:
     person = gate.new_person()
     operation = await gate.new_cluster(person)
     with running_process(gate, https_address=None) as process:
         await answers(process.http)
+        before = database_sessions(gate)
         async with httpx.AsyncClient(base_url=process.http, timeout=60) as client:
             waiting = asyncio.create_task(
                 client.post(
@@ -179,7 +201,7 @@ async def test_an_end_lets_long_polls_answer(gate: Gate) -> None:
                     headers={"authorization": f"Bearer {person.token}"},
                 )
             )
-            await asyncio.sleep(0.5)
+            await new_database_session(gate, before)
             started = time.monotonic()
             status = await asyncio.to_thread(process.stop)
             assert (await waiting).json()["state"] == "RUNNING"

@@ -19,6 +19,8 @@ from tests.api.gate import JSON, NODE_URL, PROGRAM, Gate, Person, a_token_of_nob
 from tests.api.own_server import OwnServer, csr_of, new_bootstrap, new_machine
 
 P256 = ec.SECP256R1()
+# The most that a request may take on a busy machine, and look like an offset of a clock.
+TAKES_SECONDS = 10
 
 
 @pytest.fixture(scope="module")
@@ -337,7 +339,7 @@ async def test_a_report_is_seen_on_the_machine_and_changes_no_etag(
     assert after["etag"] == machine["etag"]
     assert after["certificates"]["kubelet_client"]["expires_at"] == expires
     assert after["certificates"]["kubelet_client"]["renewed_at"] is not None
-    assert after["clock_offset_seconds"] in {-21, -20, -19}
+    assert after["clock_offset_seconds"] == pytest.approx(-20, abs=TAKES_SECONDS)
     assert after["last_report_at"] is not None
     with gate.administrator() as connection:
         stored = connection.execute(
@@ -373,10 +375,10 @@ async def test_a_clock_that_is_off_is_told_and_shown(
     answer = await server.report(clock=clock)
     assert answer.status_code == 401
     error = error_of(answer)
-    assert int(error["metadata"]["clock_offset_seconds"]) == pytest.approx(clock, abs=2)
+    assert int(error["metadata"]["clock_offset_seconds"]) == pytest.approx(clock, abs=TAKES_SECONDS)
     assert "clock" in error["message"]
     shown = (await person.get(f"/v1/machines/{machine['id']}")).json()
-    assert shown["clock_offset_seconds"] == pytest.approx(clock, abs=2)
+    assert shown["clock_offset_seconds"] == pytest.approx(clock, abs=TAKES_SECONDS)
     assert shown["last_report_at"] is None
     assert (await server.report()).status_code == 200
 

@@ -51,8 +51,9 @@ async def listening(context: ssl.SSLContext | None) -> AsyncIterator[int]:
 async def trickle(port: int, sent: bytes, *, tls: bool) -> tuple[bytes, float]:
     """Send something, then a byte now and then; return what came and after how many seconds."""
     unchecked = ssl._create_unverified_context() if tls else None  # noqa: S323, SLF001 - any certificate
-    reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=unchecked)
+    # The server counts from when it took the connection.
     started = time.monotonic()
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=unchecked)
     writer.write(sent)
     answer = asyncio.create_task(reader.read())
     while not answer.done():
