@@ -11,7 +11,8 @@ import pytest_asyncio
 
 from domain.caller import system_caller
 from domain.errors import BulkheadError, Reason
-from domain.secret import VersionState
+from domain.identifiers import Prefix, new_id
+from domain.secret import VersionPlace, VersionState
 from infra.database.bootstrap import bootstrap
 from infra.openbao.operator import Operator
 from infra.openbao.policies import OPERATOR
@@ -22,14 +23,14 @@ from infra.secret_store.reader import SecretReader
 from infra.secret_store.serving import ServingGate
 from tests.infra.openbao.own_server import OpenBaoServer, own_server
 from tests.infra.secret_store.faults import Crash
-from tests.infra.secret_store.world import Secret, World
+from tests.infra.secret_store.world import Secret, World, fresh_value
 from tests.servers import Servers
 
 DATABASE = "bulkhead_restore_tests"
 BACKUP = "bulkhead_restore_tests_backup"
 # Some of the last of the ports that the session claimed: no cluster of a test gets there.
 LAST_PORTS = 8 * 96
-RESTORED_WITHIN_SECONDS = 30.0
+RESTORED_WITHIN_SECONDS = 60.0
 MOVES = 20
 
 
@@ -74,20 +75,32 @@ class Restorable:
         self._operator.save_snapshot(file)
 
         def put_back() -> None:
+            later = self._write_what_no_snapshot_has()
             self._operator.restore_snapshot(file)
             deadline = time.monotonic() + RESTORED_WITHIN_SECONDS
-            while not self._answers():
+            # It answers for a moment as what it was, and then not at all.
+            while not self._has_forgotten(later):
                 assert time.monotonic() < deadline
                 time.sleep(0.1)
 
         return put_back
 
-    def _answers(self) -> bool:
+    def _write_what_no_snapshot_has(self) -> VersionPlace:
+        place = VersionPlace(
+            workspace_id=new_id(Prefix.WORKSPACE),
+            secret_id=new_id(Prefix.SECRET),
+            version_id=new_id(Prefix.SECRET_VERSION),
+        )
+        self.world.openbao.ensure_secret_space(place.workspace_id)
+        self.world.values.write(place, fresh_value())
+        return place
+
+    def _has_forgotten(self, place: VersionPlace) -> bool:
         try:
-            self.world.openbao.marker.read()
-        except BulkheadError:
-            return False
-        return True
+            return self.world.values.look(place) is Presence.ABSENT
+        except BulkheadError as error:
+            # Without the workspace's place nobody can log in to it.
+            return error.reason is Reason.FAILED_PRECONDITION
 
     async def save_database(self) -> None:
         await self._copy(DATABASE, BACKUP)
