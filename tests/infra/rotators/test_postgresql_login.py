@@ -1,3 +1,4 @@
+import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,6 +72,56 @@ async def test_an_undo_leaves_the_current_value_alone_and_the_new_one_refused(
     assert logins.accepts(previous) == (reached in {"nothing", "create"})
 
 
+@pytest.mark.parametrize("reached", ["create", "set", "test"])
+async def test_a_previous_value_that_was_put_back_works_and_the_new_one_does_not(
+    logins: Logins, previous: SecretValue, reached: str
+) -> None:
+    rotation, rotator = logins.rotation(), logins.rotator
+    pending = await rotator.create(rotation, logins.current)
+    for _ in range(2):
+        assert await rotator.would_end(rotation, pending, previous)
+    if reached != "create":
+        await rotator.set(rotation, pending, logins.current)
+    for _ in range(2):
+        await rotator.put_back(rotation, pending, previous)
+    await rotator.unset(rotation, pending, logins.current)
+    assert logins.accepts(logins.current)
+    assert logins.accepts(previous)
+    assert not logins.accepts(pending)
+
+
+async def test_a_password_that_somebody_gave_meanwhile_is_not_replaced_by_the_previous_one(
+    logins: Logins, previous: SecretValue
+) -> None:
+    rotation, rotator = logins.rotation(), logins.rotator
+    pending = await rotator.create(rotation, logins.current)
+    await rotator.set(rotation, pending, logins.current)
+    by_hand = login_value(logins.b, "canary-by-hand")
+    with logins.servers.administrator("postgres") as administrator:
+        administrator.execute(
+            sql.SQL("ALTER ROLE {} PASSWORD 'canary-by-hand'").format(sql.Identifier(logins.b))
+        )
+    await rotator.put_back(rotation, pending, previous)
+    assert logins.accepts(by_hand)
+    assert not logins.accepts(previous)
+
+
+async def test_only_a_login_that_works_and_gets_a_new_password_is_ended_by_it(
+    logins: Logins,
+) -> None:
+    rotation, rotator = logins.rotation(), logins.rotator
+    pending = await rotator.create(rotation, logins.current)
+    for other in (
+        logins.current,
+        login_value(logins.b, "canary-wrong"),
+        SecretValue.of_text("canary: no login"),
+    ):
+        assert not await rotator.would_end(rotation, pending, other)
+    closed = logins.rotation(port=1)
+    with fails(Reason.DEPENDENCY_UNAVAILABLE, *CANARIES):
+        await rotator.would_end(closed, pending, login_value(logins.b, OTHER_PASSWORD))
+
+
 async def test_a_server_that_does_not_know_the_current_value_is_not_changed(
     logins: Logins, previous: SecretValue
 ) -> None:
@@ -97,15 +148,22 @@ async def test_the_password_is_not_in_the_servers_log_even_when_it_logs_everythi
     pending = await logins.rotator.create(rotation, logins.current)
     before = _log_sizes(logins)
     await logins.rotator.set(rotation, pending, logins.current)
-    logged = b"".join(
-        _read_from(path, before.get(path, 0)) for path, size in _log_sizes(logins).items() if size
-    )
-    assert b"SCRAM-SHA-256$4096" in logged
+    # What the server says goes through supervisord to its log.
+    async with asyncio.timeout(60):
+        while b"SCRAM-SHA-256$4096" not in _logged_since(logins, before):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    logged = _logged_since(logins, before)
     assert json.loads(pending.data)["password"].encode() not in logged
 
 
 def _log_sizes(logins: Logins) -> dict[Path, int]:
     return {path: path.stat().st_size for path in logins.servers.home.rglob("*.log*")}
+
+
+def _logged_since(logins: Logins, before: dict[Path, int]) -> bytes:
+    return b"".join(
+        _read_from(path, before.get(path, 0)) for path, size in _log_sizes(logins).items() if size
+    )
 
 
 def _read_from(path: Path, position: int) -> bytes:
