@@ -33,6 +33,9 @@ from tests.rollout_engine import LAB_TABLES
 from tests.rollout_worker import LabWorker, lab_queues
 from tests.servers import Servers
 
+# What a test waits for comes sooner or later, on a machine on which much else runs.
+COMES_WITHIN_SECONDS = 60.0
+
 _POPULATE = """
 CREATE TEMP TABLE lab_new ON COMMIT DROP AS
 SELECT n, 'inst_' || md5(random()::text || n) AS install_id,
@@ -246,7 +249,10 @@ class Lab:
             return [each.kind for each in await session.exec(query)]
 
     async def until(
-        self, place: RolloutPlace, *states: RolloutState, within_seconds: float = 30
+        self,
+        place: RolloutPlace,
+        *states: RolloutState,
+        within_seconds: float = COMES_WITHIN_SECONDS,
     ) -> RolloutRow:
         """Wait until a rollout is in one of the states; without any: until it has ended."""
         wanted = frozenset(states) or TERMINAL
@@ -265,7 +271,7 @@ class Lab:
 
     async def until_baking(self, place: RolloutPlace) -> None:
         """Wait until a wave bakes."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(COMES_WITHIN_SECONDS):
             while True:
                 if (await self.row(place)).bake_until is not None:
                     return
@@ -273,7 +279,7 @@ class Lab:
 
     async def until_versions(self, offer: Offer, wanted: dict[str, str]) -> None:
         """Wait until the installs of a product have these versions."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(COMES_WITHIN_SECONDS):
             while True:
                 if self.versions(offer) == wanted:
                     return
@@ -281,7 +287,7 @@ class Lab:
 
     async def until_moving(self, place: RolloutPlace, count: int = 1) -> list[RolloutTargetRow]:
         """Wait until so many targets move, and return them."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(COMES_WITHIN_SECONDS):
             while True:
                 found = await self.targets(place)
                 moving = [each for each in found if each.state is TargetState.MOVING]

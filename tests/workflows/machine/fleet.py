@@ -228,7 +228,7 @@ class Fleet:
                 setattr(row, name, value)
 
     async def until(
-        self, machine_id: str, holds: Callable[[MachineRow], bool], within_seconds: float = 20
+        self, machine_id: str, holds: Callable[[MachineRow], bool], within_seconds: float = 60
     ) -> MachineRow:
         """Wait until something holds of a machine's row."""
         async with asyncio.timeout(within_seconds):

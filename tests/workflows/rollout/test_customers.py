@@ -9,7 +9,7 @@ from domain.rollout import CheckKind, Obstacle, RolloutState, TargetState
 from domain.rollout_strategy import Check, Share, Strategy
 from domain.rollout_work import RolloutPlace
 from infra.database.tables import RolloutTargetRow
-from tests.rollout_lab import Lab, Offer
+from tests.rollout_lab import COMES_WITHIN_SECONDS, Lab, Offer
 
 WAVE = Strategy(canary=0, concurrency=2, bake_seconds=0, checks=())
 
@@ -17,7 +17,7 @@ WAVE = Strategy(canary=0, concurrency=2, bake_seconds=0, checks=())
 async def _waiting_for(
     lab: Lab, place: RolloutPlace, obstacle: Obstacle, least: int = 1
 ) -> list[RolloutTargetRow]:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(COMES_WITHIN_SECONDS):
         while True:
             found = await lab.targets(place)
             waiting = [each for each in found if each.waiting_for is obstacle]
@@ -250,7 +250,7 @@ async def test_no_check_begins_in_the_cluster_of_who_holds_an_install_or_revokes
     await lab.sql("UPDATE installs SET held_at = now(), hold_reason = 'x' WHERE id = %s", (held,))
     await lab.sql("UPDATE grants SET revoked_at = now() WHERE install_id = %s", (revoked,))
     lab.set()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(COMES_WITHIN_SECONDS):
         while True:
             if Obstacle.HOLD in [each.waiting_for for each in await lab.targets(place)]:
                 break
@@ -291,13 +291,13 @@ async def test_nobody_moves_after_the_deadline_when_nobody_was_the_canary(lab: L
     await lab.sql(
         "UPDATE installs SET observed_at = NULL WHERE product_id = %s", (offer.product_id,)
     )
-    strategy = Strategy(canary=1, bake_seconds=0, checks=(), deadline_seconds=1)
-    place = await lab.create(offer, strategy)
+    place = await lab.create(offer, Strategy(canary=1, bake_seconds=0, checks=()))
     await lab.until(place, RolloutState.RUNNING)
-    await asyncio.sleep(1)
+    await lab.sql("UPDATE rollouts SET deadline_at = now() WHERE id = %s", (place.rollout_id,))
     await lab.sql(
         "UPDATE installs SET observed_at = now() WHERE product_id = %s", (offer.product_id,)
     )
+    await lab.wake(place)
     row = await lab.until(place)
     assert (row.state, row.counts) == (RolloutState.FAILED, {TargetState.SKIPPED: 4})
     assert row.reason == "No install could be the canary before the deadline."

@@ -17,7 +17,7 @@ from domain.rollout_strategy import Share, Strategy
 from domain.rollout_work import RolloutPlace
 from infra.database.tables import RolloutRow
 from tests.durability import FaultInjector, Moment
-from tests.rollout_lab import Lab, Offer
+from tests.rollout_lab import COMES_WITHIN_SECONDS, Lab, Offer
 
 SLOW = Strategy(canary=0, concurrency=2, bake_seconds=0, checks=())
 
@@ -27,7 +27,7 @@ def _somebody_else(offer: Offer) -> Caller:
 
 
 async def _waits_in(lab: Lab, place: RolloutPlace, wave: int) -> RolloutRow:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(COMES_WITHIN_SECONDS):
         while True:
             row = await lab.until(place, RolloutState.PLANNED)
             if row.wave == wave:
@@ -47,7 +47,7 @@ async def test_a_pause_bites_within_two_seconds_and_a_resume_goes_on(lab: Lab) -
         "SELECT id FROM lab.operations WHERE rollout_id = %s", (place.rollout_id,)
     )
     assert time.monotonic() - asked < 2
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(COMES_WITHIN_SECONDS):
         while True:
             if TargetState.MOVING not in (await lab.row(place)).counts:
                 break
@@ -176,7 +176,7 @@ async def test_an_approval_of_the_canary_is_not_one_of_whoever_takes_its_place(l
     canary = (await lab.targets(place))[0].install_id
     await lab.sql("UPDATE installs SET observed_at = NULL WHERE id = %s", (canary,))
     await lab.approve(place, first.plan_digest or "", _somebody_else(offer))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(COMES_WITHIN_SECONDS):
         while True:
             again = await lab.row(place)
             if again.plan_digest != first.plan_digest and again.state is RolloutState.PLANNED:
@@ -263,7 +263,7 @@ async def test_a_rollback_that_is_asked_for_as_a_rollout_ends_does_not_wait_for_
 
     injector.besides = ask_at_the_end
     try:
-        await asyncio.wait_for(asked.wait(), 20)
+        await asyncio.wait_for(asked.wait(), COMES_WITHIN_SECONDS)
         await lab.until(place, RolloutState.ROLLED_BACK)
     finally:
         injector.besides = None

@@ -8,7 +8,7 @@ from domain.rollout import Obstacle, RolloutState, TargetState
 from domain.rollout_strategy import Strategy
 from domain.rollout_work import RolloutPlace
 from infra.database.tables import RolloutTargetRow
-from tests.rollout_lab import Lab
+from tests.rollout_lab import COMES_WITHIN_SECONDS, Lab
 
 WAVE = Strategy(canary=0, concurrency=2, bake_seconds=0, checks=())
 
@@ -17,7 +17,7 @@ async def _told(
     lab: Lab, place: RolloutPlace, install_id: str, obstacle: Obstacle
 ) -> RolloutTargetRow:
     """Wait until a target says that its operation waits."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(COMES_WITHIN_SECONDS):
         while True:
             found = next(x for x in await lab.targets(place) if x.install_id == install_id)
             if found.waiting_for is obstacle:
@@ -38,7 +38,7 @@ async def _lose_patience(lab: Lab, place: RolloutPlace, column: str = "updated_a
 
 
 async def _until_cancelled(lab: Lab, install_id: str) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(COMES_WITHIN_SECONDS):
         query = "SELECT id FROM lab.operations WHERE install_id = %s AND cancelled AND failed"
         while True:
             if await lab.sql(query, (install_id,)):

@@ -1,6 +1,7 @@
 """Many rotations side by side with faults at random moments, and what became of each."""
 
 import asyncio
+import contextlib
 import random
 import time
 from collections import Counter
@@ -115,7 +116,8 @@ async def rotate_many(platform: Platform, injector: FaultInjector, runs: int) ->
     outcome, places = Outcome(), asyncio.Semaphore(AT_ONCE)
     faults = RandomFaults(random.Random(random.random()))
     injector.besides = faults.at
-    reconciling = asyncio.create_task(_keep_reconciling(platform))
+    ended = asyncio.Event()
+    reconciling = asyncio.create_task(_keep_reconciling(platform, ended))
     scenarios = [kind(platform) for kind in (Rotating, RotatingToken)]
     callers = [await scenario.caller() for scenario in scenarios]
 
@@ -131,21 +133,24 @@ async def rotate_many(platform: Platform, injector: FaultInjector, runs: int) ->
     try:
         await asyncio.gather(*(one(number) for number in range(runs)))
     finally:
-        reconciling.cancel()
+        ended.set()
         injector.besides = None
         for scenario in scenarios:
             scenario.close()
+    # The last pass is over before the next test begins; and a pass that failed is one to know of.
+    await reconciling
     outcome.outages = faults.outages
     return outcome
 
 
-async def _keep_reconciling(platform: Platform) -> None:
+async def _keep_reconciling(platform: Platform, ended: asyncio.Event) -> None:
     """Do what the schedule does: lost workflows are found by nobody else."""
-    while True:
+    while not ended.is_set():
         await platform.client.execute_workflow(
             ReconcileOperations.run, id=f"pass-{uuid4().hex}", task_queue=CONTROL_TASK_QUEUE
         )
-        await asyncio.sleep(1)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(ended.wait(), 1)
 
 
 async def _rotate(scenario: Rotating, faults: RandomFaults, outcome: Outcome) -> None:
