@@ -318,7 +318,7 @@ class Site:
         handle = self.platform.client.get_workflow_handle(workflow_of(kind, operation))
         await handle.signal("approval_given")
 
-    async def waiting(self, operation: InstallOperation, text: str, within: float = 30) -> None:
+    async def waiting(self, operation: InstallOperation, text: str, within: float = 60) -> None:
         """Wait until an operation says that it waits for something."""
         async with asyncio.timeout(within):
             while text not in ((await self.platform.operation(operation)).waiting_for or ""):
@@ -326,7 +326,7 @@ class Site:
                 assert row.state is OperationState.RUNNING, (row.state, row.error)
                 await asyncio.sleep(0.1)
 
-    async def at_step(self, operation: InstallOperation, name: str, within: float = 30) -> None:
+    async def at_step(self, operation: InstallOperation, name: str, within: float = 60) -> None:
         """Wait until a step of an operation runs."""
         async with asyncio.timeout(within):
             while True:

@@ -9,6 +9,7 @@ import pytest
 
 from domain.operation import OperationType
 from domain.owned_operation import InstallOperation
+from tests.durability import ENDS_WITHIN_SECONDS
 from tests.histories import opened, texts_of
 from tests.workflows.install.site import Site, workflow_of
 
@@ -48,7 +49,7 @@ async def test_no_datum_of_a_secret_is_in_a_row_a_history_or_a_log(
         await site.platform.succeed(updated)
         found |= await _data_of(site, updated)
         refused = await site.update(created.install_id, bad)
-        await site.platform.end_of(refused, 30)
+        await site.platform.end_of(refused, ENDS_WITHIN_SECONDS)
         assert (await site.platform.operation(refused)).error is not None
         render = await site.render_of(updated)
         assert "(hidden)" in json.dumps(render.plan)

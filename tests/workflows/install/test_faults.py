@@ -12,6 +12,7 @@ from domain.install import InstallState, RenderState
 from domain.names import install_namespace_of
 from domain.operation import OperationState, Step
 from domain.owned_operation import InstallOperation
+from tests.durability import CANCELS_WITHIN_SECONDS, ENDS_WITHIN_SECONDS
 from tests.workflows.install.deploying import HOOK_SECONDS
 from tests.workflows.install.site import Site
 
@@ -58,9 +59,9 @@ async def forgotten(site: Site, *operations: InstallOperation) -> AsyncIterator[
             await site.forget(operation.install_id)
 
 
-async def failed(site: Site, operation: InstallOperation, within: float = 40) -> dict[str, Any]:
+async def failed(site: Site, operation: InstallOperation) -> dict[str, Any]:
     """Wait until an operation has failed, and return its error."""
-    state = await site.platform.end_of(operation, within)
+    state = await site.platform.end_of(operation, ENDS_WITHIN_SECONDS)
     row = await site.platform.operation(operation)
     assert state is OperationState.FAILED, row.response
     assert row.error is not None
@@ -169,7 +170,7 @@ async def test_a_wait_for_an_approval_heeds_a_cancel(site: Site) -> None:
     operation = await site.create(await site.publish("with-crd"))
     await site.waiting(operation, "approval")
     assert await site.platform.cancel(operation)
-    assert await site.platform.end_of(operation, 30) is OperationState.CANCELLED
+    assert await site.platform.end_of(operation, CANCELS_WITHIN_SECONDS) is OperationState.CANCELLED
     assert await site.remains(operation.install_id) == {}
 
 
@@ -208,7 +209,9 @@ async def test_a_cancel_in_the_middle_of_a_hook_is_heeded(site: Site) -> None:
         await site.at_step(update, Step.APPLY_RELEASE)
         await asyncio.sleep(1)
         assert await site.platform.cancel(update)
-        assert await site.platform.end_of(update, 20) is OperationState.CANCELLED
+        assert (
+            await site.platform.end_of(update, CANCELS_WITHIN_SECONDS) is OperationState.CANCELLED
+        )
         found = await site.find(first.install_id, "configmaps/config")
         assert found is not None
         assert found["data"] == {"greeting": "hello"}
@@ -234,7 +237,7 @@ async def _replace_config(site: Site, install_id: str, text: str) -> None:
 
 
 async def _until_digest_is_not(site: Site, operation: InstallOperation, digest: str) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(ENDS_WITHIN_SECONDS):
         while True:
             render = await site.render_of(operation)
             row = await site.platform.operation(operation)

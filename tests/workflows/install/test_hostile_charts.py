@@ -12,6 +12,7 @@ from domain.names import install_namespace_of, install_user_of
 from domain.operation import OperationState
 from infra.kubernetes.client import KubernetesClient
 from infra.kubernetes.install_namespaces import INSTALL_LABEL
+from tests.durability import CANCELS_WITHIN_SECONDS
 from tests.workflows.install.site import Site
 from tests.workflows.install.test_faults import failed, forgotten
 
@@ -206,7 +207,9 @@ async def test_no_vendor_approves_objects_of_the_customers_whole_cluster(site: S
         await site.waiting(update, "approval")
         digest = (await site.render_of(update)).plan_digest
         assert await site.platform.cancel(update)
-        assert await site.platform.end_of(update, 30) is OperationState.CANCELLED
+        assert (
+            await site.platform.end_of(update, CANCELS_WITHIN_SECONDS) is OperationState.CANCELLED
+        )
         # As a rollout does, whose plan was approved by the vendor's people.
         again = await site.update(first.install_id, wider, request={"approved_plan_digest": digest})
         await site.waiting(again, "approval")
