@@ -113,7 +113,8 @@ async def test_a_target_that_hangs_is_given_up_and_nothing_of_it_goes_on(
 async def test_one_workspace_asks_a_bounded_number_of_targets_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(secret_rotation, "DONE_WITHIN_SECONDS", 1.0)
+    # Longer than a busy machine takes to begin with all of them.
+    monkeypatch.setattr(secret_rotation, "DONE_WITHIN_SECONDS", 5.0)
     rotator, places = Hanging(), TargetPlaces()
     activities = activities_with(rotator, places)
 
