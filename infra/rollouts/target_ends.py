@@ -15,7 +15,7 @@ from domain.rollout_strategy import Strategy
 from domain.rollout_work import Begun, TargetPlace
 from infra.database.queries.access import act_in
 from infra.database.queries.compatibility import misfit_of
-from infra.database.queries.rollout_sight import Candidate, facts_of
+from infra.database.queries.rollout_sight import candidate_of, facts_of
 from infra.database.records.rollout_rows import change_state, error_of
 from infra.database.tables import (
     ClusterRow,
@@ -138,8 +138,7 @@ class TargetEnds:
             version = await session.get_one(PackageVersionRow, (vendor, rollout.package_version_id))
             customer = row.customer_workspace_id
             await act_in(session, customer)
-            candidate = Candidate(install_id=row.install_id, customer_workspace_id=customer)
-            facts = (await facts_of(session, vendor, [candidate])).get(row.install_id)
+            facts = (await facts_of(session, vendor, [candidate_of(row)])).get(row.install_id)
             cluster = await session.get_one(ClusterRow, (customer, row.cluster_id))
             if facts is not None:
                 facts = replace(facts, fits=await misfit_of(session, version, cluster) is None)

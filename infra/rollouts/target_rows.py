@@ -15,7 +15,7 @@ from domain.rollout_obstacles import LeftOut
 from domain.rollout_work import TargetPlace
 from infra.database.engine import Database
 from infra.database.queries.access import act_in
-from infra.database.queries.rollout_sight import Candidate, facts_of
+from infra.database.queries.rollout_sight import candidate_of, facts_of
 from infra.database.records.rollout_rows import (
     add_event,
     change_state,
@@ -73,11 +73,10 @@ class TargetInHand:
 
         The grant is not held: it may be revoked a moment later.
         """
-        vendor, customer = self.rollout.workspace_id, self.row.customer_workspace_id
+        vendor, row = self.rollout.workspace_id, self.row
         await self.session.flush()
-        await act_in(self.session, customer)
-        candidate = Candidate(install_id=self.row.install_id, customer_workspace_id=customer)
-        facts = (await facts_of(self.session, vendor, [candidate])).get(self.row.install_id)
+        await act_in(self.session, row.customer_workspace_id)
+        facts = (await facts_of(self.session, vendor, [candidate_of(row)])).get(row.install_id)
         await act_in(self.session, vendor)
         return facts is not None and facts.granted
 

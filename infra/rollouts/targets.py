@@ -29,7 +29,7 @@ from domain.rollout_work import Begun, TargetPlace
 from infra.database.queries.access import act_in
 from infra.database.queries.compatibility import misfit_of
 from infra.database.queries.install import find_cluster_to_use, last_operation_deployed
-from infra.database.queries.rollout_sight import Candidate, facts_of
+from infra.database.queries.rollout_sight import candidate_of, facts_of
 from infra.database.records.rollout_rows import change_state
 from infra.database.tables import (
     ClusterRow,
@@ -163,10 +163,7 @@ class TargetMoves:
             col(GrantRow.revoked_at).is_(None),
         )
         await session.exec(grants.with_for_update(read=True))
-        candidate = Candidate(
-            install_id=row.install_id, customer_workspace_id=row.customer_workspace_id
-        )
-        facts = (await facts_of(session, vendor, [candidate])).get(row.install_id)
+        facts = (await facts_of(session, vendor, [candidate_of(row)])).get(row.install_id)
         if version is not None and cluster is not None and facts is not None:
             facts = replace(facts, fits=await misfit_of(session, version, cluster) is None)
         deployed_by = await last_operation_deployed(session, row.install_id)

@@ -12,16 +12,13 @@ from sqlmodel.sql.expression import SelectOfScalar
 from domain.cluster import ClusterState
 from domain.install import RenderState
 from domain.install_drift import CORRECTION_MESSAGE
-from domain.machine import MachineKind
 from domain.rollout_strategy import Check
 from infra.database.queries.pages import Page, page_of
 from infra.database.tables import (
     ClusterRow,
-    ComputeConfigRow,
     GrantRow,
     InstallDriftRow,
     InstallRow,
-    MachineRow,
     RenderRow,
 )
 
@@ -258,14 +255,3 @@ async def clusters_of_region(session: AsyncSession, region_id: str) -> Sequence[
         .order_by(installs, col(ClusterRow.id))
     )
     return (await session.exec(query)).all()
-
-
-async def providers_of_cluster(session: AsyncSession, cluster_id: str) -> frozenset[str]:
-    """Return in whose clouds a cluster has machines; a customer's own servers are in none."""
-    query = (
-        select(col(ComputeConfigRow.provider))
-        .join(MachineRow, col(MachineRow.compute_config_id) == col(ComputeConfigRow.id))
-        .where(MachineRow.cluster_id == cluster_id, MachineRow.kind == MachineKind.CLOUD)
-        .distinct()
-    )
-    return frozenset(str(provider) for provider in (await session.exec(query)).all())

@@ -11,6 +11,7 @@ from domain.cluster import ClusterState
 from domain.install import Consent
 from domain.rollout_obstacles import TargetFacts
 from infra.database.statements import run_sql
+from infra.database.tables import RolloutTargetRow
 
 # A turn that was given out is a target that waits for nothing until `next_try_at`: whoever took it
 # begins before that, or it is given out again. Of a target that moves it is the moment until which
@@ -62,33 +63,33 @@ FROM rollout_targets WHERE {_HAS_MOVED}
 """  # noqa: S608 - both parts are ours
 
 _DUE_TO_MOVE = """
-SELECT install_id, customer_workspace_id FROM rollout_targets
+SELECT install_id, customer_workspace_id, cluster_id FROM rollout_targets
 WHERE rollout_id = %(rollout)s
     AND (state = 'pending' AND wave = %(wave)s OR state = 'waiting' AND next_try_at <= %(now)s)
 ORDER BY wave, position LIMIT %(limit)s
 """
 
 _LATER = """
-SELECT install_id, customer_workspace_id FROM rollout_targets
+SELECT install_id, customer_workspace_id, cluster_id FROM rollout_targets
 WHERE rollout_id = %(rollout)s AND state = 'pending' AND wave > %(wave)s
 ORDER BY wave, position LIMIT %(limit)s
 """
 
 _DUE_TO_RETURN = f"""
-SELECT install_id, customer_workspace_id FROM rollout_targets
+SELECT install_id, customer_workspace_id, cluster_id FROM rollout_targets
 WHERE {_HAS_MOVED} AND (next_try_at IS NULL OR next_try_at <= %(now)s)
 ORDER BY wave DESC, position LIMIT %(limit)s
 """  # noqa: S608 - the same
 
 _DUE_TO_PLAN = """
-SELECT install_id, customer_workspace_id FROM rollout_targets
+SELECT install_id, customer_workspace_id, cluster_id FROM rollout_targets
 WHERE rollout_id = %(rollout)s AND state = 'pending' AND plan_digest IS NULL
     AND last_error IS NULL AND (next_try_at IS NULL OR next_try_at <= %(now)s)
 ORDER BY wave, position LIMIT %(limit)s
 """
 
 _UNTAKEN = """
-SELECT install_id, customer_workspace_id FROM rollout_targets
+SELECT install_id, customer_workspace_id, cluster_id FROM rollout_targets
 WHERE rollout_id = %(rollout)s AND waiting_for IS NULL AND next_try_at > %(now)s
     AND state NOT IN ('moving', 'rolling_back')
 ORDER BY wave, position LIMIT %(limit)s
@@ -147,6 +148,16 @@ class Candidate:
 
     install_id: str
     customer_workspace_id: str
+    cluster_id: str
+
+
+def candidate_of(row: RolloutTargetRow) -> Candidate:
+    """Return a target as one whose turn may have come."""
+    return Candidate(
+        install_id=row.install_id,
+        customer_workspace_id=row.customer_workspace_id,
+        cluster_id=row.cluster_id,
+    )
 
 
 async def count_targets(
@@ -270,6 +281,10 @@ def _facts(row: Any) -> TargetFacts:  # noqa: ANN401 - the driver's row
 async def _candidates(session: AsyncSession, sql: str, **parameters: object) -> Sequence[Candidate]:
     found = await run_sql(session, sql, parameters)
     return [
-        Candidate(install_id=row.install_id, customer_workspace_id=row.customer_workspace_id)
+        Candidate(
+            install_id=row.install_id,
+            customer_workspace_id=row.customer_workspace_id,
+            cluster_id=row.cluster_id,
+        )
         for row in found
     ]

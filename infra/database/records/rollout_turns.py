@@ -16,6 +16,7 @@ from domain.rollout import TargetState
 from domain.rollout_obstacles import Blocked, LeftOut, TargetFacts, Wanted, what_stops
 from domain.rollout_work import Claim
 from infra.database.engine import Database
+from infra.database.queries.compatibility import misfits_among
 from infra.database.queries.rollout_sight import (
     Candidate,
     due_to_move,
@@ -33,7 +34,7 @@ from infra.database.records.rollout_rows import (
     recount,
 )
 from infra.database.statements import run_sql
-from infra.database.tables import RolloutRow
+from infra.database.tables import PackageVersionRow, RolloutRow
 
 # A workflow begins what it was given within milliseconds. A worker that dies in between is missed
 # after six seconds, and its successor begins it.
@@ -100,7 +101,7 @@ class Turns:
         claims: list[Claim] = []
         for _ in range(_ROUNDS):
             found = await due_to_move(session, rollout.id, rollout.wave, now, _LOOKED_AT)
-            sorted_ = await self._sort(rollout, found, wanted, now)
+            sorted_ = await self._sort(session, rollout, found, wanted, now)
             given = sorted_.free[: places - len(claims)]
             await self._block(session, rollout, sorted_.blocked, TargetState.WAITING)
             await self._leave_out(session, rollout, sorted_.left_out)
@@ -143,7 +144,7 @@ class Turns:
         """
         asked_at = rollout.rollback_requested_at
         found = await due_to_return(session, rollout.id, wave, now, _LOOKED_AT, asked_at=asked_at)
-        sorted_ = await self._sort(rollout, found, wanted, now)
+        sorted_ = await self._sort(session, rollout, found, wanted, now)
         given = sorted_.free[:places]
         errors = _errors_of(sorted_.left_out)
         if late:
@@ -176,7 +177,7 @@ class Turns:
         found = await due_to_plan(session, rollout.id, now, _LOOKED_AT)
         # A plan changes nothing: what a customer lets happen, or stops, does not matter to it.
         peek = replace(wanted, only_looks=True)
-        sorted_ = await self._sort(rollout, found, peek, now)
+        sorted_ = await self._sort(session, rollout, found, peek, now)
         given = sorted_.free[:places]
         errors = {
             **{
@@ -217,7 +218,7 @@ class Turns:
     ) -> int:
         """Have targets of later waves be the canary; return how many could be reached."""
         found = await later_targets(session, rollout.id, rollout.wave, _LOOKED_AT)
-        sorted_ = await self._sort(rollout, found, wanted, now)
+        sorted_ = await self._sort(session, rollout, found, wanted, now)
         await self._leave_out(session, rollout, sorted_.left_out)
         await recount(session, rollout)
         free = sorted_.free[:size]
@@ -227,15 +228,28 @@ class Turns:
         return len(free)
 
     async def _sort(
-        self, rollout: RolloutRow, candidates: Sequence[Candidate], wanted: Wanted, now: datetime
+        self,
+        session: AsyncSession,
+        rollout: RolloutRow,
+        candidates: Sequence[Candidate],
+        wanted: Wanted,
+        now: datetime,
     ) -> _Sorted:
         facts: Mapping[str, TargetFacts] = {}
+        misfits: Mapping[str, str] = {}
         if candidates:
-            async with self._sweeper.transaction() as session:
-                facts = await facts_of(session, rollout.workspace_id, candidates)
+            async with self._sweeper.transaction() as sweeping:
+                facts = await facts_of(sweeping, rollout.workspace_id, candidates)
+                if not wanted.takes_back:
+                    key = (rollout.workspace_id, rollout.package_version_id)
+                    version = await session.get_one(PackageVersionRow, key)
+                    clusters = {(one.customer_workspace_id, one.cluster_id) for one in candidates}
+                    misfits = await misfits_among(sweeping, version, clusters)
         sorted_ = _Sorted()
         for each in candidates:
             found = facts.get(each.install_id)
+            if found is not None and each.cluster_id in misfits:
+                found = replace(found, fits=False)
             match what_stops(found, wanted, now):
                 case Blocked() as blocked:
                     sorted_.blocked[each.install_id] = blocked

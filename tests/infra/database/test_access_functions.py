@@ -197,3 +197,24 @@ def test_each_role_has_its_own_functions(
 ) -> None:
     with tenants.role(role) as connection, pytest.raises(errors.InsufficientPrivilege):
         connection.execute(statement)
+
+
+def test_the_name_of_another_workspaces_region_is_for_who_gives_out_turns_alone(
+    tenants: Tenants, pair: tuple[Tenant, Tenant]
+) -> None:
+    mine, other = pair
+    named = {}
+    for role in (DatabaseRole.API, DatabaseRole.WORKER, DatabaseRole.SWEEPER):
+        workspace = None if role is DatabaseRole.SWEEPER else mine.workspace
+        with tenants.role(role, workspace) as connection:
+            found = connection.execute(
+                "SELECT region_name(%s, %s), region_name(%s, %s)",
+                (mine.workspace, mine.region, other.workspace, other.region),
+            ).fetchone()
+            assert found is not None
+            named[role] = tuple(name is not None for name in found)
+    assert named == {
+        DatabaseRole.API: (True, False),
+        DatabaseRole.WORKER: (True, False),
+        DatabaseRole.SWEEPER: (True, True),
+    }
