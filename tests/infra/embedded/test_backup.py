@@ -165,11 +165,15 @@ def test_an_archive_is_private_and_has_no_seal_key_in_it(saved: Saved) -> None:
 
 @pytest.mark.parametrize("where", [0.3, 0.6, 0.9])
 def test_a_damaged_archive_changes_nothing(saved: Saved, tmp_path: Path, where: float) -> None:
-    content = bytearray(saved.archive.read_bytes())
-    content[int(len(content) * where)] ^= 0xFF
+    content = saved.archive.read_bytes()
+    begin = int(len(content) * where)
+    # More than the zeros that follow a member, whose loss is none.
+    end = begin + 1024
     damaged, short = tmp_path / "damaged", tmp_path / "short"
-    damaged.write_bytes(content)
-    short.write_bytes(content[: int(len(content) * where)])
+    damaged.write_bytes(
+        content[:begin] + bytes(byte ^ 0xFF for byte in content[begin:end]) + content[end:]
+    )
+    short.write_bytes(content[:begin])
     for archive in (damaged, short, tmp_path / "missing"):
         with pytest.raises(BulkheadError, match="cannot be used") as caught:
             restore(saved.small.stack, archive, seal_key=None)

@@ -1,7 +1,7 @@
 """The seal key is replaced, whatever dies on the way."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,9 +10,12 @@ from domain.errors import BulkheadError, Reason
 from domain.secret import VersionPlace
 from infra.embedded import seal_rotation
 from infra.embedded.backup import back_up
+from infra.embedded.ports import Ports
 from infra.embedded.seal_rotation import rotate_seal_key
-from infra.embedded.server import Part
+from infra.embedded.server import Part, Server, start
 from infra.openbao.seal import Stage, id_of, ids_in_snapshot
+from infra.supervisor.program import ProcessInfo
+from infra.supervisor.supervisor import Supervisor
 from tests.infra.embedded.small_stack import SmallStack
 from tests.servers import temporary_home
 
@@ -40,6 +43,16 @@ def wrapped_with(small: SmallStack, directory: Path) -> set[str]:
     with small.stack.operator() as operator:
         operator.save_snapshot(snapshot)
     return ids_in_snapshot(snapshot)
+
+
+def hasty_at_first() -> Callable[..., ProcessInfo]:
+    """Return a `start` that gives up soon, once: what cannot come need not be waited for."""
+    patience = iter([5.0])
+
+    def hasty(supervisor: Supervisor, server: Server, ports: Ports, seconds: float) -> ProcessInfo:
+        return start(supervisor, server, ports, next(patience, seconds))
+
+    return hasty
 
 
 def test_afterwards_the_old_key_is_gone_and_opens_nothing(
@@ -91,7 +104,7 @@ def test_a_new_key_that_does_not_open_the_store_is_not_kept_alone(
     # As if the store had been wrapped anew, which it was not.
     keys.prove()
     with monkeypatch.context() as patch:
-        patch.setattr(seal_rotation, "_OPEN_SECONDS", 5.0)
+        patch.setattr(seal_rotation, "start", hasty_at_first())
         with pytest.raises(BulkheadError) as caught:
             rotate_seal_key(small.stack)
     assert caught.value.reason is Reason.INTERNAL

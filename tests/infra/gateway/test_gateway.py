@@ -133,10 +133,9 @@ async def running(tmp_path: Path) -> AsyncIterator[Running]:
         *haproxy.command(program, configuration), cwd=tmp_path, stderr=asyncio.subprocess.DEVNULL
     )
     try:
-        for _ in range(500):
-            if is_open(gateway.port):
-                break
-            await asyncio.sleep(0.02)
+        async with asyncio.timeout(60):
+            while not is_open(gateway.port):  # noqa: ASYNC110 - of another process
+                await asyncio.sleep(0.02)
         yield Running(gateway, psutil.Process(process.pid), new_authority("localhost"))
     finally:
         process.kill()
