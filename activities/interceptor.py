@@ -25,8 +25,7 @@ from activities.holds import HeldError, NotYetError
 from activities.progress import Progress, current_progress
 from domain.cluster import HostedControlPlane
 from domain.errors import BulkheadError, Reason
-from domain.names import ABANDON_WORKFLOW, operation_id_of
-from domain.operation import UNDO_PREFIX
+from domain.names import is_undo, operation_id_of
 from domain.owned_operation import (
     ClusterOperation,
     InstallOperation,
@@ -114,12 +113,14 @@ class _Inbound(ActivityInboundInterceptor):
             # The server knows nothing of it: each beat would be a warning in the worker's log.
             yield
             return
-        progress = Progress()
+        progress, ended = Progress(), asyncio.Event()
         token = current_progress.set(progress)
 
         async def beat() -> None:
             shown: str | None = None
-            while True:
+            # A cancel alone may get lost: a wait with a limit, such as that for a connection of the
+            # pool, swallows one that comes with what it waited for (Python 3.11, bpo-37658).
+            while not ended.is_set():
                 await asyncio.sleep(_HEARTBEAT_SECONDS)
                 details = (progress.details,) if progress.details else ()
                 # For a plain function the SDK's heartbeat waits for this very loop: from the loop
@@ -141,6 +142,7 @@ class _Inbound(ActivityInboundInterceptor):
             yield
         finally:
             current_progress.reset(token)
+            ended.set()
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
@@ -185,8 +187,7 @@ def _step_of(call: ExecuteActivityInput) -> StepAttempt | None:
         owner_id=argument.owner_id,
         name=info.activity_id,
         attempt=info.attempt,
-        takes_back=info.activity_id.startswith(UNDO_PREFIX)
-        or info.workflow_type == ABANDON_WORKFLOW,
+        takes_back=is_undo(info.activity_id, info.workflow_type or ""),
     )
 
 

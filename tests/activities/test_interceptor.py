@@ -1,6 +1,7 @@
 """How the interceptor keeps the server informed of what runs."""
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -10,7 +11,11 @@ from temporalio.testing import ActivityEnvironment
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput
 
 from activities.interceptor import ActivityInterceptor
-from infra.database.records.steps import StepRecords
+from activities.progress import note_progress
+from domain.caller import system_caller
+from domain.identifiers import Prefix, new_id
+from domain.owned_operation import SecretOperation
+from infra.database.records.steps import Decision, StepAttempt, StepRecords
 from tests.servers import Servers
 
 
@@ -68,3 +73,47 @@ async def test_a_heart_beats_though_all_other_threads_wait(servers: Servers) -> 
         let.set()
         await asyncio.gather(*waiting)
         await steps.close()
+
+
+class _LosesACancel(StepRecords):
+    """Records nothing, and waits for a connection until a cancel comes, which it swallows."""
+
+    def __init__(self) -> None:
+        self.is_waiting = asyncio.Event()
+
+    async def started(self, step: StepAttempt) -> Decision:
+        del step
+        return Decision.RUN
+
+    async def completed(self, step: StepAttempt) -> None:
+        """Record nothing."""
+
+    async def progressed(self, step: StepAttempt, progress: str) -> None:
+        del step, progress
+        self.is_waiting.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+
+
+async def test_an_activity_ends_although_the_cancel_of_its_heart_is_lost() -> None:
+    steps, workspace_id = _LosesACancel(), new_id(Prefix.WORKSPACE)
+    operation = SecretOperation(
+        operation_id=new_id(Prefix.OPERATION),
+        workspace_id=workspace_id,
+        secret_id=new_id(Prefix.SECRET),
+        caller=system_caller(workspace_id, "test"),
+    )
+
+    async def work() -> None:
+        note_progress("It goes on.")
+        await steps.is_waiting.wait()
+
+    environment = ActivityEnvironment()
+    workflow_id = f"secret/any/rotate/{operation.operation_id}"
+    environment.info = replace(environment.info, workflow_id=workflow_id)
+    inbound = ActivityInterceptor(steps).intercept_activity(_Bare())
+    call = ExecuteActivityInput(fn=work, args=[operation], executor=None, headers={})
+    running = asyncio.create_task(environment.run(inbound.execute_activity, call))
+    done, _ = await asyncio.wait({running}, timeout=60)
+    assert done == {running}
+    await running
