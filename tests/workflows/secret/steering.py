@@ -14,11 +14,9 @@ from domain.operation import OperationState, OperationType, Step
 from domain.secret import SecretValue
 from infra.database.records.new_rows import NewRows
 from infra.database.records.secret import begin_version, complete_version, place_of
-from tests.durability import Fault, Moment
+from tests.durability import ENDS_WITHIN_SECONDS, Fault, Moment
 from tests.workflows.conftest import Injected
 from tests.workflows.secret.scenarios import Rotating
-
-ENDS_WITHIN_SECONDS = 60.0
 
 _BY_HAND = SecretValue(b"by hand")
 
