@@ -2,8 +2,14 @@
 
 from api.scope import RequestScope
 from domain.errors import BulkheadError, Reason
-from domain.quota import QuotaMetric
+from domain.quota import OF_A_SECRET, QuotaMetric
 from infra.database.queries.quota import Quota, hold_quotas, read_quota
+
+# What helps where it is not to remove some.
+_WAYS_OUT = {
+    QuotaMetric.SECRET_ROTATIONS: "wait until some have ended, or cancel some",
+    QuotaMetric.SECRET_VERSIONS: "destroy versions that nobody needs any more",
+}
 
 
 async def check_quota(scope: RequestScope, metric: QuotaMetric, wanted: int = 1) -> None:
@@ -23,10 +29,12 @@ def refuse_beyond(quota: Quota, wanted: int = 1) -> None:
         BulkheadError: QUOTA_EXCEEDED.
     """
     if quota.remaining < wanted:
+        whose = "secret" if quota.metric in OF_A_SECRET else "workspace"
         raise BulkheadError(
             Reason.QUOTA_EXCEEDED,
-            f"The workspace has {quota.usage} of {quota.limit} in `{quota.metric}`, and would need "
-            f"{wanted} more; remove some, or ask the operator for more.",
+            f"The {whose} has {quota.usage} of {quota.limit} in `{quota.metric}`, and would need "
+            f"{wanted} more; {_WAYS_OUT.get(quota.metric, 'remove some')}, or ask the operator for "
+            "more.",
             metadata={
                 "metric": quota.metric,
                 "limit": str(quota.limit),

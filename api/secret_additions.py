@@ -112,7 +112,7 @@ class NewVersion:
         """Write the intent, with the next number.
 
         Raises:
-            BulkheadError: NOT_FOUND; INVALID_ARGUMENT for the value.
+            BulkheadError: NOT_FOUND; INVALID_ARGUMENT for the value; QUOTA_EXCEEDED.
         """
         secret_id = check_id(Prefix.SECRET, self.secret_id)
         allocated = await allocate_number(session, secret_id)
@@ -120,6 +120,8 @@ class NewVersion:
         if allocated is None or allocated.state is not SecretState.ACTIVE:
             raise not_found(Prefix.SECRET)
         check_value(allocated.kind, self.value)
+        # The secret's lock makes the count exact.
+        refuse_beyond(await read_quota(session, QuotaMetric.SECRET_VERSIONS, secret_id))
         return await begin_version(
             session,
             rows,

@@ -69,6 +69,10 @@ _LISTS_BY_METRIC = {
     "compute/machines": "bulkhead machines list",
     "compute/regions": "bulkhead regions list",
     "delivery/installs": "bulkhead installs list",
+    "secrets/references": "bulkhead secrets usage SECRET",
+    "secrets/rotations": "bulkhead operations list",
+    "secrets/secrets": "bulkhead secrets list",
+    "secrets/versions": "bulkhead secrets versions SECRET",
 }
 
 # What is in the way, by what the refusal names.

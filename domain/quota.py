@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 
 class QuotaMetric(StrEnum):
@@ -14,6 +15,16 @@ class QuotaMetric(StrEnum):
     API_TOKENS = "access/api_tokens"
     REGIONS = "compute/regions"
     SECRETS = "secrets/secrets"
+    SECRET_ROTATIONS = "secrets/rotations"  # noqa: S105 - the name of a metric
+    SECRET_VERSIONS = "secrets/versions"  # noqa: S105 - the same
+    SECRET_REFERENCES = "secrets/references"  # noqa: S105 - the same
+
+
+class QuotaType(StrEnum):
+    """Whether things that exist are counted, or those that go on at this moment."""
+
+    ALLOCATION = "allocation"
+    CONCURRENCY = "concurrency"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +33,11 @@ class QuotaFacts:
 
     display_name: str
     default_limit: int
+    type: QuotaType = QuotaType.ALLOCATION
 
 
-# Every metric so far is an allocation, counted in pieces. The defaults keep one workspace from
-# filling the platform by accident; an operator raises them by a row in `quotas`.
+# Every metric is counted in pieces. The defaults keep one workspace from filling the platform by
+# accident; an operator raises them by a row in `quotas`.
 QUOTAS: dict[QuotaMetric, QuotaFacts] = {
     QuotaMetric.CLUSTERS: QuotaFacts("Clusters", 50),
     # Each leads to an account that the platform looks at every hour.
@@ -37,4 +49,16 @@ QUOTAS: dict[QuotaMetric, QuotaFacts] = {
     QuotaMetric.REGIONS: QuotaFacts("Regions", 200),
     # Also those that are deleted and can be restored.
     QuotaMetric.SECRETS: QuotaFacts("Secrets", 1000),
+    # Those that wait for a person or for consumers ask nothing of anybody, and are not counted.
+    QuotaMetric.SECRET_ROTATIONS: QuotaFacts(
+        "Rotations under way", 100, type=QuotaType.CONCURRENCY
+    ),
+    # Values that are kept: a destroyed version is not counted, or rotations would use a secret up.
+    # One a day fills this in 13 years, and only where every version is kept.
+    QuotaMetric.SECRET_VERSIONS: QuotaFacts("Versions of a secret with a value", 5000),
+    # What the platform makes and registers itself has quotas of its own.
+    QuotaMetric.SECRET_REFERENCES: QuotaFacts("Consumers of a secret that were registered", 1000),
 }
+
+# Counted for one secret each; everything else for the whole workspace.
+OF_A_SECRET: Final = frozenset({QuotaMetric.SECRET_VERSIONS, QuotaMetric.SECRET_REFERENCES})

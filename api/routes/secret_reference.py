@@ -17,6 +17,7 @@ from typing_extensions import TypedDict
 from api import secret_changes
 from api.errors import documented
 from api.fields import Body, Identifier, check_id, not_found
+from api.quotas import refuse_beyond
 from api.scope import RequestScope, Scope
 from api.version_changes import users_of
 from domain.caller import Scope as SecretScope
@@ -25,8 +26,10 @@ from domain.errors import BulkheadError, Reason
 from domain.identifiers import Prefix, is_id
 from domain.install import INSTALL_CONSUMER
 from domain.package import REGISTRY_CONNECTION_CONSUMER
+from domain.quota import QuotaMetric
 from domain.secret import ROTATION_CONSUMER, SecretState
-from infra.database.queries.secret import find_secret, references_of
+from infra.database.queries.quota import read_quota
+from infra.database.queries.secret import find_reference, find_secret, references_of
 from infra.database.records.reference import (
     Reference,
     acknowledge,
@@ -134,6 +137,10 @@ async def put_secret_reference(
     _require(scope, SecretScope.SECRETS_WRITE, "secret_reference.put", secret_id)
     _refuse_own(consumer_type, consumer_id)
     secret = await secret_changes.hold(scope, secret_id)
+    if await find_reference(scope.session, secret.id, consumer_type, consumer_id) is None:
+        # The secret's lock makes the count exact.
+        quota = await read_quota(scope.session, QuotaMetric.SECRET_REFERENCES, secret.id)
+        refuse_beyond(quota)
     row = await register_reference(
         scope.session,
         Reference(

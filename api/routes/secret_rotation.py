@@ -16,12 +16,14 @@ from api.errors import documented
 from api.fields import Body, IdempotencyKey, Identifier, check_etag, check_id, not_found
 from api.idempotency import answer_once
 from api.links import Links
+from api.quotas import refuse_beyond
 from api.routes.operation import OperationBody, operation_body
 from api.scope import RequestScope, Scope
 from domain.caller import Scope as SecretScope
 from domain.errors import BulkheadError, Reason
 from domain.identifiers import Prefix
 from domain.operation import OperationType
+from domain.quota import QuotaMetric
 from domain.rotation import next_turn
 from domain.secret import (
     ROTATION_CONSUMER,
@@ -31,6 +33,7 @@ from domain.secret import (
     SecretKind,
     SecretState,
 )
+from infra.database.queries.quota import hold_quotas, read_quota
 from infra.database.queries.secret import find_secret
 from infra.database.records.operation import secret_operation_of
 from infra.database.records.reference import (
@@ -235,8 +238,12 @@ def rotation_body(row: SecretRotationRow) -> SecretRotationBody:
 
 
 async def _rotate(scope: RequestScope, secret_id: str) -> OperationRow:
+    # Before the secret's lock, as whoever registers a new consumer takes the two.
+    await hold_quotas(scope.session, scope.caller.workspace_id)
     secret = await secret_changes.hold(scope, secret_id)
     operation = plan_rotation(scope.rows, secret, await _find(scope, secret), scope.caller)
+    refuse_beyond(await read_quota(scope.session, QuotaMetric.SECRET_ROTATIONS))
+    refuse_beyond(await read_quota(scope.session, QuotaMetric.SECRET_VERSIONS, secret.id))
     scope.audit(operation.type, "secret", secret.id, operation_id=operation.id)
     await scope.rows.write(scope.session)
     workflow_input = secret_operation_of(operation)

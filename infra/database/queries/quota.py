@@ -1,12 +1,25 @@
-"""How much of each metric a workspace uses, and how much it may."""
+"""How much of each metric a workspace, or one secret of it, uses, and how much it may."""
 
 from dataclasses import dataclass
 
 from sqlalchemy import text
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from domain.quota import QUOTAS, QuotaMetric
+from domain.compute import COMPUTE_CONFIG_CONSUMER
+from domain.identifiers import Prefix
+from domain.install import INSTALL_CONSUMER
+from domain.operation import OperationState, OperationType
+from domain.package import REGISTRY_CONNECTION_CONSUMER
+from domain.quota import OF_A_SECRET, QUOTAS, QuotaMetric
+from domain.secret import ROTATION_CONSUMER, VersionState
 
+# Other tools may call what they install by any other name.
+_IS_REGISTERED = (
+    f"consumer_type NOT IN"
+    f" ('{COMPUTE_CONFIG_CONSUMER}', '{REGISTRY_CONNECTION_CONSUMER}', '{ROTATION_CONSUMER}')"
+    f" AND NOT (consumer_type = '{INSTALL_CONSUMER}'"
+    f" AND consumer_id ~ '^{Prefix.INSTALL}_[0-9a-f]{{32}}$')"
+)
 _COUNTED = {
     QuotaMetric.CLUSTERS: "clusters",
     QuotaMetric.COMPUTE_CONFIGS: "compute_configs",
@@ -15,6 +28,17 @@ _COUNTED = {
     QuotaMetric.API_TOKENS: "api_tokens",
     QuotaMetric.REGIONS: "regions",
     QuotaMetric.SECRETS: "secrets",
+    QuotaMetric.SECRET_ROTATIONS: (
+        f"operations WHERE type = '{OperationType.SECRET_ROTATE}'"
+        f" AND state = '{OperationState.RUNNING}' AND waiting_for IS NULL"
+    ),
+    QuotaMetric.SECRET_VERSIONS: (
+        f"secret_versions WHERE secret_id = :secret"
+        f" AND state NOT IN ('{VersionState.DESTROYED}', '{VersionState.ABANDONED}')"
+    ),
+    QuotaMetric.SECRET_REFERENCES: (
+        f"secret_references WHERE secret_id = :secret AND {_IS_REGISTERED}"
+    ),
 }
 _READ = {
     metric: text(
@@ -28,7 +52,7 @@ _LOCK_WORKSPACE = text("SELECT 1 FROM workspaces WHERE id = :id FOR NO KEY UPDAT
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """A metric's limit and its use in one workspace."""
+    """A metric's limit and its use in one workspace, or by one secret."""
 
     metric: QuotaMetric
     limit: int
@@ -40,9 +64,21 @@ class Quota:
         return max(self.limit - self.usage, 0)
 
 
-async def read_quota(session: AsyncSession, metric: QuotaMetric) -> Quota:
-    """Count what the transaction's workspace uses of a metric."""
-    usage, limit = (await session.execute(_READ[metric], {"metric": metric})).one()
+async def read_quota(
+    session: AsyncSession, metric: QuotaMetric, secret_id: str | None = None
+) -> Quota:
+    """Count what the transaction's workspace uses of a metric, or one secret of it.
+
+    Args:
+        session: bound to the workspace.
+        metric: what is counted.
+        secret_id: whose, for a metric that is counted for each secret.
+    """
+    parameters = {"metric": metric.value}
+    if metric in OF_A_SECRET:
+        assert secret_id is not None  # noqa: S101 - the caller knows the metric
+        parameters["secret"] = secret_id
+    usage, limit = (await session.execute(_READ[metric], parameters)).one()
     return Quota(metric, QUOTAS[metric].default_limit if limit is None else limit, usage)
 
 

@@ -151,6 +151,18 @@ async def select_readable(
     return secret, version
 
 
+async def find_reference(
+    session: AsyncSession, secret_id: str, consumer_type: str, consumer_id: str
+) -> SecretReferenceRow | None:
+    """Read what is known of one consumer of a secret."""
+    query = select_rows(SecretReferenceRow).where(
+        col(SecretReferenceRow.secret_id) == secret_id,
+        col(SecretReferenceRow.consumer_type) == consumer_type,
+        col(SecretReferenceRow.consumer_id) == consumer_id,
+    )
+    return (await session.exec(query)).one_or_none()
+
+
 async def references_of(session: AsyncSession, secret_id: str) -> list[SecretReferenceRow]:
     """Return who uses a secret, by the type and the id of the consumer."""
     query = (

@@ -10,9 +10,11 @@ from domain.caller import system_caller
 from domain.cluster import ClusterState
 from domain.operation import OperationState, OperationType
 from domain.owned_operation import TypedOperation
+from domain.quota import QuotaMetric
 from domain.rotation import Turn, pause_before_retry, take_turn
 from domain.secret import SecretState
 from infra.database.engine import Database
+from infra.database.queries.quota import read_quota
 from infra.database.records.audit import add_audit_event
 from infra.database.records.operation import (
     cluster_operation_of,
@@ -130,14 +132,22 @@ class Sweeps:
             return TypedOperation(type=kind, operation=cluster_operation_of(operation))
 
     async def plan_due_rotations(self) -> list[TypedOperation]:
-        """Take the turns of active, unlocked secrets that are due, and those again that failed."""
+        """Take the turns of active, unlocked secrets that are due, and those again that failed.
+
+        A workspace that has as many rotations under way as its quota allows has its others wait.
+        """
         key = (col(SecretRotationRow.workspace_id), col(SecretRotationRow.secret_id))
         async with self._sweeper.transaction() as session:
+            # Workspaces take turns, so that those which wait are not in the way of others.
+            place = func.row_number().over(
+                partition_by=col(SecretRotationRow.workspace_id),
+                order_by=col(SecretRotationRow.next_rotation_at),
+            )
             due = await session.execute(
                 select(*key)
                 .join(SecretRow, _OF_SECRET)
                 .where(*_IS_DUE)
-                .order_by(col(SecretRotationRow.next_rotation_at))
+                .order_by(place, col(SecretRotationRow.next_rotation_at))
                 .limit(_ROTATIONS_A_PASS)
             )
             failed = await session.execute(
@@ -167,7 +177,7 @@ class Sweeps:
                     .with_for_update()
                 )
             ).one_or_none()
-            if found is None:
+            if found is None or not await _may_rotate(session):
                 return None
             secret, rotation = found
             due = rotation.next_rotation_at
@@ -191,10 +201,16 @@ class Sweeps:
             ).one_or_none()
             if found is None or not schedule_of(found[1]).allows(datetime.now(UTC)):
                 return None
+            if not await _may_rotate(session):
+                return None
             secret, rotation, failed = found
             turn = failed.placement[_TURN]
             due = datetime.fromtimestamp(turn["due_at"], UTC)
             return await _plan_turn(session, secret, rotation, due, failures=turn["failures"] + 1)
+
+
+async def _may_rotate(session: AsyncSession) -> bool:
+    return (await read_quota(session, QuotaMetric.SECRET_ROTATIONS)).remaining > 0
 
 
 async def _plan_turn(

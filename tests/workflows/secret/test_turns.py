@@ -138,6 +138,35 @@ async def test_a_turn_without_any_catch_up_is_not_late_by_the_pace_of_the_schedu
     await _succeeds(rotating, secret_id)
 
 
+async def test_a_turn_waits_while_as_many_rotations_are_under_way_as_may_be(
+    rotating: Rotating,
+) -> None:
+    secret_id = await rotating.make()
+    execute(
+        rotating,
+        "UPDATE secret_rotations SET next_rotation_at = now() - interval '1 minute'"
+        " WHERE secret_id = %s",
+        secret_id,
+    )
+    workspace_id = (await rotating.caller()).workspace_id
+    execute(
+        rotating,
+        "INSERT INTO quotas (workspace_id, metric, \"limit\") VALUES (%s, 'secrets/rotations', 0)",
+        workspace_id,
+    )
+    await run(rotating, RotateSecrets.run)
+    with rotating.platform.servers.administrator() as administrator:
+        row = administrator.execute(
+            "SELECT last_operation_id, next_rotation_at < now() FROM secret_rotations"
+            " WHERE secret_id = %s",
+            (secret_id,),
+        ).fetchone()
+    assert row == (None, True)
+    execute(rotating, "DELETE FROM quotas WHERE workspace_id = %s", workspace_id)
+    await run(rotating, RotateSecrets.run)
+    await _succeeds(rotating, secret_id)
+
+
 @pytest.mark.parametrize(("catch_up_seconds", "is_tried_again"), [(7200, True), (3600, False)])
 async def test_a_turn_that_failed_is_tried_again_after_a_pause_while_it_is_not_too_late(
     rotating: Rotating,
