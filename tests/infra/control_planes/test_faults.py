@@ -208,7 +208,8 @@ def _taken_from(pid: int, port: int) -> Iterator[None]:
 def _fill(host: Host, *, leave: int) -> Path:
     """Fill the host's disk but for some bytes; removing the file makes room again."""
     filler = host.settings.directory / "filler"
-    with filler.open("wb") as file:
+    # Without a buffer, of which the end would be written once more when the file is closed.
+    with filler.open("wb", buffering=0) as file:
         try:
             while True:
                 status = os.statvfs(host.settings.directory)
@@ -216,7 +217,6 @@ def _fill(host: Host, *, leave: int) -> Path:
                 if room <= 0:
                     break
                 file.write(bytes(min(room, MEBIBYTE)))
-                file.flush()
         except OSError:
             return filler
     return filler

@@ -13,7 +13,7 @@ from infra.kubernetes.client import KubernetesClient, Object, administrator_of
 from infra.kubernetes.objects import kept_objects
 from infra.openbao.authorities import Authority
 from tests.infra.control_planes.host import COREDNS_IMAGE, Host, nothing_meanwhile
-from tests.infra.control_planes.nodes import Nodes
+from tests.infra.control_planes.nodes import Nodes, until
 
 OBJECTS = kept_objects(NetworkProfile.LINUX_BRIDGE, COREDNS_IMAGE)
 
@@ -81,11 +81,14 @@ def test_a_webhook_that_refuses_everything_keeps_no_cluster_from_being_ready(
 ) -> None:
     nodes.api.create(WEBHOOKS, REFUSES_EVERYTHING)
     try:
+        # The API server watches its webhooks, and asks one in its own time.
+        until(lambda: _is_refused(nodes.api))
         nodes.api.delete(PROXY_BINDING)
         host.backend.wait_until_ready(cluster, nothing_meanwhile)
         assert nodes.api.find(PROXY_BINDING) is None
     finally:
         nodes.api.delete(f"{WEBHOOKS}/refuses-everything")
+    until(lambda: not _is_refused(nodes.api))
     host.backend.wait_until_ready(cluster, nothing_meanwhile)
     assert nodes.api.find(PROXY_BINDING) is not None
 
@@ -178,6 +181,17 @@ def test_what_an_api_server_refuses_is_told_apart(host: Host, nodes: Nodes) -> N
     assert unavailable.value.reason is Reason.DEPENDENCY_UNAVAILABLE
 
 
+def _is_refused(api: KubernetesClient) -> bool:
+    """Tell whether anything could be made; nothing is."""
+    name = "would-be"
+    body: Object = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}}
+    try:
+        api.apply(f"/api/v1/namespaces/default/configmaps/{name}", body, dry_run=True)
+    except BulkheadError:
+        return True
+    return False
+
+
 def _annotate_as(token: str, nodes: Nodes, name: str) -> httpx.Response:
     """Change a node's status with a token, as flannel does."""
     authority = nodes.layout.authority(Authority.KUBERNETES)
@@ -190,6 +204,7 @@ def _annotate_as(token: str, nodes: Nodes, name: str) -> httpx.Response:
         },
         verify=ssl.create_default_context(cafile=str(authority)),
         trust_env=False,
+        timeout=60,
     )
 
 

@@ -79,7 +79,7 @@ def test_a_nodes_tokens_end_with_its_node_object(
     assert claims_of(tokens.proxy)["kubernetes.io"]["serviceaccount"]["name"] == "kube-proxy"
     assert is_accepted(kubectl, tokens.tunnel, TUNNEL_AUDIENCE)
     kubectl("delete", "node", node)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while is_accepted(kubectl, tokens.tunnel, TUNNEL_AUDIENCE):
         # The API server caches a token that was accepted for ten seconds.
         assert time.monotonic() < deadline
