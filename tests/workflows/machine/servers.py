@@ -12,6 +12,7 @@ from threading import Lock
 from typing import Self
 
 from sqlalchemy import func
+from sqlmodel.ext.asyncio.session import AsyncSession
 
 from domain.machine import Instruction
 from domain.names import node_name_of
@@ -66,30 +67,32 @@ class Server:
 
     async def _run(self) -> None:
         while True:
-            if self.reports:
-                await self._report()
-            if self.has_kubelet:
-                await self.ensure_node()
+            # In one transaction: whoever revokes the server's credentials waits for requests that
+            # are on their way, which would make its node or its lease again beside their removal.
+            async with self._platform.api.workspace(self._operation.workspace_id) as session:
+                if self.reports:
+                    await self._report(session)
+                if self.has_kubelet:
+                    await self.ensure_node()
             await asyncio.sleep(TICK_SECONDS)
 
-    async def _report(self) -> None:
-        async with self._platform.api.workspace(self._operation.workspace_id) as session:
-            key = (self._operation.workspace_id, self._operation.owner_id)
-            row = await session.get(MachineRow, key, with_for_update=True)
-            if row is None or row.credentials_revoked_at is not None:
-                # It is told 401, and leaves.
-                self.has_kubelet = self.reports = False
-                return
-            row.reported_at = (await session.execute(func.clock_timestamp().select())).scalar_one()
-            row.reported_phase, row.reported_message = self.phase, self.message
-            if row.instruction is not Instruction.NONE:
-                self.told.append(row.instruction)
-            if row.instruction is Instruction.RESTART:
-                row.instruction = Instruction.NONE
-                self.has_kubelet = self.ready = True
-            if row.instruction is Instruction.UNINSTALL:
-                row.uninstalled_at = row.reported_at
-                self.reports = self.has_kubelet = False
+    async def _report(self, session: AsyncSession) -> None:
+        key = (self._operation.workspace_id, self._operation.owner_id)
+        row = await session.get(MachineRow, key, with_for_update=True)
+        if row is None or row.credentials_revoked_at is not None:
+            # It is told 401, and leaves.
+            self.has_kubelet = self.reports = False
+            return
+        row.reported_at = (await session.execute(func.clock_timestamp().select())).scalar_one()
+        row.reported_phase, row.reported_message = self.phase, self.message
+        if row.instruction is not Instruction.NONE:
+            self.told.append(row.instruction)
+        if row.instruction is Instruction.RESTART:
+            row.instruction = Instruction.NONE
+            self.has_kubelet = self.ready = True
+        if row.instruction is Instruction.UNINSTALL:
+            row.uninstalled_at = row.reported_at
+            self.reports = self.has_kubelet = False
 
     def _beat(self, client: KubernetesClient) -> None:
         with self._lock:
