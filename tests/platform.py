@@ -59,6 +59,7 @@ from infra.settings import (
 )
 from infra.temporal.client import TemporalConnection
 from infra.temporal.start import cancel_operation, start_operation
+from infra.waiting import when_available
 from tests.servers import Servers
 from tests.stalls import why_it_stands
 from worker import WorkerProcess
@@ -344,12 +345,14 @@ async def running_platform(
         helm=helm,
     )
     connection = TemporalConnection(servers.temporal, servers.openbao("worker"), WORKER)
-    platform = Platform(servers, connection, await connection.client())
+    # As a worker does: what is bounded for requests may take longer while a machine is busy.
+    client = await when_available(connection.client)
+    platform = Platform(servers, connection, client)
     process = WorkerProcess(settings, interceptors)
     registrar = Database(servers.database, DatabaseRole.WORKER)
-    await register_host(registrar, servers.control_planes)
+    await when_available(lambda: register_host(registrar, servers.control_planes))
     await registrar.close()
-    workers = process.workers(platform.client)
+    workers = process.workers(client)
     # Not entered as contexts: what breaks a worker is raised by cancelling the task that entered
     # it, and the task that sets a fixture up has ended long before.
     platform.serving = [asyncio.create_task(worker.run()) for worker in workers]
