@@ -86,7 +86,7 @@ RegionId = Annotated[str, StringConstraints(max_length=54, pattern=r"^reg_[0-9a-
 Limit = Annotated[int, Query(ge=1, le=100, description="How many at most on this page.")]
 Cursor = Annotated[
     str | None,
-    Query(max_length=200, description="`next_cursor` of the page before; the first page without."),
+    Query(max_length=300, description="`next_cursor` of the page before; the first page without."),
 ]
 Identifier = Annotated[str, Path(alias="id")]
 IfMatch = Annotated[

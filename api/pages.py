@@ -12,7 +12,7 @@ from infra.database.queries.pages import Page, Row
 
 DEFAULT_LIMIT = 50
 
-Numbered = TypeVar("Numbered")
+Ordered = TypeVar("Ordered")
 
 # What fits into the columns that lists are ordered by.
 _NUMBER: Final = re.compile(r"[0-9]{1,9}")
@@ -47,6 +47,18 @@ def numbers_of(cursor: str, count: int) -> tuple[int, ...]:
     return tuple(int(part) for part in parts)
 
 
+def texts_of(cursor: str, *patterns: str) -> tuple[str, ...]:
+    """Return the texts after which a page goes on whose list is ordered by texts.
+
+    Raises:
+        BulkheadError: INVALID_ARGUMENT, as 400.
+    """
+    parts = _position_in(cursor).split("/")
+    if len(parts) != len(patterns) or not all(map(re.fullmatch, patterns, parts)):
+        raise _not_ours()
+    return tuple(parts)
+
+
 def page_body(page: Page[Row], body_of: Callable[[Row], Any]) -> dict[str, Any]:
     """Render a page and the cursor of the next one."""
     return {
@@ -70,10 +82,10 @@ def _cursor_of(position: str) -> str:
 
 
 def numbered_page(
-    rows: Sequence[Numbered],
+    rows: Sequence[Ordered],
     limit: int,
-    body_of: Callable[[Numbered], Any],
-    numbers: Callable[[Numbered], tuple[int, ...]],
+    body_of: Callable[[Ordered], Any],
+    numbers: Callable[[Ordered], tuple[int, ...]],
 ) -> dict[str, Any]:
     """Render a page of a list that is ordered by numbers.
 
@@ -83,13 +95,31 @@ def numbered_page(
         body_of: renders a row.
         numbers: by which the list is ordered; `numbers_of` reads them from the cursor.
     """
+    return _ordered_page(rows, limit, body_of, lambda row: ".".join(map(str, numbers(row))))
+
+
+def texts_page(
+    rows: Sequence[Ordered],
+    limit: int,
+    body_of: Callable[[Ordered], Any],
+    texts: Callable[[Ordered], tuple[str, ...]],
+) -> dict[str, Any]:
+    """Render a page of a list that is ordered by texts; `texts_of` reads them from the cursor."""
+    return _ordered_page(rows, limit, body_of, lambda row: "/".join(texts(row)))
+
+
+def _ordered_page(
+    rows: Sequence[Ordered],
+    limit: int,
+    body_of: Callable[[Ordered], Any],
+    position: Callable[[Ordered], str],
+) -> dict[str, Any]:
     shown = rows[:limit]
     has_more = len(rows) > limit
-    position = ".".join(str(number) for number in numbers(shown[-1])) if has_more else ""
     return {
         "data": [body_of(row) for row in shown],
         "has_more": has_more,
-        "next_cursor": _cursor_of(position) if has_more else None,
+        "next_cursor": _cursor_of(position(shown[-1])) if has_more else None,
     }
 
 

@@ -1,4 +1,4 @@
-"""What requests change about versions: enabled, disabled, destroyed, and who would miss them."""
+"""What requests change about versions: enabled, disabled, destroyed."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -12,7 +12,7 @@ from domain.errors import BulkheadError, Reason
 from domain.identifiers import Prefix, is_id
 from domain.secret import Retirement, VersionPlace, VersionState
 from infra.database.queries.operation import find_operation
-from infra.database.queries.secret import find_version, references_of
+from infra.database.queries.secret import find_version, references_of, would_miss
 from infra.database.records.rotation_facts import facts_of
 from infra.database.records.secret import (
     begin_destroying,
@@ -20,7 +20,7 @@ from infra.database.records.secret import (
     place_of,
     switch_version,
 )
-from infra.database.tables import SecretReferenceRow, SecretRow, SecretVersionRow
+from infra.database.tables import SecretRow, SecretVersionRow
 
 # How many consumers an error names; the others are counted.
 _NAMED: Final = 20
@@ -125,30 +125,6 @@ def no_such_version() -> BulkheadError:
     return BulkheadError(Reason.NOT_FOUND, "The secret has no such version.", path=("path", "vid"))
 
 
-def users_of(
-    version: int, current: int | None, references: list[SecretReferenceRow]
-) -> list[SecretReferenceRow]:
-    """Return the consumers that would miss the version of this number.
-
-    They are pinned to it, follow `current` which it is, or may still work with it: it is what they
-    used last, or lies between what they acknowledged last and `current`, and they did not
-    acknowledge a newer one.
-    """
-    return [each for each in references if _uses(each, version, current)]
-
-
-def _uses(reference: SecretReferenceRow, version: int, current: int | None) -> bool:
-    acknowledged = reference.acknowledged_number or 0
-    if reference.last_used_number == version and acknowledged <= version:
-        return True
-    if reference.version_number is not None:
-        return reference.version_number == version
-    may_be_behind = reference.acknowledges and (
-        acknowledged <= version <= max(acknowledged, current or 0)
-    )
-    return version == current or may_be_behind
-
-
 async def _refuse_rotating(
     scope: RequestScope, secret: SecretRow, version: SecretVersionRow
 ) -> None:
@@ -189,8 +165,8 @@ async def _refuse_used(
     if force:
         await secret_changes.check_force_allowed(scope, action, secret.id)
         return
-    references = await references_of(scope.session, secret.id)
-    users = users_of(version.number, current_number(secret), references)
+    missed = would_miss(version.number, current_number(secret))
+    users = await references_of(scope.session, secret.id, missed)
     if users:
         named = ", ".join(f"{user.consumer_type}/{user.consumer_id}" for user in users[:_NAMED])
         raise BulkheadError(

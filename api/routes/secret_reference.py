@@ -16,10 +16,10 @@ from typing_extensions import TypedDict
 
 from api import secret_changes
 from api.errors import documented
-from api.fields import Body, Identifier, check_id, not_found
+from api.fields import Body, Cursor, Identifier, Limit, check_id, not_found
+from api.pages import DEFAULT_LIMIT, texts_of, texts_page
 from api.quotas import refuse_beyond
 from api.scope import RequestScope, Scope
-from api.version_changes import users_of
 from domain.caller import Scope as SecretScope
 from domain.compute import COMPUTE_CONFIG_CONSUMER
 from domain.errors import BulkheadError, Reason
@@ -29,7 +29,7 @@ from domain.package import REGISTRY_CONNECTION_CONSUMER
 from domain.quota import QuotaMetric
 from domain.secret import ROTATION_CONSUMER, SecretState
 from infra.database.queries.quota import read_quota
-from infra.database.queries.secret import find_reference, find_secret, references_of
+from infra.database.queries.secret import find_reference, find_secret, references_of, would_miss
 from infra.database.records.reference import (
     Reference,
     acknowledge,
@@ -45,8 +45,11 @@ router = APIRouter(prefix="/secrets", tags=["secrets"])
 
 _ADDRESS = "/{id}/references/{consumer_type}/{consumer_id}"
 
-ConsumerType = Annotated[str, Path(max_length=63, pattern=r"^[a-z][a-z0-9_]*$")]
-ConsumerId = Annotated[str, Path(max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+_TYPE: Final = r"[a-z][a-z0-9_]*"
+_ID: Final = r"[A-Za-z0-9][A-Za-z0-9._-]*"
+
+ConsumerType = Annotated[str, Path(max_length=63, pattern=f"^{_TYPE}$")]
+ConsumerId = Annotated[str, Path(max_length=128, pattern=f"^{_ID}$")]
 Number = Annotated[int, Field(ge=1, le=2**31 - 1)]
 MissedVersion = Annotated[
     int | None,
@@ -95,7 +98,7 @@ class SecretReferenceBody(TypedDict):
 
 
 class SecretReferenceList(TypedDict):
-    """All of them: a secret has few."""
+    """One page."""
 
     data: list[SecretReferenceBody]
     has_more: bool
@@ -104,9 +107,13 @@ class SecretReferenceList(TypedDict):
 
 @router.get("/{id}/references", response_model=SecretReferenceList, responses=documented(403, 404))
 async def list_secret_references(
-    scope: Scope, secret_id: Identifier, version_number: MissedVersion = None
+    scope: Scope,
+    secret_id: Identifier,
+    limit: Limit = DEFAULT_LIMIT,
+    cursor: Cursor = None,
+    version_number: MissedVersion = None,
 ) -> Response:
-    """List who uses a secret, with the version that each used last."""
+    """List who uses a secret by type and id, with the version that each used last."""
     scope.require_scope(
         SecretScope.SECRETS_READ,
         "secret_reference.list",
@@ -116,12 +123,16 @@ async def list_secret_references(
     secret = await find_secret(scope.session, check_id(Prefix.SECRET, secret_id))
     if secret is None or secret.state is not SecretState.ACTIVE:
         raise not_found(Prefix.SECRET)
-    rows = await references_of(scope.session, secret.id)
-    if version_number is not None:
-        rows = users_of(version_number, current_number(secret), rows)
-    page = SecretReferenceList(
-        data=[reference_body(row) for row in rows], has_more=False, next_cursor=None
+    after = None if cursor is None else texts_of(cursor, _TYPE, _ID)
+    missed = () if version_number is None else (would_miss(version_number, current_number(secret)),)
+    rows = await references_of(
+        scope.session,
+        secret.id,
+        *missed,
+        after=None if after is None else (after[0], after[1]),
+        limit=limit + 1,
     )
+    page = texts_page(rows, limit, reference_body, lambda row: (row.consumer_type, row.consumer_id))
     return JSONResponse(page)
 
 

@@ -6,6 +6,7 @@ import subprocess
 
 import pytest
 
+from cli.client import PAGE_SIZE
 from cli.configuration import Configuration, Wishes
 from cli.output import Output
 from cli.session import Session
@@ -389,6 +390,15 @@ def test_what_uses_a_secret_is_listed(bulkhead: Bulkhead) -> None:
         ["service", "archive", "1"],
         ["service", "shop", "current"],
     ]
+
+
+def test_every_consumer_is_listed_however_many_there_are(bulkhead: Bulkhead) -> None:
+    secret_id = _create(bulkhead, "stripe", CANARY)
+    consumers = [f"shop-{number:03}" for number in range(PAGE_SIZE + 1)]
+    for consumer in consumers:
+        _register(bulkhead, secret_id, consumer, {})
+    listed = bulkhead.json("secrets", "usage", "stripe")
+    assert [entry["consumer_id"] for entry in listed] == consumers
 
 
 def test_what_breaks_is_said_before_it_does(bulkhead: Bulkhead) -> None:

@@ -1,7 +1,6 @@
 """Who uses a secret, and what breaks without a version of it."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from cli.client import JsonObject
 from cli.commands.secrets.group import SecretArgument, active_secret, app, current_number, path_of
@@ -52,11 +51,7 @@ def consumers_of(
     session: Session, secret: JsonObject, version_number: int | None = None
 ) -> list[JsonObject]:
     """Return the references to a secret; with a number, of those who would miss that version."""
-    # They are few: the API answers with all of them and takes no page size.
-    wanted: dict[str, Any] = {} if version_number is None else {"version_number": version_number}
-    found = session.client.get(f"{path_of(secret)}/references", **wanted)
-    references: list[JsonObject] = found["data"]
-    return references
+    return session.client.read_list(f"{path_of(secret)}/references", version_number=version_number)
 
 
 def tell_what_breaks(

@@ -13,7 +13,10 @@ from sqlalchemy import (
     bindparam,
     false,
     func,
+    or_,
     select,
+    true,
+    tuple_,
 )
 from sqlalchemy import case as sql_case
 from sqlmodel import col
@@ -163,17 +166,54 @@ async def find_reference(
     return (await session.exec(query)).one_or_none()
 
 
-async def references_of(session: AsyncSession, secret_id: str) -> list[SecretReferenceRow]:
-    """Return who uses a secret, by the type and the id of the consumer."""
+async def references_of(
+    session: AsyncSession,
+    secret_id: str,
+    *conditions: ColumnElement[bool],
+    after: tuple[str, str] | None = None,
+    limit: int | None = None,
+) -> list[SecretReferenceRow]:
+    """Return who uses a secret, by the type and the id of the consumer.
+
+    Args:
+        session: bound to the workspace.
+        secret_id: which secret.
+        conditions: such as `would_miss`.
+        after: the type and the id of the consumer that the first one follows.
+        limit: how many at most.
+    """
+    order = (col(SecretReferenceRow.consumer_type), col(SecretReferenceRow.consumer_id))
     query = (
         select_rows(SecretReferenceRow)
-        .where(col(SecretReferenceRow.secret_id) == secret_id)
-        .order_by(
-            col(SecretReferenceRow.consumer_type),
-            col(SecretReferenceRow.consumer_id),
-        )
+        .where(col(SecretReferenceRow.secret_id) == secret_id, *conditions)
+        .order_by(*order)
+        .limit(limit)
     )
+    if after is not None:
+        query = query.where(tuple_(*order) > tuple_(*after))
     return list(await session.exec(query))
+
+
+def would_miss(version: int, current: int | None) -> ColumnElement[bool]:
+    """Return the condition that a consumer would miss the version of this number.
+
+    It is pinned to it, follows `current` which it is, or may still work with it: it is what it
+    used last, or lies between what it acknowledged last and `current`, and it did not acknowledge
+    a newer one.
+    """
+    acknowledged = func.coalesce(col(SecretReferenceRow.acknowledged_number), 0)
+    pinned = col(SecretReferenceRow.version_number)
+    may_be_behind = and_(
+        col(SecretReferenceRow.acknowledges).is_(True),
+        acknowledged <= version,
+        func.greatest(acknowledged, current or 0) >= version,
+    )
+    follows = may_be_behind if version != current else true()
+    return or_(
+        and_(col(SecretReferenceRow.last_used_number) == version, acknowledged <= version),
+        pinned == version,
+        and_(pinned.is_(None), follows),
+    )
 
 
 def _named(secret_id: str, selector: str) -> dict[str, str]:
