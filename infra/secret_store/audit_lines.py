@@ -6,7 +6,6 @@ line is told, and what is whole in it is read: no damage hides what comes behind
 
 import hashlib
 import json
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,6 +14,7 @@ from typing import Any, Final
 
 from domain.identifiers import Prefix, is_id
 from domain.secret import VersionPlace
+from infra.openbao.audit_logs import NAMED_WORKSPACE
 from infra.openbao.policies import AUDIT_ID_HEADER, SECRETS_MOUNT
 
 _BATCH_BYTES: Final = 8 * 1024 * 1024
@@ -24,9 +24,8 @@ _NAMESPACE: Final = "ws-"
 # Most lines are of other requests, and are not worth parsing.
 _NEEDLES: Final = (f'"path":"{_VALUES}'.encode(), b'"type":"response"')
 
-# How OpenBao begins a line, and names the namespace of a request.
+# How OpenBao begins a line.
 _BEGINNING: Final = b'{"time":'
-_NAMED: Final = re.compile(rb'"path":"ws-([0-9a-f]{32})/"')
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,11 +60,15 @@ class TornLine:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A part of a log: what was read, what cannot be, and where the next part begins."""
+    """A part of a log: what was read, what cannot be, and where the next part begins.
+
+    `seen_bytes` is where it ends; a last line that is not whole begins the next part again.
+    """
 
     reads: list[ValueRead]
     torn: list[TornLine]
     next_bytes: int
+    seen_bytes: int
     is_last: bool
 
 
@@ -95,7 +98,8 @@ def read_batch(log: Path, from_bytes: int) -> Batch:
             if not is_whole:
                 torn.append(TornLine(at_bytes=at_bytes, workspace_ids=_named_in(line)))
         at_bytes += len(line) + 1
-    return Batch(reads, torn, at_bytes, is_last=len(data) < _BATCH_BYTES or not whole)
+    is_last = len(data) < _BATCH_BYTES or not whole
+    return Batch(reads, torn, at_bytes, from_bytes + len(data), is_last)
 
 
 def _looks_whole(line: bytes) -> bool:
@@ -123,7 +127,9 @@ def _beginnings(line: bytes) -> Iterator[int]:
 
 
 def _named_in(line: bytes) -> frozenset[str]:
-    return frozenset(f"{Prefix.WORKSPACE}_{found.decode()}" for found in _NAMED.findall(line))
+    return frozenset(
+        f"{Prefix.WORKSPACE}_{found.decode()}" for found in NAMED_WORKSPACE.findall(line)
+    )
 
 
 def _value_read(line: dict[str, Any]) -> ValueRead | None:

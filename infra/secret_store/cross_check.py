@@ -2,14 +2,14 @@
 
 Each answer with a value must carry the id of one line of ours, of that workspace and version, that
 was written before, and for no other read. A line of theirs that cannot be read is an alarm too,
-for the read that it may have told; it ends no comparison. So is a device whose logs were removed
-before they were compared: logs go the oldest first, so that one which was compared is among those
-that are left.
+for the read that it may have told; it ends no comparison. So is a log that was removed before it
+was compared. Who bounds the logs of an embedded OpenBao waits for us, and tells when it could not;
+elsewhere, logs go the oldest first, so that one which was compared is among those that are left.
 """
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -33,7 +33,7 @@ from infra.database.tables import (
     SecretReadRow,
     SecretStoreStateRow,
 )
-from infra.openbao.audit_logs import logs_of
+from infra.openbao.audit_logs import logs_of, mark_compared, removals_of
 from infra.secret_store.audit_lines import Batch, TornLine, ValueRead, log_id_of, read_batch
 
 SCHEDULE = "cross-check-secret-reads"
@@ -96,6 +96,7 @@ class CrossCheck:
                     "logs of OpenBao were removed before they were compared", device=str(device)
                 )
                 done = replace(done, gaps=done.gaps + 1)
+            done = await self._tell_removals(device, done, failures)
             for log_id, path in logs.items():
                 try:
                     done = await self._compare(log_id, path, done)
@@ -129,6 +130,7 @@ class CrossCheck:
                 position = batch.next_bytes
                 await self._keep_position(log_id, position)
             if batch.is_last:
+                await asyncio.to_thread(mark_compared, path, batch.seen_bytes)
                 return done
 
     async def _tell_torn(self, log_id: str, path: Path, torn: TornLine) -> None:
@@ -138,18 +140,51 @@ class CrossCheck:
             device=path.parent.name,
             at_bytes=torn.at_bytes,
         )
-        for workspace_id in sorted(torn.workspace_ids):
+        await self._tell(
+            torn.workspace_ids,
+            key=f"torn {log_id} {torn.at_bytes}",
+            action="secret_store.torn_audit_line",
+            details={"log": log_id, "at_bytes": torn.at_bytes},
+        )
+
+    async def _tell_removals(
+        self, device: Path, done: CrossChecked, failures: list[OSError]
+    ) -> CrossChecked:
+        """Tell each workspace whose reads were in a log that was removed uncompared."""
+        try:
+            for removal in await asyncio.to_thread(lambda: list(removals_of(device))):
+                log.error(
+                    "a log of OpenBao was removed before it was compared",
+                    file=removal.log,
+                    device=device.name,
+                )
+                await self._tell(
+                    {f"{Prefix.WORKSPACE}_{workspace}" for workspace in removal.workspaces},
+                    key=f"removed {device.name} {removal.log}",
+                    action="secret_store.uncompared_log_removed",
+                    details={"log": removal.log, "device": device.name},
+                )
+                await asyncio.to_thread(removal.note.unlink)
+                done = replace(done, gaps=done.gaps + 1)
+        except OSError as error:
+            failures.append(error)
+        return done
+
+    async def _tell(
+        self, workspace_ids: Collection[str], *, key: str, action: str, details: dict[str, Any]
+    ) -> None:
+        for workspace_id in sorted(workspace_ids):
             with suppress(IntegrityError):  # of a workspace that is not in the database
                 async with self._database.workspace(workspace_id) as session:
                     await _record_once(
                         session,
                         _Alarm(
                             workspace_id=workspace_id,
-                            key=f"torn {log_id} {torn.at_bytes}",
-                            action="secret_store.torn_audit_line",
+                            key=key,
+                            action=action,
                             resource_type="workspace",
                             resource_id=workspace_id,
-                            details={"log": log_id, "at_bytes": torn.at_bytes},
+                            details=details,
                         ),
                     )
 

@@ -15,6 +15,7 @@ from domain.errors import BulkheadError, Reason
 from domain.identifiers import Prefix, new_id
 from domain.names import secret_namespace_of
 from domain.secret import VersionPlace
+from infra.openbao.audit_logs import logs_of, rotate
 from infra.openbao.policies import API, AUDIT_ID_HEADER
 from infra.openbao.session import OpenBaoSession
 from infra.secret_store.cross_check import CrossCheck
@@ -140,6 +141,12 @@ class Device:
         first = self._real.read_bytes().partition(b"\n")[0] + b"\n"
         self.log.write_bytes(first.replace(b"root", uuid4().hex.encode()))
 
+    def end(self, number: int) -> Path:
+        """End the log, and begin the next one."""
+        ended = self.log.rename(self.folder / f"audit-20260102T03040{number}.678901Z.log")
+        self.begin()
+        return ended
+
     def answers_of(self, read: Callable[[], object]) -> list[bytes]:
         """Return the lines of the answers with this version's value that a call leads to."""
         size = self._real.stat().st_size
@@ -216,6 +223,37 @@ async def test_logs_that_were_removed_before_they_were_compared_are_told(
     device.begin()
     assert (await check.run()).gaps == 1
     assert (await check.run()).gaps == 0
+
+
+async def test_a_log_is_removed_once_it_was_compared(world: World, device: Device) -> None:
+    check = world.cross_check(device.folder)
+    first = device.end(1)
+    with first.open("ab") as log:
+        log.write(b'{"time":"half a line')
+    second = device.end(2)
+    rotate(device.folder.parent, kept=1)
+    assert logs_of(device.folder) == [first, second, device.log]
+    await check.run()
+    rotate(device.folder.parent, kept=1)
+    assert logs_of(device.folder) == [second, device.log]
+
+
+async def test_a_workspace_is_told_once_that_its_reads_were_removed_uncompared(
+    world: World, place: VersionPlace, device: Device
+) -> None:
+    check = world.cross_check(device.folder)
+    first, _ = device.end(1), device.end(2)
+    await check.run()
+    read = partial(world.values.read, place, await world.audited(place))
+    with first.open("ab") as log:
+        log.writelines(await asyncio.to_thread(device.answers_of, read))
+    rotate(device.folder.parent, kept=1, most=1)
+    assert not first.exists()
+    assert (await check.run()).gaps == 1
+    assert (await check.run()).gaps == 0
+    (told,) = await world.events(place.workspace_id, "secret_store.uncompared_log_removed")
+    assert (told.outcome, told.resource_id) == ("failed", place.workspace_id)
+    assert told.details == {"log": first.name, "device": device.folder.name}
 
 
 async def test_a_log_that_cannot_be_read_fails_the_pass_and_hides_no_other_one(
