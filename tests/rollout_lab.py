@@ -29,6 +29,7 @@ from infra.database.tables import (
 from infra.openbao.policies import WORKER
 from infra.temporal.client import TemporalConnection
 from infra.temporal.rollouts import wake_rollout
+from infra.waiting import when_available
 from tests.rollout_engine import LAB_TABLES
 from tests.rollout_worker import LabWorker, lab_queues
 from tests.servers import Servers
@@ -369,7 +370,7 @@ async def running_lab(
 ) -> AsyncIterator[Lab]:
     """Run a lab, with a worker in this process or without any."""
     connection = TemporalConnection(servers.temporal, servers.openbao("worker"), WORKER)
-    client = await connection.client()
+    client = await when_available(connection.client)
     with lab_queues(queue):
         lab = Lab(servers, connection, client, queue)
         try:

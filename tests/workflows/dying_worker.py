@@ -141,8 +141,9 @@ async def _serve(orders: Orders) -> None:
     ended = asyncio.Event()
     asyncio.get_running_loop().add_reader(sys.stdin, ended.set)
     with (
-        # Workers of other tests listen on the queue that every worker shares.
+        # Workers of other tests listen on the queues that every worker shares.
         patch("worker.CONTROL_TASK_QUEUE", orders.queue),
+        patch("worker.ROLLOUTS_TASK_QUEUE", f"{orders.queue}-rollouts"),
         patch("worker.STACKS_TASK_QUEUE", f"{orders.queue}-stacks"),
         # Workflows are loaded anew for each run, and name the queue of their steps; what they share
         # is loaded once.

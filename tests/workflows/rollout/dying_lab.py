@@ -19,6 +19,7 @@ from infra.settings import DatabaseSettings, OpenBaoSettings, TemporalSettings
 from infra.supervisor.configuration import source_root
 from infra.telemetry import configure_logging
 from infra.temporal.client import TemporalConnection
+from infra.waiting import when_available
 from tests.durability import Death, Fault, FaultInjector
 from tests.rollout_worker import LabWorker, lab_queues
 from tests.servers import Servers
@@ -71,7 +72,7 @@ async def _serve(orders: Orders) -> None:
     ended = asyncio.Event()
     asyncio.get_running_loop().add_reader(sys.stdin, ended.set)
     connection = TemporalConnection(orders.temporal, orders.openbao, WORKER)
-    client = await connection.client()
+    client = await when_available(connection.client)
     with lab_queues(orders.queue):
         worker = LabWorker(orders.database, connection, orders.queue, [injector])
         async with worker.running(client):
