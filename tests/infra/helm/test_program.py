@@ -47,7 +47,7 @@ def processes_of(release: Release) -> list[psutil.Process]:
 
 
 async def until(holds: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not await holds():  # noqa: ASYNC110 - another process does it
             await asyncio.sleep(0.03)
 

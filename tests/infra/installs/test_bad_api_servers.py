@@ -33,9 +33,9 @@ def _login_of(server: HttpsServer) -> Login:
     return Login(pem.ca, pem.certificate.encode(), pem.key.encode())
 
 
-def _client_of(server: HttpsServer) -> KubernetesClient:
+def _client_of(server: HttpsServer, seconds: float = 60) -> KubernetesClient:
     login = _login_of(server)
-    return KubernetesClient(server.url, lambda: login, timeout_seconds=_SECONDS)
+    return KubernetesClient(server.url, lambda: login, timeout_seconds=seconds)
 
 
 def _fails(server: HttpsServer) -> None:
@@ -88,7 +88,7 @@ async def test_an_api_server_that_is_not_well_is_asked_again(
     wanted = Wanted(namespaced=[_CONFIG], cluster=[], before=[], release_bytes=0)
     with https_server(lasts=lasts) as server:
         behave(server)
-        with _client_of(server) as client, pytest.raises(BulkheadError) as planned:
+        with _client_of(server, _SECONDS) as client, pytest.raises(BulkheadError) as planned:
             make_plan(client, new_id(Prefix.INSTALL), wanted)
         helm = Helm(ensure(["helm"])["helm"])
         chart = release_chart("web", "1.0.0", "", [_CONFIG])

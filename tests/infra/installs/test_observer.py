@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from domain.cluster import ClusterState, Component
+from domain.errors import BulkheadError, Reason
 from domain.install import Health, InstallState, Sync
 from domain.names import install_namespace_of
 from infra.database.tables import ClusterRow, InstallRow
@@ -179,11 +180,23 @@ async def test_a_kind_whose_own_server_is_down_is_unknown_and_the_install_is_not
         },
     }
     path = f"/apis/apiregistration.k8s.io/v1/apiservices/v1.{group}"
+
+    def is_out_of_reach(client: KubernetesClient) -> bool:
+        try:
+            client.get(f"/apis/{group}/v1")
+        except BulkheadError as error:
+            return error.reason is Reason.DEPENDENCY_UNAVAILABLE
+        return False
+
     install = await world.deploy(config_map())
     widget = {"apiVersion": f"{group}/v1", "kind": "Widget", "metadata": {"name": "one"}}
     await world.add_to_render(install, widget)
     await world.clusters.ask(world.cluster, lambda client: client.apply(path, api))
     try:
+        # Until the API server has taken that up, it knows of no such kind.
+        async with asyncio.timeout(60):
+            while not await world.clusters.ask(world.cluster, is_out_of_reach):  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
         await world.watch(world.observer(), seconds=40)
     finally:
         await world.clusters.ask(world.cluster, lambda client: client.delete(path))

@@ -71,8 +71,9 @@ def _do(command: str) -> None:
 
 
 def _fetch(server: LocalServer, address: str) -> bool:
-    """Whether a server gets an answer from a web server, tried for a few seconds."""
-    options = "--fail --silent --max-time 2 --retry 3 --retry-all-errors --retry-max-time 8"
+    """Whether a server gets an answer from a web server, which may only just begin."""
+    options = "--fail --silent --max-time 2 --retry-all-errors --retry-delay 1"
+    options += " --retry 30 --retry-max-time 40"
     return server.run(f"curl {options} --output /dev/null http://{address}/").status == 0
 
 

@@ -142,7 +142,7 @@ class Sandbox:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=60,
+            timeout=240,
             env={"PATH": os.environ["PATH"], "BEFORE": before, **(environment or {})},
             # What cuts the power ends the whole group.
             start_new_session=True,

@@ -212,8 +212,10 @@ def test_a_clock_that_is_off_is_said_and_stops_nothing(
     real.write_text(real.read_text().replace("date -u", "/usr/bin/date -u"))
     run = sandbox.run("report")
     assert run.status == 20, run.output
-    sentence = re.search(r"clock is off by (899|900|901) seconds", run.output)
+    sentence = re.search(r"clock is off by (\d+) seconds", run.output)
     assert sentence is not None, run.output
+    # Told to a platform that hears of it later.
+    assert 840 < int(sentence[1]) <= 901
     assert sentence[0] in sandbox.run("status").output
     assert "stop" not in sandbox.read("run/systemctl.log").replace("is-active", "")
 

@@ -120,7 +120,7 @@ async def test_a_schedules_workflow_opens_what_was_sealed_for_the_schedule(engin
         # The second run is given what the first one returned.
         for number in (1, 2, 3):
             await schedule.trigger()
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 handle = await started_by(engine, schedule, number)
                 assert await handle.result() == "a word"
             assert await (await handle.describe()).memo() == {"a": "b"}
