@@ -51,6 +51,11 @@ def _state_of(thread: Path) -> str:
         return "Z"
 
 
+def is_busy(pid: int) -> bool:
+    """Tell whether a process's first thread runs, or would if it were let."""
+    return _state_of(Path(f"/proc/{pid}/task/{pid}")) in "RD"
+
+
 def processes_told(mark: str) -> Iterator[int]:
     """Find every process that has a text in its environment."""
     for directory in Path("/proc").glob("[0-9]*"):

@@ -19,6 +19,7 @@ import pytest
 from infra.embedded.home import Home
 from infra.embedded.stack import Stack
 from infra.settings import EmbeddedSettings
+from tests.processes import is_busy
 from tests.servers import temporary_home
 
 TIMEOUT_SECONDS = 120
@@ -104,7 +105,7 @@ class Bulkhead:
         ) as process:
             os.close(follower)
             try:
-                shown = _converse(leader, list(exchanges))
+                shown = _converse(leader, process.pid, list(exchanges))
             finally:
                 os.close(leader)
             return process.wait(TIMEOUT_SECONDS), shown
@@ -124,7 +125,7 @@ def _take_terminal() -> None:
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
-def _converse(leader: int, exchanges: list[tuple[str, str]]) -> str:
+def _converse(leader: int, pid: int, exchanges: list[tuple[str, str]]) -> str:
     shown = ""
     seen = 0
     deadline = time.monotonic() + TIMEOUT_SECONDS
@@ -141,8 +142,11 @@ def _converse(leader: int, exchanges: list[tuple[str, str]]) -> str:
         if exchanges and exchanges[0][0] in shown[seen:]:
             seen = len(shown)
             # Nobody types faster; and Python loses a Ctrl-C that comes between its prompt and its
-            # read.
+            # read, to which a busy machine may let it come later still.
             time.sleep(TYPING_SECONDS)
+            while is_busy(pid):
+                assert time.monotonic() < deadline, f"busy: {shown}"
+                time.sleep(0.01)
             os.write(leader, exchanges.pop(0)[1].encode())
     message = f"still running: {shown}"
     raise AssertionError(message)

@@ -84,6 +84,8 @@ def test_a_cluster_lives_from_create_to_delete(bulkhead: Bulkhead, stack_home: H
 
 
 def test_an_operation_is_cancelled_and_says_so_ever_after(bulkhead: Bulkhead, region: str) -> None:
+    # So that it has not ended by itself before it is asked to stop.
+    stop = bulkhead.json("stops", "create", "--reason", "A test", "--yes")
     operation = bulkhead.json("clusters", "create", "demo", "--region", region, "--no-wait")
     busy = bulkhead.run("clusters", "suspend", operation["owner_id"])
     assert busy.returncode == 5
@@ -91,6 +93,7 @@ def test_an_operation_is_cancelled_and_says_so_ever_after(bulkhead: Bulkhead, re
 
     cancelled = bulkhead.json("operations", "cancel", operation["id"])
     assert cancelled["state"] == "CANCELLED"
+    bulkhead.ok("stops", "lift", stop["id"])
 
     watched = bulkhead.run("operations", "watch", operation["id"], "--json")
     assert watched.returncode == 8

@@ -24,8 +24,8 @@ def _add_machine(home: Home, workspace: str, cluster: str) -> str:
             " VALUES (%s, %s, %s, 'own_server', 'web-1', 'ACTIVE', 'ready', false, 'x', %s,"
             " 'linux', 'amd64', 'web-1', '[\"10.1.2.3\"]', 'x', 'none', 'not_ready',"
             " 'KubeletNotReady: the network plugin is missing', 'not_ready', 1, now(),"
-            " now() + interval '40 minutes 30 seconds', now() - interval '20 minutes',"
-            " now() + interval '50 minutes')",
+            " now() + interval '5 hours 30 minutes', now() - interval '3 hours 30 minutes',"
+            " now() + interval '9 hours')",
             (workspace, machine, cluster, machine.encode()),
         )
         connection.execute(
@@ -67,11 +67,11 @@ def test_a_machine_is_shown_with_its_health_and_its_certificates(
         assert header.split()[:4] == ["NAME", "CLUSTER", "STATE", "HEALTH"]
         assert header.split()[4:7] == ["SIZE", "PLACE", "CERTIFICATES"]
         assert row.split()[:5] == ["web-1", "demo", "ACTIVE", "not_ready,", "cordoned"]
-        assert row.split()[5:8] == ["-", "-", "40m"]
+        assert row.split()[5:8] == ["-", "-", "5h"]
         shown = bulkhead.ok("machines", "get", "web-1")
         assert "the network plugin is missing" in shown
         assert re.search(r"Health +not_ready for \d+[sm], cordoned\n", shown)
-        assert "ends in 40m, renewed 20m ago" in shown
+        assert "ends in 5h, renewed 3h ago" in shown
         assert bulkhead.json("machines", "rename", "web-1", "front")["name"] == "front"
         assert bulkhead.run("machines", "get", "web-1").returncode == 3
         operations = bulkhead.ok("operations", "list").splitlines()
