@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import structlog
 from temporalio import activity
@@ -19,14 +19,20 @@ from domain.errors import BulkheadError, Reason
 from domain.operation import WAITING_FOR_NEW_VALUE
 from domain.owned_operation import SecretOperation
 from domain.rotation import WaitingConsumers
-from domain.secret import Retirement, RotatorKind, SecretValue, VersionPlace
+from domain.secret import (
+    ALTERNATING_ROTATORS,
+    Retirement,
+    RotatorKind,
+    SecretValue,
+    VersionPlace,
+)
 
 if TYPE_CHECKING:
     from infra.database.records.rotation import RotationRecords
     from infra.database.records.rotation_facts import RotationFacts
     from infra.openbao.values import ValueStore
     from infra.rotators.places import TargetPlaces
-    from infra.rotators.rotator import Rotator
+    from infra.rotators.rotator import AlternatingRotator, Rotator
     from infra.secret_store.reader import SecretReader
 
 # Within two minutes an attempt reaches a target and asks it, and reads and writes values.
@@ -195,8 +201,24 @@ class SecretRotationActivities:
         facts = await self._facts(operation)
         pending = await self._pending(operation, facts)
         current = await self._current(operation, facts)
+        await self._find_previous(operation, facts, pending)
         async with _ends_within(DONE_WITHIN_SECONDS):
             await self._rotator(facts).set(facts.rotation, pending, current)
+
+    async def _find_previous(
+        self, operation: SecretOperation, facts: "RotationFacts", pending: SecretValue
+    ) -> None:
+        """Note, before the target is told, which value it will not accept any more, if any."""
+        rotator = self._alternating(facts)
+        if facts.is_previous_known or rotator is None:
+            return
+        place = await self._records.previous(operation)
+        previous = None if place is None else await self._read(operation, place)
+        is_ended = False
+        if previous is not None:
+            async with _ends_within(REACHED_WITHIN_SECONDS):
+                is_ended = await rotator.would_end(facts.rotation, pending, previous)
+        await self._records.note_previous(operation, place if is_ended else None)
 
     async def _test(self, operation: SecretOperation) -> None:
         facts = await self._facts(operation)
@@ -217,12 +239,38 @@ class SecretRotationActivities:
             return
         try:
             async with _ends_within(DONE_WITHIN_SECONDS):
+                await self._put_previous_back(operation, facts, pending)
                 await self._rotator(facts).unset(facts.rotation, pending, current)
         except BulkheadError as error:
             overdue = facts.is_overdue and (not error.retryable or _is_last_attempt())
             if not overdue and not await self._refuses_for_good(operation, error):
                 raise
             await self._records.note_left_behind(operation, facts.pending, error.reason)
+
+    async def _put_previous_back(
+        self, operation: SecretOperation, facts: "RotationFacts", pending: SecretValue | None
+    ) -> None:
+        """Have the target accept again what the new value ended there."""
+        rotator, place = self._alternating(facts), facts.previous
+        if pending is None or place is None or rotator is None:
+            return
+        # Whoever has disabled it meanwhile wants it to open nothing.
+        if not await self._records.is_enabled(operation, place):
+            return
+        previous = await self._read(operation, place)
+        if previous is None:
+            return
+        try:
+            await rotator.put_back(facts.rotation, pending, previous)
+        except BulkheadError as error:
+            if error.retryable:
+                raise
+            # The new value must go all the same.
+            log.warning(
+                "the previous value could not be put back",
+                operation_id=operation.operation_id,
+                reason=error.reason,
+            )
 
     async def _refuses_for_good(self, operation: SecretOperation, error: BulkheadError) -> bool:
         since = await self._records.taking_back_since(operation)
@@ -319,6 +367,11 @@ class SecretRotationActivities:
 
     def _rotator(self, facts: "RotationFacts") -> "Rotator":
         return self._rotators[facts.rotator]
+
+    def _alternating(self, facts: "RotationFacts") -> "AlternatingRotator | None":
+        if facts.rotator not in ALTERNATING_ROTATORS:
+            return None
+        return cast("AlternatingRotator", self._rotators[facts.rotator])
 
 
 def _is_last_attempt() -> bool:

@@ -192,6 +192,9 @@ SENDING_ROTATORS: Final = frozenset(
     }
 )
 
+# Rotators whose new value ends the one before the current value at the target.
+ALTERNATING_ROTATORS: Final = frozenset({RotatorKind.POSTGRESQL_LOGIN})
+
 # As what a rotation is named where it uses another secret, such as an administrator's login.
 ROTATION_CONSUMER: Final = "secret_rotation"
 

@@ -28,6 +28,7 @@ from infra.rotators.rotator import Rotation, Values
 _PASSWORD_BYTES: Final = 32
 _CURRENT: Final = "The current value"
 _NEW: Final = "The new value"
+_PREVIOUS: Final = "The previous value"
 _ADMINISTRATOR: Final = "The administrator's login"
 
 # A member of a role can become it, and every role is a member of itself.
@@ -166,12 +167,43 @@ class PostgresqlLogin:
     ) -> None:
         """Take the new password away, if the server accepts it.
 
-        A password of the other user that `set` has not reached stays: it is the previous value.
+        A password of the other user that `set` has not reached, or that was put back, stays.
         """
         del current
         if pending is not None:
             settings = _settings_of(rotation)
             await self._refuse(rotation, settings, _user_of(settings, pending, _NEW))
+
+    async def would_end(
+        self, rotation: Rotation, pending: SecretValue, previous: SecretValue
+    ) -> bool:
+        """Tell whether the previous value logs in, as the user that gets a new password."""
+        settings = _settings_of(rotation)
+        try:
+            old = Credential.of(previous, _PREVIOUS)
+        except BulkheadError:
+            return False
+        if old.username != _user_of(settings, pending, _NEW).username:
+            return False
+        return await is_accepted(self._outbound, settings.server, old)
+
+    async def put_back(
+        self, rotation: Rotation, pending: SecretValue, previous: SecretValue
+    ) -> None:
+        """Give the user its previous password, if the server accepts the new one."""
+        settings = _settings_of(rotation)
+        if not await is_accepted(
+            self._outbound, settings.server, _user_of(settings, pending, _NEW)
+        ):
+            return
+        old = _user_of(settings, previous, _PREVIOUS)
+        async with connect(
+            self._outbound,
+            settings.server,
+            await self._administrator(rotation, settings),
+            _ADMINISTRATOR,
+        ) as session:
+            await session.set_password(old.username, old.password)
 
     async def retire(
         self, rotation: Rotation, retired: SecretValue, replacement: SecretValue

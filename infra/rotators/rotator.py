@@ -91,3 +91,20 @@ class Rotator(Protocol):
             retired: what was `current` before.
             replacement: the new value, with which the target may be told.
         """
+
+
+class AlternatingRotator(Rotator, Protocol):
+    """A rotator whose `set` ends the value before the current one, as two users take turns.
+
+    When a rotation fails later, that value is put back where it was good before.
+    """
+
+    async def would_end(
+        self, rotation: Rotation, pending: SecretValue, previous: SecretValue
+    ) -> bool:
+        """Tell whether the target accepts the previous value, and will not after `set`."""
+
+    async def put_back(
+        self, rotation: Rotation, pending: SecretValue, previous: SecretValue
+    ) -> None:
+        """Make the target accept the previous value in place of the new one, if it accepts that."""

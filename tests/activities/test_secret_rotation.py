@@ -53,6 +53,8 @@ FACTS = RotationFacts(
     is_finished=False,
     is_refused=False,
     is_overdue=False,
+    previous=None,
+    is_previous_known=False,
 )
 
 

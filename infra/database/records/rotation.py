@@ -27,9 +27,13 @@ from domain.secret import (
 )
 from infra.database.engine import Database
 from infra.database.queries.secret import find_version_numbered
-from infra.database.records.audit import add_audit_event
 from infra.database.records.new_rows import NewRows
 from infra.database.records.operation import end_operation, hold, notify, taken_over
+from infra.database.records.rotation_audit import (
+    audit_finish,
+    audit_left_behind,
+    audit_retirement,
+)
 from infra.database.records.rotation_facts import (
     RotationFacts,
     check_in_time,
@@ -128,6 +132,26 @@ class RotationRecords:
             row, _ = await _hold(session, operation)
             row.placement = {"reached_at": int(datetime.now(UTC).timestamp()), **row.placement}
 
+    async def previous(self, operation: SecretOperation) -> VersionPlace | None:
+        """Return the version that `previous` points at, if it can be read."""
+        async with self._database.workspace(operation.workspace_id) as session:
+            _, secret = await _hold(session, operation)
+            version = await _enabled(session, secret, secret.aliases.get(PREVIOUS))
+            return None if version is None else place_of(version)
+
+    async def note_previous(self, operation: SecretOperation, place: VersionPlace | None) -> None:
+        """Witness, before the target is told, that the new value ends a version; None: no one."""
+        async with self._database.workspace(operation.workspace_id) as session:
+            row, _ = await _hold(session, operation)
+            noted = None if place is None else {"id": place.version_id}
+            row.placement = {"previous": noted, **row.placement}
+
+    async def is_enabled(self, operation: SecretOperation, place: VersionPlace) -> bool:
+        """Tell whether a version can be read, or could be once its secret is restored."""
+        async with self._database.workspace(operation.workspace_id) as session:
+            version = await read_version(session, place)
+            return version is not None and version.state is VersionState.ENABLED
+
     async def finish(self, operation: SecretOperation) -> None:
         """Pass the point of no return: the pending version is enabled and becomes `current`.
 
@@ -166,7 +190,7 @@ class RotationRecords:
             rotation = await session.get(SecretRotationRow, (secret.workspace_id, secret.id))
             if rotation is not None:
                 rotation.last_rotated_at = now
-            _audit_finish(session, operation, facts)
+            audit_finish(session, operation, facts)
             await notify(session, row.id)
 
     async def give_version_up(self, operation: SecretOperation, place: VersionPlace) -> None:
@@ -193,19 +217,7 @@ class RotationRecords:
     ) -> None:
         """Witness that the target could not be told to refuse a version's value."""
         async with self._database.workspace(operation.workspace_id) as session:
-            add_audit_event(
-                session,
-                operation.caller,
-                "secret.rotate.undo",
-                "secret",
-                operation.secret_id,
-                outcome="failed",
-                details={
-                    "operation_id": operation.operation_id,
-                    "version_id": place.version_id,
-                    "reason": reason,
-                },
-            )
+            audit_left_behind(session, operation, place, reason)
 
     async def waiting_consumers(self, operation: SecretOperation) -> WaitingConsumers:
         """Return who has not acknowledged the new version, and say so on the operation."""
@@ -246,7 +258,7 @@ class RotationRecords:
             if kept_because is None and version.state is VersionState.ENABLED:
                 await switch_version(session, version, VersionState.DISABLED)
                 row.placement = {**row.placement, "disabled": version.id}
-                _audit_retirement(session, operation, facts, "disable")
+                audit_retirement(session, operation, facts, "disable")
             return kept_because
 
     async def made_current_since(self, operation: SecretOperation) -> VersionPlace | None:
@@ -271,7 +283,7 @@ class RotationRecords:
                 return
             if version.state is VersionState.DISABLED:
                 await switch_version(session, version, VersionState.ENABLED)
-                _audit_retirement(session, operation, facts, "enable")
+                audit_retirement(session, operation, facts, "enable")
 
     async def begin_destroying(self, operation: SecretOperation) -> str | None:
         """Begin the destruction of the replaced version, which its target refuses by now.
@@ -290,7 +302,7 @@ class RotationRecords:
                 await begin_destroying(session, version)
                 # Without the value a repetition could not ask the target again.
                 row.placement = {**row.placement, "refused_at": datetime.now(UTC).timestamp()}
-                _audit_retirement(session, operation, facts, "destroy")
+                audit_retirement(session, operation, facts, "destroy")
             return kept_because
 
     async def complete_destroying(self, operation: SecretOperation, place: VersionPlace) -> None:
@@ -357,10 +369,16 @@ async def _operation(session: AsyncSession, operation: SecretOperation) -> Opera
     return row
 
 
-async def _enabled_current(session: AsyncSession, secret: SecretRow) -> SecretVersionRow:
-    number = current_number(secret)
+async def _enabled(
+    session: AsyncSession, secret: SecretRow, number: int | None
+) -> SecretVersionRow | None:
     version = None if number is None else await find_version_numbered(session, secret.id, number)
-    if version is None or version.state is not VersionState.ENABLED:
+    return version if version is not None and version.state is VersionState.ENABLED else None
+
+
+async def _enabled_current(session: AsyncSession, secret: SecretRow) -> SecretVersionRow:
+    version = await _enabled(session, secret, current_number(secret))
+    if version is None:
         raise BulkheadError(
             Reason.FAILED_PRECONDITION,
             "The version that `current` points at is not enabled, so there is nothing to rotate "
@@ -371,22 +389,6 @@ async def _enabled_current(session: AsyncSession, secret: SecretRow) -> SecretVe
 
 def _what_is_waited_for(waiting: Sequence[str], facts: RotationFacts) -> str:
     return f"{', '.join(waiting)} to acknowledge version {facts.pending_number}"
-
-
-def _audit_finish(session: AsyncSession, operation: SecretOperation, facts: RotationFacts) -> None:
-    add_audit_event(
-        session,
-        operation.caller,
-        "secret.rotate.finish",
-        "secret",
-        operation.secret_id,
-        details={
-            "operation_id": operation.operation_id,
-            "version_id": facts.pending.version_id,
-            "current": facts.pending_number,
-            "previous": facts.current_number,
-        },
-    )
 
 
 async def _why_kept(session: AsyncSession, secret: SecretRow, facts: RotationFacts) -> str | None:
@@ -400,19 +402,3 @@ async def _why_kept(session: AsyncSession, secret: SecretRow, facts: RotationFac
     if not users:
         return None
     return f"Version {facts.current_number} is used by {', '.join(users)}."
-
-
-def _audit_retirement(
-    session: AsyncSession, operation: SecretOperation, facts: RotationFacts, verb: str
-) -> None:
-    add_audit_event(
-        session,
-        operation.caller,
-        f"secret_version.{verb}",
-        "secret",
-        operation.secret_id,
-        details={
-            "operation_id": operation.operation_id,
-            "version_id": facts.current.version_id,
-        },
-    )

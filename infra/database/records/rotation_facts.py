@@ -26,6 +26,8 @@ class RotationFacts:
     Attributes:
         is_reached: its target was reached, and may have been told of it.
         is_refused: its target refuses the replaced value, which may be gone by now.
+        previous: the version before the current one, if the new value ends it at the target.
+        is_previous_known: that was found out, before the target was told the new value.
     """
 
     rotator: RotatorKind
@@ -39,6 +41,8 @@ class RotationFacts:
     is_finished: bool
     is_refused: bool
     is_overdue: bool
+    previous: VersionPlace | None
+    is_previous_known: bool
 
 
 def facts_of(row: OperationRow) -> RotationFacts | None:
@@ -46,6 +50,7 @@ def facts_of(row: OperationRow) -> RotationFacts | None:
     if "pending" not in row.placement:
         return None
     current, pending = row.placement["current"], row.placement["pending"]
+    previous = row.placement.get("previous")
 
     def place(version_id: str) -> VersionPlace:
         return VersionPlace(
@@ -69,6 +74,8 @@ def facts_of(row: OperationRow) -> RotationFacts | None:
         is_finished="finished_at" in row.placement,
         is_refused="refused_at" in row.placement,
         is_overdue=_is_overdue(row),
+        previous=None if previous is None else place(previous["id"]),
+        is_previous_known="previous" in row.placement,
     )
 
 

@@ -15,6 +15,7 @@ from tests.durability import (
     unwinds_every_failure,
 )
 from tests.workflows.conftest import Injected
+from tests.workflows.secret.alternating import AlternatingLogin
 from tests.workflows.secret.scenarios import (
     Finishing,
     FinishingToken,
@@ -23,8 +24,8 @@ from tests.workflows.secret.scenarios import (
     RotatingToken,
 )
 
-ALL = [Rotating, RotatingToken, RotatingLogin, Finishing, FinishingToken]
-CANCELLABLE = [Rotating, RotatingToken, RotatingLogin]
+CANCELLABLE = [Rotating, RotatingToken, RotatingLogin, AlternatingLogin]
+ALL = [*CANCELLABLE, Finishing, FinishingToken]
 SAMPLE = 3
 
 
