@@ -5,6 +5,7 @@ again: no place on a worker is taken meanwhile, and no history grows. Both ends 
 failures, so the interceptor records nothing of them.
 """
 
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -48,6 +49,14 @@ class HeldError(ApplicationError):
         )
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Held:
+    """An operation with a step that a stop did not let begin; `takes_back`: an undo."""
+
+    operation: OwnedOperation
+    takes_back: bool
+
+
 class HoldActivities:
     """Asks whether an operation may go on."""
 
@@ -55,11 +64,11 @@ class HoldActivities:
         self._operations = operations
 
     @activity.defn
-    async def record_lifted(self, operation: OwnedOperation) -> None:
-        """Return when nothing holds the operation any more.
+    async def record_lifted(self, held: Held) -> None:
+        """Return when nothing holds the step any more.
 
         Raises:
             HeldError: something does; to be tried again.
         """
-        if await self._operations.is_held(operation):
+        if await self._operations.is_held(held.operation, takes_back=held.takes_back):
             raise HeldError(again=True)

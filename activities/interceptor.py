@@ -25,8 +25,7 @@ from activities.holds import HeldError, NotYetError
 from activities.progress import Progress, current_progress
 from domain.cluster import HostedControlPlane
 from domain.errors import BulkheadError, Reason
-from domain.names import ABANDON_WORKFLOW, operation_id_of
-from domain.operation import UNDO_PREFIX
+from domain.names import is_undo, operation_id_of
 from domain.owned_operation import (
     ClusterOperation,
     InstallOperation,
@@ -188,8 +187,7 @@ def _step_of(call: ExecuteActivityInput) -> StepAttempt | None:
         owner_id=argument.owner_id,
         name=info.activity_id,
         attempt=info.attempt,
-        takes_back=info.activity_id.startswith(UNDO_PREFIX)
-        or info.workflow_type == ABANDON_WORKFLOW,
+        takes_back=is_undo(info.activity_id, info.workflow_type or ""),
     )
 
 

@@ -161,7 +161,7 @@ async def delete(scope: RequestScope, cluster_id: str, if_match: str) -> Operati
         if predecessor.type is OperationType.CLUSTER_DELETE:
             raise _busy(predecessor)
         # One that can only go forward is not disturbed: the delete waits for its end.
-        if await request_cancellation(scope.session, predecessor.id):
+        if await request_cancellation(scope.session, predecessor.id, scope.caller.kind):
             scope.after_commit.append(
                 partial(send_cancellation, scope, predecessor.type, cluster.id, predecessor.id)
             )

@@ -201,7 +201,7 @@ async def delete(scope: RequestScope, install_id: str, if_match: str) -> Operati
     if predecessor is not None:
         if predecessor.type is OperationType.INSTALL_DELETE:
             raise _busy(predecessor)
-        if await request_cancellation(scope.session, predecessor.id):
+        if await request_cancellation(scope.session, predecessor.id, scope.caller.kind):
             scope.after_commit.append(
                 partial(send_cancellation, scope, predecessor.type, install.id, predecessor.id)
             )

@@ -85,7 +85,7 @@ async def delete(
             if not force:
                 raise _busy(predecessor)
             return _force(scope, machine, predecessor)
-        if await request_cancellation(scope.session, predecessor.id):
+        if await request_cancellation(scope.session, predecessor.id, scope.caller.kind):
             scope.after_commit.append(
                 partial(send_cancellation, scope, predecessor.type, machine.id, predecessor.id)
             )

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from domain.identifiers import opaque_part
 from domain.install import INSTALL_READER_PREFIX
-from domain.operation import OPERATIONS, OperationType
+from domain.operation import OPERATIONS, UNDO_PREFIX, OperationType
 from domain.secret import VersionPlace
 
 # The queue of every workflow, and of the activities that need no particular host.
@@ -78,6 +78,11 @@ def operation_id_of(workflow_id: str) -> str | None:
     """Return the operation that a workflow carries out, or None for a schedule's workflow."""
     last = workflow_id.rsplit("/", 1)[-1]
     return last if last.startswith("op_") else None
+
+
+def is_undo(activity_id: str, workflow_type: str) -> bool:
+    """Tell whether an activity of an operation takes back what was done."""
+    return activity_id.startswith(UNDO_PREFIX) or workflow_type == ABANDON_WORKFLOW
 
 
 def secret_namespace_of(workspace_id: str) -> str:

@@ -179,7 +179,7 @@ class Platform:
             if operation_type is OperationType.CLUSTER_DELETE:
                 row.state = ClusterState.DELETING
                 if predecessor is not None:
-                    await request_cancellation(session, predecessor)
+                    await request_cancellation(session, predecessor, caller.kind)
             else:
                 assert predecessor is None
             if operation_type is OperationType.CLUSTER_RESUME:
@@ -194,7 +194,9 @@ class Platform:
     async def cancel(self, requested: Asked) -> bool:
         """Ask an operation to stop, as the API does. False: it can only go forward by now."""
         async with self.api.workspace(requested.workspace_id) as session:
-            accepted = await request_cancellation(session, requested.operation_id)
+            accepted = await request_cancellation(
+                session, requested.operation_id, PrincipalKind.USER
+            )
             operation = await self.operation(requested, session)
         if accepted:
             await cancel_operation(

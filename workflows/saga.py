@@ -28,10 +28,10 @@ from temporalio.exceptions import (
     TimeoutError as TemporalTimeoutError,
 )
 
-from activities.holds import HELD, HoldActivities
+from activities.holds import HELD, Held, HoldActivities
 from activities.records import EndOperation, RecordActivities
 from domain.errors import Reason
-from domain.names import task_queue_of_host
+from domain.names import is_undo, task_queue_of_host
 from domain.operation import BOOKKEEPING_PREFIX, UNDO_PREFIX, OperationState, Step
 from domain.owned_operation import (
     ClusterOperation,
@@ -338,6 +338,7 @@ class Saga:
         cancelled: Callable[[], bool] = lambda: False,
     ) -> Any:  # noqa: ANN401 - the overloads of `step` say which
         """Run an activity; again after each emergency stop that did not let it begin."""
+        takes_back = is_undo(activity_id, workflow.info().workflow_type)
         while True:
             try:
                 return await _execute(activity_id, activity, argument, policy, queue)
@@ -348,7 +349,7 @@ class Saga:
             await _execute(
                 BOOKKEEPING_PREFIX + "lifted",
                 HoldActivities.record_lifted,
-                self._operation,
+                Held(operation=self._operation, takes_back=takes_back),
                 WHILE_HELD,
                 None,
             )

@@ -234,7 +234,7 @@ async def cancel(
                 resource_type="operation",
                 resource_id=operation_id,
             )
-        await request_cancellation(scope.session, operation.id)
+        await request_cancellation(scope.session, operation.id, scope.caller.kind)
         await scope.session.refresh(operation)
         scope.audit(
             "operation.cancel", operation.owner_type, operation.owner_id, operation_id=operation.id

@@ -176,7 +176,8 @@ _TABLES: Final[dict[str, dict[DataClass, str]]] = {
     "operations": {
         _I: "workspace_id id owner_id parent_operation_id predecessor_operation_id caller",
         _C: "type owner_type request response",
-        _O: "state placement error last_error waiting_for cancellable cancel_requested_at version"
+        _O: "state placement error last_error waiting_for cancellable cancel_requested_at"
+        " cancel_requested_by version"
         " started_at workflow_started_at completed_at",
     },
     "package_versions": {

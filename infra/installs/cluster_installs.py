@@ -29,7 +29,7 @@ class ClusterInstalls:
         installs, running = await self._records.installs_on(operation)
         if running:
             for busy in running:
-                await self._records.request_cancel(operation.workspace_id, busy)
+                await self._records.request_cancel(operation, busy)
                 await cancel(operation.workspace_id, busy)
             raise BulkheadError(
                 Reason.CONFLICT,

@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from domain.caller import Caller, system_caller
+from domain.caller import Caller, PrincipalKind, system_caller
 from domain.cluster import HostedControlPlane
 from domain.errors import BulkheadError, Reason
 from domain.install import RenderState
@@ -219,7 +219,8 @@ class InstallEngine:
         """Ask in the row, as a customer does, and pass that on to the workflow."""
         async with self._database.workspace(workspace_id) as session:
             row = await session.get_one(OperationRow, (workspace_id, operation_id))
-            if row.cancel_requested_at or not await request_cancellation(session, operation_id):
+            by = PrincipalKind.SYSTEM
+            if row.cancel_requested_at or not await request_cancellation(session, row.id, by):
                 return
             caller = caller_of(row)
             details = {"operation_id": row.id}

@@ -133,7 +133,7 @@ class SecretPurges:
             if row is None or row.state is not OperationState.RUNNING:
                 return None
             cancels = row.cancel_requested_at is not None or await request_cancellation(
-                session, row.id
+                session, row.id, PrincipalKind.SYSTEM
             )
             if not cancels:
                 # What uses a secret that is purged has lost it: it is not waited for.

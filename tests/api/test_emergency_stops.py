@@ -7,16 +7,17 @@ from datetime import UTC, datetime
 
 import pytest
 
-from domain.caller import Role
+from domain.caller import PrincipalKind, Role
 from domain.cloud import Provider
 from domain.cluster import HostedControlPlane
 from domain.errors import BulkheadError
 from domain.identifiers import Prefix, new_id
 from domain.machine import MachineHealth, MachineKind
-from domain.operation import Step
+from domain.operation import UNDO_PREFIX, Step
 from domain.repair_budget import Standing
 from infra.database.engine import Database, DatabaseRole
 from infra.database.queries.emergency_stop import stop_of_account, stop_of_install, stop_of_product
+from infra.database.records.operation import request_cancellation
 from infra.database.records.steps import Decision, StepAttempt, StepRecords
 from infra.machines.repairs import Repairs
 from tests.api.compute import Compute, new_compute
@@ -83,14 +84,15 @@ class Stopping:
         for table, key in (("operation_steps", "operation_id"), ("operations", "id")):
             self.compute.run(f"DELETE FROM {table} WHERE {key} = %s", operation)  # noqa: S608
 
-    async def decision_of(self, operation: str) -> Decision:
-        """Ask whether a step of an install's operation may begin."""
+    async def decision_of(self, operation: str, *, takes_back: bool = False) -> Decision:
+        """Ask whether a step of an install's operation, or its undo, may begin."""
         attempt = StepAttempt(
             workspace_id=self.customer.workspace,
             operation_id=operation,
             owner_id=self.install_id,
-            name=Step.APPLY_RELEASE,
+            name=f"{UNDO_PREFIX if takes_back else ''}{Step.APPLY_RELEASE}",
             attempt=1,
+            takes_back=takes_back,
         )
         return await self.steps.started(attempt)
 
@@ -271,6 +273,38 @@ async def test_a_customer_gets_rid_of_what_its_vendor_stopped(
     async with stop_of(stopping.vendor, "product", stopping.product_id):
         assert await stopping.decision_of(by_rollout) is Decision.HOLD
     stopping.forget(by_rollout)
+
+
+async def test_a_customer_takes_back_what_it_cancelled_although_its_vendor_stopped_it(
+    stopping: Stopping,
+) -> None:
+    customer, update = stopping.customer, stopping.install_operation("install.render")
+    async with stop_of(stopping.vendor, "product", stopping.product_id):
+        assert await stopping.decision_of(update, takes_back=True) is Decision.HOLD
+        ok(await customer.post(f"/v1/operations/{update}:cancel"), 202)
+        assert await stopping.decision_of(update, takes_back=True) is Decision.RUN
+        # Until its workflow knows of the cancel.
+        assert await stopping.decision_of(update) is Decision.HOLD
+        assert "emergency_stop" not in ok(await customer.get(f"/v1/operations/{update}"))
+        async with stop_of(customer, "workspace"):
+            assert await stopping.decision_of(update, takes_back=True) is Decision.HOLD
+    stopping.forget(update)
+
+
+async def test_what_a_rollout_cancelled_stays_while_its_vendor_stopped_it_until_a_person_cancels_it(
+    stopping: Stopping,
+) -> None:
+    customer = stopping.customer
+    update = stopping.install_operation("install.render", caller="system")
+    async with stop_of(stopping.vendor, "product", stopping.product_id):
+        async with stopping.gate.worker_database.workspace(customer.workspace) as session:
+            assert await request_cancellation(session, update, PrincipalKind.SYSTEM)
+        assert await stopping.decision_of(update, takes_back=True) is Decision.HOLD
+        ok(await customer.post(f"/v1/operations/{update}:cancel"), 202)
+        async with stopping.gate.worker_database.workspace(customer.workspace) as session:
+            assert await request_cancellation(session, update, PrincipalKind.SYSTEM)
+        assert await stopping.decision_of(update, takes_back=True) is Decision.RUN
+    stopping.forget(update)
 
 
 async def test_leaks_are_not_removed_while_a_stop_covers_the_account(stopping: Stopping) -> None:

@@ -10,14 +10,15 @@ from infra.database.tables import EmergencyStopRow
 from tests.platform import Platform
 
 
-async def stop(platform: Platform, caller: Caller) -> None:
-    """Let nothing new begin in a workspace."""
+async def stop(platform: Platform, caller: Caller, product_id: str | None = None) -> None:
+    """Let nothing new begin in a workspace, or of a product of its own."""
     async with platform.api.workspace(caller.workspace_id) as session:
         session.add(
             EmergencyStopRow(
                 workspace_id=caller.workspace_id,
                 id=new_id(Prefix.EMERGENCY_STOP),
-                scope=StopScope.WORKSPACE,
+                scope=StopScope.WORKSPACE if product_id is None else StopScope.PRODUCT,
+                subject=product_id or "",
                 reason="a drill",
                 stopped_by=caller.principal_id,
             )
@@ -25,7 +26,7 @@ async def stop(platform: Platform, caller: Caller) -> None:
 
 
 def lift(platform: Platform, caller: Caller) -> None:
-    """Let a workspace go on."""
+    """Let go on what a workspace stopped."""
     with platform.servers.administrator() as administrator:
         administrator.execute(
             "UPDATE emergency_stops SET lifted_at = now() WHERE workspace_id = %s",

@@ -33,10 +33,10 @@ class HoldingStop:
 
 
 async def stop_of_operation(
-    session: AsyncSession, workspace_id: str, operation_id: str
+    session: AsyncSession, workspace_id: str, operation_id: str, *, takes_back: bool
 ) -> str | None:
-    """Look for a stop of what an operation works on."""
-    return await _ask(session, func.stop_of_operation(workspace_id, operation_id))
+    """Look for a stop of what an operation works on; `takes_back`: of what it has done."""
+    return await _ask(session, func.stop_of_operation(workspace_id, operation_id, takes_back))
 
 
 async def stop_of_install(session: AsyncSession, workspace_id: str, install_id: str) -> str | None:
@@ -75,7 +75,9 @@ async def stop_that_holds(session: AsyncSession, operation: OperationRow) -> Hol
     What another workspace wrote as its reason stays there, unless it stopped everything.
     """
     workspace_id = operation.workspace_id
-    stop_id = await stop_of_operation(session, workspace_id, operation.id)
+    # Who was asked to end only takes back.
+    takes_back = operation.cancel_requested_at is not None
+    stop_id = await stop_of_operation(session, workspace_id, operation.id, takes_back=takes_back)
     if stop_id is None:
         return None
     row = await find_stop(session, stop_id)

@@ -26,9 +26,9 @@ class ClusterInstallRecords:
             found = (await session.exec(query)).all()
             return [one for one, _ in found], [busy for _, busy in found if busy is not None]
 
-    async def request_cancel(self, workspace_id: str, operation_id: str) -> None:
+    async def request_cancel(self, operation: ClusterOperation, operation_id: str) -> None:
         """Ask an operation of an install, whose cluster goes, to stop."""
-        async with self._database.workspace(workspace_id) as session:
+        async with self._database.workspace(operation.workspace_id) as session:
             await session.execute(
                 update(OperationRow)
                 .where(
@@ -36,7 +36,7 @@ class ClusterInstallRecords:
                     col(OperationRow.cancellable).is_(True),
                     col(OperationRow.cancel_requested_at).is_(None),
                 )
-                .values(cancel_requested_at=func.now())
+                .values(cancel_requested_at=func.now(), cancel_requested_by=operation.caller.kind)
             )
 
     async def remove_references_of(

@@ -66,10 +66,13 @@ class OperationRecords:
                 row.version += 1
                 await notify(session, row.id)
 
-    async def is_held(self, operation: OwnedOperation) -> bool:
-        """Tell whether an emergency stop covers an operation."""
-        async with self._database.workspace(operation.workspace_id) as session:
-            found = await stop_of_operation(session, operation.workspace_id, operation.operation_id)
+    async def is_held(self, operation: OwnedOperation, *, takes_back: bool) -> bool:
+        """Tell whether an emergency stop covers an operation; `takes_back`: an undo of it."""
+        workspace_id, operation_id = operation.workspace_id, operation.operation_id
+        async with self._database.workspace(workspace_id) as session:
+            found = await stop_of_operation(
+                session, workspace_id, operation_id, takes_back=takes_back
+            )
             return found is not None
 
     async def end_undone(

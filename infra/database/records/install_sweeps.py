@@ -11,7 +11,7 @@ from sqlalchemy import text, update
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from domain.caller import system_caller
+from domain.caller import PrincipalKind, system_caller
 from domain.cluster import ClusterState
 from domain.install import RenderState
 from domain.install_health import OFFLINE_AFTER, is_offline
@@ -181,7 +181,8 @@ class InstallSweeps:
             key = (workspace_id, operation_id)
             row = await session.get_one(OperationRow, key, with_for_update=True)
             waits = row.waiting_for == WAITING_FOR_APPROVAL
-            if not waits or not await request_cancellation(session, operation_id):
+            by = PrincipalKind.SYSTEM
+            if not waits or not await request_cancellation(session, operation_id, by):
                 return False
             # Its render did not fail, and its version is planned again.
             renders = update(RenderRow).where(col(RenderRow.operation_id) == operation_id)

@@ -155,8 +155,12 @@ def _placement_of_cluster(cluster: ClusterRow) -> dict[str, Any]:
     }
 
 
-async def request_cancellation(session: AsyncSession, operation_id: str) -> bool:
-    """Ask a running operation to stop. False: it has ended, or can only go forward by now."""
+async def request_cancellation(session: AsyncSession, operation_id: str, by: PrincipalKind) -> bool:
+    """Ask a running operation to stop. False: it has ended, or can only go forward by now.
+
+    What a person asked for stays a person's when the platform asks for it as well.
+    """
+    known = col(OperationRow.cancel_requested_by)
     result = await session.execute(
         update(OperationRow)
         .where(
@@ -166,6 +170,7 @@ async def request_cancellation(session: AsyncSession, operation_id: str) -> bool
         )
         .values(
             cancel_requested_at=func.coalesce(col(OperationRow.cancel_requested_at), func.now()),
+            cancel_requested_by=func.coalesce(known, by) if by is PrincipalKind.SYSTEM else by,
             version=col(OperationRow.version) + 1,
         )
         .returning(col(OperationRow.id))

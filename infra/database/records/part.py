@@ -253,7 +253,7 @@ class PartRecords:
                 before = await session.get_one(OperationRow, (machine.workspace_id, running))
                 if before.type is OperationType.MACHINE_DELETE:
                     return True
-                await request_cancellation(session, running)
+                await request_cancellation(session, running, operation.caller.kind)
             cluster = await session.get_one(ClusterRow, (machine.workspace_id, machine.cluster_id))
             machine.state = MachineState.DELETING
             part = plan_operation(

@@ -6,11 +6,13 @@ from typing import Any
 from sqlalchemy import ForeignKeyConstraint, Index, text
 from sqlmodel import Field, SQLModel
 
+from domain.caller import PrincipalKind
 from domain.operation import OperationState, OperationType, OwnerType, StepStatus
 from infra.database.tables.columns import (
     enum_column,
     json_column,
     now_column,
+    optional_enum_column,
     time_column,
 )
 
@@ -51,6 +53,7 @@ class OperationRow(SQLModel, table=True):
     waiting_for: str | None = None
     cancellable: bool = True
     cancel_requested_at: datetime | None = time_column()
+    cancel_requested_by: PrincipalKind | None = optional_enum_column(PrincipalKind)
     caller: dict[str, Any] = json_column()
     version: int = 1
     started_at: datetime = now_column()

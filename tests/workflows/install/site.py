@@ -276,7 +276,7 @@ class Site:
             )
             predecessor = install.active_operation_id
             if predecessor is not None:
-                await request_cancellation(session, predecessor)
+                await request_cancellation(session, predecessor, self.owner.kind)
             operation = plan_operation(
                 session,
                 OperationType.INSTALL_DELETE,

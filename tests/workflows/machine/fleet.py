@@ -186,7 +186,7 @@ class Fleet:
             if kind is OperationType.MACHINE_DELETE:
                 machine.state = MachineState.DELETING
                 if predecessor is not None:
-                    await request_cancellation(session, predecessor)
+                    await request_cancellation(session, predecessor, self.owner.kind)
             else:
                 assert predecessor is None
             row = plan_operation(

@@ -1,4 +1,4 @@
-"""What who gives out the turns of rollouts needs to know."""
+"""What who gives out turns of rollouts needs to know, and who asked an operation to end."""
 
 from pathlib import Path
 
@@ -15,4 +15,4 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    raise RuntimeError("Nothing is taken back; restore a backup instead.")
+    raise RuntimeError("It would be forgotten who asked for a cancel; restore a backup instead.")
