@@ -29,8 +29,9 @@ from tests.servers import Servers
 # No node of these tests asks for it.
 COREDNS_IMAGE = f"registry.test:5000/coredns@sha256:{'0' * 64}"
 
-# Away from the slots that a database of the same session gives out.
-_slots = itertools.count(60)
+# Away from the slots that a database of the same session gives out, and before the last ones, whose
+# ports other servers of tests have.
+_slots = itertools.count(50)
 
 
 def nothing_meanwhile() -> None:

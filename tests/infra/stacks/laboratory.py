@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -115,7 +116,7 @@ class Laboratory:
         action: StackAction,
         program: StackProgram,
         *,
-        deadline_seconds: int = 120,
+        deadline_seconds: int = 240,
         on_progress: Callable[[StackProgress], None] | None = None,
     ) -> StackResult:
         """Run an action as an activity does."""
@@ -164,7 +165,9 @@ def kill(program: StackProgram, part: str) -> bool:
     """Kill the processes of a stack's run whose command line has a part; False: there is none."""
     found = [one for one in sessions.processes_of(program.stack_id) if part in command_of(one)]
     for process in found:
-        os.kill(process, signal.SIGKILL)
+        # Of several one may end when another is killed.
+        with suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
     return bool(found)
 
 
