@@ -1,7 +1,7 @@
-"""SQL of which nothing but the parameters changes, run without SQLAlchemy's compiler.
+"""SQL of which nothing but the parameters changes, run by the driver in a session's transaction.
 
 For what most requests run: SQLAlchemy takes twice as long to get a statement to the driver and its
-row back as the driver takes for both.
+row back as the driver takes for both, without its compiler too.
 """
 
 from collections.abc import Mapping
@@ -9,17 +9,17 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import psycopg
-from sqlalchemy import CursorResult, Select
+from sqlalchemy import Result, Select
 from sqlalchemy.dialects.postgresql import psycopg as dialect
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.engine.result import IteratorResult, SimpleResultMetaData
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 _DIALECT: Any = dialect.dialect()  # type: ignore[no-untyped-call] # SQLAlchemy's own
 
 
-async def run_sql(
-    session: AsyncSession, sql: str, parameters: Mapping[str, object]
-) -> CursorResult[Any]:
+async def run_sql(session: AsyncSession, sql: str, parameters: Mapping[str, object]) -> Result[Any]:
     """Run a statement in the session's transaction.
 
     What the session holds is not written before, and rows are as the driver reads them: text where
@@ -29,9 +29,32 @@ async def run_sql(
         session: the transaction.
         sql: as the driver takes it, with parameters such as `%(name)s`.
         parameters: their values.
+
+    Raises:
+        DBAPIError: of the same classes as by the session's own methods.
     """
     connection = await session.connection()
-    return await connection.exec_driver_sql(sql, dict(parameters))
+    driver: Any = (await connection.get_raw_connection()).driver_connection
+    try:
+        cursor = await driver.execute(sql, dict(parameters))
+        rows = await cursor.fetchall() if cursor.description else []
+    except psycopg.Error as error:
+        if driver.closed:
+            await _have_noticed(connection)
+        raise DBAPIError.instance(
+            sql, None, error, psycopg.Error, hide_parameters=True, dialect=_DIALECT
+        ) from error
+    names = [column.name for column in cursor.description or ()]
+    return IteratorResult(SimpleResultMetaData(names), iter(rows))
+
+
+async def _have_noticed(connection: AsyncConnection) -> None:
+    """Have SQLAlchemy see that the server is gone, so that it drops its other connections too.
+
+    Raises:
+        DBAPIError: of the connection.
+    """
+    await connection.exec_driver_sql("SELECT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +78,7 @@ class CompiledQuery:
         constants = {n: v for n, v in expanded.parameters.items() if n not in open_names}
         return cls(expanded.statement, constants)
 
-    async def run(
-        self, session: AsyncSession, parameters: Mapping[str, object]
-    ) -> CursorResult[Any]:
+    async def run(self, session: AsyncSession, parameters: Mapping[str, object]) -> Result[Any]:
         """Run the query as `run_sql` does."""
         return await run_sql(session, self.sql, {**self.constants, **parameters})
 
