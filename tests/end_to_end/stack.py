@@ -20,6 +20,8 @@ from tests.servers import temporary_home
 
 HEALS_WITHIN_SECONDS = 60.0
 POLL_SECONDS = 0.1
+# More than any command is told to wait.
+KUBECTL_SECONDS = 240.0
 # Promised for one create while one part of the platform dies and comes back.
 COMPLETES_WITHIN_SECONDS = 120.0
 
@@ -99,9 +101,20 @@ class Bulkhead:
 
     def delete_cluster(self, cluster_id: str) -> Body:
         """Delete a cluster and wait for the end."""
-        etag = self.get(f"/clusters/{cluster_id}")["etag"]
-        operation = self.persist("DELETE", f"/clusters/{cluster_id}", headers={"If-Match": etag})
-        return self.end_of(operation)
+        path, key = f"/clusters/{cluster_id}", uuid4().hex
+
+        def ask() -> Body | None:
+            # What still runs on the cluster may end between the two, and change its etag.
+            headers = {"If-Match": self.get(path)["etag"], "Idempotency-Key": key}
+            with contextlib.suppress(httpx.TransportError):
+                answer = self.http.delete(path, headers=headers)
+                if answer.is_server_error or _has_changed(answer):
+                    return None
+                assert answer.is_success, answer.text
+                return dict(answer.json())
+            return None
+
+        return self.end_of(self.eventually(ask))
 
     def kubectl(self, kubeconfig: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run the real kubectl."""
@@ -110,7 +123,7 @@ class Bulkhead:
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=KUBECTL_SECONDS,
         )
 
     def kubeconfig(self, cluster_id: str, path: Path) -> Path:
@@ -136,6 +149,12 @@ class Bulkhead:
             for group in supervisor.groups()
             if group.startswith("cp-")
         }
+
+
+def _has_changed(answer: httpx.Response) -> bool:
+    if answer.status_code != httpx.codes.CONFLICT:
+        return False
+    return bool(answer.json()["errors"][0]["metadata"]["reason"] == "ABORTED")
 
 
 def wait_until_healthy(bulkhead: Bulkhead) -> None:

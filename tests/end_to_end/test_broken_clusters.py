@@ -13,6 +13,7 @@ import psutil
 
 from infra.control_planes.processes import host_supervisor
 from tests.end_to_end.stack import Body, Bulkhead
+from tests.processes import suspended
 
 REFUSES_EVERYTHING = {
     "apiVersion": "admissionregistration.k8s.io/v1",
@@ -83,14 +84,9 @@ def test_a_cluster_whose_store_is_broken_can_be_deleted(bulkhead: Bulkhead) -> N
 @contextlib.contextmanager
 def _frozen(bulkhead: Bulkhead) -> Iterator[None]:
     server = psutil.Process(bulkhead.pid_of("postgresql"))
-    processes = [server, *server.children(recursive=True)]
-    for process in processes:
-        process.suspend()
-    try:
+    # The server first: it makes no more children then, and those that end stay to be found.
+    with suspended(server.pid), suspended(*[each.pid for each in server.children(recursive=True)]):
         yield
-    finally:
-        for process in processes:
-            process.resume()
 
 
 def test_a_database_that_is_frozen_is_answered_as_unavailable(bulkhead: Bulkhead) -> None:

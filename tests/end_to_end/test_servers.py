@@ -32,7 +32,7 @@ def test_servers_join_work_and_leave_as_they_came(tmp_path: Path) -> None:
         _works(place, leaving["node_name"], staying["node_name"])
         _leaves(place, leaver, leaving["id"])
         # The last report comes before the last lines of the script.
-        until(lambda: leaver.run(_UNINSTALLS).status or None, 30, "the end of the script")
+        until(lambda: leaver.run(_UNINSTALLS).status or None, 120, "the end of the script")
         assert state_of(leaver) == before
         nodes = place.kubectl("get", "nodes", "--no-headers").split()
         assert nodes[:2] == [staying["node_name"], "Ready"]
@@ -62,7 +62,7 @@ def _leaves(place: Place, server: LocalServer, machine_id: str) -> None:
     place.bulkhead.wait_for_step(deleting, "uninstall_server")
     # What its timer does within 30 seconds.
     report = "systemctl start bulkhead-node.service; test ! -e /etc/bulkhead"
-    until(lambda: server.run(report).status == 0 or None, 30, "removal")
+    until(lambda: server.run(report).status == 0 or None, 120, "removal")
     deleted = place.bulkhead.end_of(deleting)
     assert deleted["state"] == "SUCCEEDED", deleted
     gone = place.bulkhead.http.get(f"/machines/{machine_id}")

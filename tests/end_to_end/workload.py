@@ -11,7 +11,7 @@ from tests.end_to_end.stack import Body
 
 NAME = "web"
 _LABELS = {"app": NAME}
-_ROLLS_OUT_WITHIN = "90s"
+_ROLLS_OUT_WITHIN = "180s"
 
 
 def deployment(image: str, replicas: int = 2) -> Body:
@@ -103,7 +103,7 @@ def _await_connection(place: Place, pod: str, target: str) -> None:
     def connects() -> bool | None:
         return place.bulkhead.kubectl(place.kubeconfig, *connect).returncode == 0 or None
 
-    until(connects, 20, f"a connection from {pod} to {target}")
+    until(connects, 60, f"a connection from {pod} to {target}")
 
 
 @contextlib.contextmanager
