@@ -13,7 +13,7 @@ import pytest_asyncio
 from temporalio import activity, workflow
 from temporalio.client import Client, WorkflowHandle
 from temporalio.exceptions import ApplicationError
-from temporalio.worker import UnsandboxedWorkflowRunner, Worker
+from temporalio.worker import Replayer, UnsandboxedWorkflowRunner, Worker
 
 import workflows.parking
 import workflows.policies
@@ -197,6 +197,21 @@ async def test_an_undo_can_fail_for_years(bench: Bench, monkeypatch: pytest.Monk
     tries = tries_within(YEARS, policies.PAUSE_AFTER_PERMANENT_ERROR, policies.DOUBLED_UP_TO)
     monkeypatch.setattr(workflows.saga, "PAUSE_AFTER_PERMANENT_ERROR", SOON)
     assert tries * await bench.events_of_a_try(TakeBack) < MOST_EVENTS
+
+
+async def test_a_history_with_other_pauses_replays(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as shorter:
+        shorter.setattr(workflows.saga, "PAUSE_AFTER_PERMANENT_ERROR", SOON)
+        handle = await bench.start(TakeBack)
+        await asyncio.wait_for(handle.result(), 60)
+    replayer = Replayer(
+        workflows=[TakeBack],
+        workflow_runner=UnsandboxedWorkflowRunner(),
+        data_converter=bench.client.data_converter,
+    )
+    await replayer.replay_workflow(await handle.fetch_history())
 
 
 @pytest.mark.parametrize("name", [workflow_id_of, abandon_workflow_id_of])
