@@ -401,6 +401,19 @@ def test_every_consumer_is_listed_however_many_there_are(bulkhead: Bulkhead) -> 
     assert [entry["consumer_id"] for entry in listed] == consumers
 
 
+def test_the_quotas_of_a_secret_are_listed_with_the_workspaces(bulkhead: Bulkhead) -> None:
+    secret_id = _create(bulkhead, "stripe", CANARY)
+    _register(bulkhead, secret_id, "shop", {})
+    listed = {quota["metric"]: quota for quota in bulkhead.json("quotas", "list")}
+    assert "secrets/rotations" in listed
+    assert "secrets/versions" not in listed
+    of_secret = bulkhead.json("quotas", "list", "--secret", "stripe")
+    assert [(quota["metric"], quota["usage"]) for quota in of_secret[len(listed) :]] == [
+        ("secrets/versions", 1),
+        ("secrets/references", 1),
+    ]
+
+
 def test_what_breaks_is_said_before_it_does(bulkhead: Bulkhead) -> None:
     secret_id = _create(bulkhead, "stripe", CANARY)
     _register(bulkhead, secret_id, "shop", {})
