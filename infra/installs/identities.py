@@ -4,6 +4,7 @@ All of it is made and removed by the platform's administrator; each user is a cl
 that is made when it is needed (`HostClusters.login_as`), and has what the bindings here give it.
 """
 
+import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
@@ -21,7 +22,7 @@ from domain.pod_security import POD_SECURITY_VERSION, PodSecurity
 from domain.secret_use import is_object_name
 from infra.helm.program import ClusterAccess
 from infra.helm.releases import Release
-from infra.kubernetes.client import KubernetesClient, Object
+from infra.kubernetes.client import DEPENDENCY, KubernetesClient, Object
 from infra.kubernetes.install_namespaces import INSTALL_LABEL, POD_SECURITY
 from infra.kubernetes.manifest import RBAC, KeptObject, binding, role, user
 from infra.machines.clusters import HostClusters
@@ -31,6 +32,12 @@ PLATFORM: Final = "bulkhead"
 
 _DEPLOYER: Final = "bulkhead-deployer"
 _READER: Final = "bulkhead-reader"
+# Of pods that name no other.
+_SERVICE_ACCOUNT: Final = "default"
+
+_REVIEWS: Final = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
+_RIGHTS_SECONDS: Final = 5.0
+_POLL_SECONDS: Final = 0.05
 
 _UNPROCESSABLE: Final = "422"
 
@@ -67,7 +74,8 @@ def prepare_namespace(
         level: what its pods may ask of their nodes.
 
     Raises:
-        BulkheadError: CONFLICT, worth another try, while an earlier namespace of the name ends.
+        BulkheadError: CONFLICT, worth another try, while an earlier namespace of the name ends;
+            DEPENDENCY_UNAVAILABLE, also while the API server does not know the rights yet.
     """
     space = install_namespace_of(install_id)
     path = f"/api/v1/namespaces/{space}"
@@ -86,10 +94,58 @@ def prepare_namespace(
     if found is None or not labels.items() <= (found["metadata"].get("labels") or {}).items():
         metadata = {"name": space, "labels": labels}
         client.apply(path, {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+    if found is None:
+        _make_service_account(client, space)
     rights = _rights(install_id)
     # Each is two to four milliseconds of the API server's, most of which is etcd's disk.
     with ThreadPoolExecutor(len(rights)) as pool:
         list(pool.map(lambda kept: _ensure(client, kept, is_new=found is None), rights))
+    if found is None:
+        _await_rights(client, install_id)
+
+
+def _make_service_account(client: KubernetesClient, space: str) -> None:
+    # The controller makes it too, a moment later: until then the API server refuses every pod, and
+    # a chart with a bare one would fail in its plan.
+    account: Object = {
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "metadata": {"name": _SERVICE_ACCOUNT},
+    }
+    try:
+        client.create(f"/api/v1/namespaces/{space}/serviceaccounts", account)
+    except BulkheadError as error:
+        if error.reason is not Reason.CONFLICT:
+            raise
+
+
+def _await_rights(client: KubernetesClient, install_id: str) -> None:
+    # The API server decides by what its watch has told it, which is later than what is stored;
+    # helm would end with "forbidden", as if that were the chart's fault.
+    space = install_namespace_of(install_id)
+    question: Object = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SubjectAccessReview",
+        "spec": {
+            "user": install_user_of(install_id),
+            "resourceAttributes": {
+                "namespace": space,
+                "verb": "*",
+                "group": "*",
+                "resource": "*",
+            },
+        },
+    }
+    deadline = time.monotonic() + _RIGHTS_SECONDS
+    while not client.create(_REVIEWS, question)["status"]["allowed"]:
+        if time.monotonic() > deadline:
+            raise BulkheadError(
+                Reason.DEPENDENCY_UNAVAILABLE,
+                f"The cluster's API server does not see the rights of {space} yet; it is asked "
+                "again.",
+                metadata={**DEPENDENCY},
+            )
+        time.sleep(_POLL_SECONDS)
 
 
 def refuse_reserved(manifests: Iterable[Object]) -> None:

@@ -86,11 +86,6 @@ class LogSite:
         path = f"/api/v1/namespaces/{self.space}/pods/{name}"
         _await(lambda: self.client.get(path).get("status", {}).get("phase") == "Running", path)
 
-    def await_account(self) -> None:
-        """Wait for what each pod of the namespace needs, and a controller makes."""
-        path = f"/api/v1/namespaces/{self.space}/serviceaccounts/default"
-        _await(lambda: self.client.find(path) is not None, path)
-
     def stop_pods(self) -> None:
         path = f"/api/v1/namespaces/{self.space}/pods"
         for pod in self.client.list_all(path):
@@ -133,9 +128,7 @@ async def running_log_site(gate: Gate, servers: Servers, folder: Path) -> AsyncI
         closing.enter_context(_running_kwok(host, plane, url, folder))
         install = await customer.new_deployed()
         prepare_namespace(client, install["id"])
-        site = LogSite(customer, install, client, folder, url)
-        site.await_account()
-        yield site
+        yield LogSite(customer, install, client, folder, url)
 
 
 def _be_reached_at(gate: Gate, plane: HostedControlPlane, url: str) -> None:
