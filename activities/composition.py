@@ -63,6 +63,7 @@ from infra.installs.secret_objects import SecretObjects
 from infra.machines.clusters import HostClusters
 from infra.machines.server_bootstraps import ServerBootstraps
 from infra.openbao.client import OpenBao
+from infra.outbound import Outbound
 from infra.rollouts.checks import RolloutChecks
 from infra.rollouts.cluster_checks import ClusterChecks
 from infra.rollouts.engine import InstallEngine
@@ -70,7 +71,6 @@ from infra.rollouts.planner import InstallPlanner
 from infra.rollouts.target_ends import TargetEnds
 from infra.rollouts.target_rows import TargetRows
 from infra.rollouts.targets import TargetMoves
-from infra.rotators.outbound import Outbound
 from infra.rotators.places import TargetPlaces
 from infra.rotators.registry import rotators
 from infra.secret_store.cross_check import CrossCheck

@@ -1,4 +1,4 @@
-"""When a secret rotates: pure functions of a schedule, the ids and the time.
+"""One rotation of a secret, and when it comes: pure functions of a schedule, the ids and the time.
 
 A turn comes an interval after the last one, spread by a jitter that is the same however often it
 is computed, and inside the window. A turn that is missed by more than the bound is not made up for;
@@ -6,10 +6,11 @@ until then one that failed is tried again, after pauses that double.
 """
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 # What a rotation has not finished by then is taken back, so that no version stays pending.
 ROTATION_DEADLINE: Final = timedelta(hours=24)
@@ -22,6 +23,23 @@ _NEVER_TOO_LATE: Final = timedelta(minutes=5)
 
 _FIRST_PAUSE: Final = timedelta(hours=1)
 _LONGEST_PAUSE: Final = timedelta(days=1)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rotation:
+    """One rotation of one secret.
+
+    Attributes:
+        workspace_id: the secret's workspace.
+        secret_id: what rotates.
+        operation_id: the rotation; outside effects are named from it, so that they are found again.
+        settings: of the rotator, as `Rotator.check_settings` returned them.
+    """
+
+    workspace_id: str
+    secret_id: str
+    operation_id: str
+    settings: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)

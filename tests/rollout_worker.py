@@ -17,11 +17,11 @@ from domain.rollout_work import RolloutPlace
 from infra.database.engine import Database, DatabaseRole
 from infra.database.records.rollout import RolloutRecords
 from infra.database.records.steps import StepRecords
+from infra.outbound import Outbound
 from infra.rollouts.checks import RolloutChecks
 from infra.rollouts.target_ends import TargetEnds
 from infra.rollouts.target_rows import TargetRows
 from infra.rollouts.targets import TargetMoves
-from infra.rotators.outbound import Outbound
 from infra.settings import DatabaseSettings, OutboundSettings
 from infra.temporal.client import TemporalConnection
 from infra.temporal.rollouts import start_rollout

@@ -15,6 +15,7 @@ from pydantic import Field, StringConstraints
 from starlette.responses import JSONResponse, Response
 from typing_extensions import TypedDict
 
+from api.clients import Clients
 from api.errors import documented
 from api.fields import Body, Identifier, check_id
 from api.rate_limits import AccessLimits
@@ -110,6 +111,8 @@ async def access_secret_version(
 ) -> Response:
     """Read the value of a version, or have it wrapped in a token that yields it once."""
     audit_id = new_id(Prefix.AUDIT_EVENT)
+    clients: Clients = request.app.state.clients
+    await clients.serving.ask_ahead()
     async with open_scope(request, context) as scope:
         _require_access(scope, _ACCESS, secret_id)
         limits: AccessLimits = request.app.state.access_limits
@@ -137,6 +140,7 @@ async def unwrap_secret_value(request: Request, context: Context, body: UnwrapRe
     async with open_scope(request, context) as scope:
         _require_access(scope, _UNWRAP)
     place = await _place_in(scope, body.token)
+    await scope.clients.serving.ask_ahead()
     async with open_scope(request, context) as scope:
         found = await _admit_wrapped(scope, request.app.state.access_limits, place)
     value = await asyncio.to_thread(

@@ -16,7 +16,7 @@ from infra.helm.archive import MAXIMUM_ARCHIVE_BYTES, Chart, digest_of, read_arc
 from infra.helm.chart_cache import ChartCache
 from infra.helm.logins import RegistryLogin
 from infra.helm.registry_http import RegistryHttp
-from infra.rotators.outbound import Outbound
+from infra.outbound import Outbound
 from infra.settings import HelmSettings
 
 _MAXIMUM_MANIFEST_BYTES: Final = 1024 * 1024

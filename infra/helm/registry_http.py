@@ -17,7 +17,7 @@ import httpx
 
 from domain.errors import BulkheadError, Reason
 from infra.helm.logins import BasicLogin, OAuthLogin, RegistryLogin, TokenLogin
-from infra.rotators.outbound import Outbound
+from infra.outbound import Outbound
 from infra.settings import HelmSettings
 
 _CONNECTS_WITHIN_SECONDS: Final = 5.0

@@ -28,7 +28,7 @@ from domain.rollout_work import RolloutPlace
 from infra.database.engine import Database
 from infra.database.statements import run_sql
 from infra.database.tables import RolloutRow
-from infra.rotators.outbound import Outbound
+from infra.outbound import Outbound
 
 _TIMEOUT_SECONDS: Final = 5.0
 _MAXIMUM_ANSWER_BYTES: Final = 256 * 1024

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 from domain.errors import BulkheadError, Reason
 from domain.identifiers import opaque_part
+from domain.rotation import Rotation
 from domain.secret import SecretValue
 from infra.clouds.threads import in_thread
 from infra.providers.access_keys import access_key_of, value_of
 from infra.providers.signing import AccessKey
 from infra.rotators.fields import RotatorSettings, read_settings
-from infra.rotators.rotator import Rotation
 from infra.settings import ProviderSettings
 
 if TYPE_CHECKING:

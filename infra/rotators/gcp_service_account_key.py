@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from domain.errors import BulkheadError, Reason
 from domain.identifiers import opaque_part
+from domain.rotation import Rotation
 from domain.secret import SecretValue
 from infra.clouds.threads import in_thread
 from infra.rotators.fields import RotatorSettings, read_settings
-from infra.rotators.rotator import Rotation
 from infra.settings import ProviderSettings
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from domain.cloud import Provider
 from domain.errors import BulkheadError, Reason
 from domain.operation import WAITING_FOR_NEW_VALUE
+from domain.rotation import Rotation
 from domain.secret import SecretValue
 from infra.clouds.registry import open_cloud
 from infra.clouds.threads import in_thread
@@ -19,7 +20,7 @@ from infra.rotators.fields import (
     read_settings,
     refuse_own_credential,
 )
-from infra.rotators.rotator import Rotation, Values
+from infra.rotators.rotator import Values
 from infra.settings import ProviderSettings
 
 if TYPE_CHECKING:

@@ -18,7 +18,9 @@ import httpx
 from pydantic import AfterValidator, Field, StringConstraints
 
 from domain.errors import BulkheadError, Reason
+from domain.rotation import Rotation
 from domain.secret import SecretValue, ValueEncoding
+from infra.outbound import Outbound
 from infra.rotators.fields import (
     Certificates,
     RotatorSettings,
@@ -26,8 +28,7 @@ from infra.rotators.fields import (
     read_settings,
     refuse_own_credential,
 )
-from infra.rotators.outbound import Outbound
-from infra.rotators.rotator import Rotation, Values
+from infra.rotators.rotator import Values
 
 _HTTPS_PORT: Final = 443
 

@@ -17,10 +17,10 @@ from pydantic import Field, StringConstraints
 
 from domain.errors import BulkheadError, Reason
 from domain.identifiers import opaque_part
+from domain.rotation import Rotation
 from domain.secret import SecretValue
 from infra.rotators.fields import RotatorSettings, read_settings
 from infra.rotators.hosted_clusters import ClusterApi, HostedClusters
-from infra.rotators.rotator import Rotation
 
 _PREFIX: Final = "bulkhead-rotation-"
 _AUTHENTICATION: Final = "authentication.k8s.io/v1"

@@ -15,7 +15,7 @@ from psycopg import sql
 
 from domain.errors import BulkheadError, Reason
 from domain.secret import SecretValue
-from infra.rotators.outbound import Outbound
+from infra.outbound import Outbound
 
 # One statement is milliseconds; a server that hangs must not hold a step.
 _CONNECTS_WITHIN_SECONDS: Final = 5

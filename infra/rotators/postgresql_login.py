@@ -11,7 +11,9 @@ from typing import Annotated, Any, Final
 from pydantic import Field, StringConstraints
 
 from domain.errors import BulkheadError, Reason
+from domain.rotation import Rotation
 from domain.secret import SecretValue
+from infra.outbound import Outbound
 from infra.rotators.fields import (
     Certificates,
     Host,
@@ -21,9 +23,8 @@ from infra.rotators.fields import (
     read_settings,
     refuse_own_credential,
 )
-from infra.rotators.outbound import Outbound
 from infra.rotators.postgresql import Credential, Server, Session, TlsMode, connect, is_accepted
-from infra.rotators.rotator import Rotation, Values
+from infra.rotators.rotator import Values
 
 _PASSWORD_BYTES: Final = 32
 _CURRENT: Final = "The current value"

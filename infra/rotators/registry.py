@@ -7,13 +7,13 @@ from domain.identifiers import Prefix, is_id
 from domain.secret import RotatorKind
 from infra.database.engine import Database
 from infra.openbao.client import OpenBao
+from infra.outbound import Outbound
 from infra.rotators.aws_access_key import AwsAccessKey
 from infra.rotators.gcp_service_account_key import GcpServiceAccountKey
 from infra.rotators.hetzner_cloud_token import HetznerCloudToken
 from infra.rotators.hosted_clusters import HostedClusters
 from infra.rotators.https import Https
 from infra.rotators.kubernetes_service_account import KubernetesServiceAccount
-from infra.rotators.outbound import Outbound
 from infra.rotators.postgresql_login import PostgresqlLogin
 from infra.rotators.rotator import Rotator, Values
 from infra.rotators.webhook_signing_key import WebhookSigningKey

@@ -8,27 +8,10 @@ that changes something is waited for, and its calls are bounded.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol
 
+from domain.rotation import Rotation
 from domain.secret import SecretValue
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Rotation:
-    """One rotation of one secret.
-
-    Attributes:
-        workspace_id: the secret's workspace.
-        secret_id: what rotates.
-        operation_id: the rotation; outside effects are named from it, so that they are found again.
-        settings: of the rotator, as `Rotator.check_settings` returned them.
-    """
-
-    workspace_id: str
-    secret_id: str
-    operation_id: str
-    settings: Mapping[str, Any]
 
 
 class Values(Protocol):

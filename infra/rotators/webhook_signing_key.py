@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from domain.errors import BulkheadError, Reason
+from domain.rotation import Rotation
 from domain.secret import SecretValue
 from infra.rotators.fields import RotatorSettings, read_settings
-from infra.rotators.rotator import Rotation
 
 # The prefix by which libraries of the Standard Webhooks specification know the base64 of a key.
 PREFIX: Final = "whsec_"

@@ -10,13 +10,13 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from domain.caller import system_caller
 from domain.errors import BulkheadError, Reason
 from domain.identifiers import Prefix, opaque_part
+from domain.rotation import Rotation
 from domain.secret import SecretValue
 from domain.tokens import TokenKind, display_prefix_of, hash_of, is_well_formed, new_token
 from infra.database.engine import Database
 from infra.database.records.audit import add_audit_event
 from infra.database.tables import ApiTokenRow
 from infra.rotators.fields import RotatorSettings, read_settings
-from infra.rotators.rotator import Rotation
 
 # Who makes and removes the tokens, in the audit log.
 _ACTOR: Final = "secret-rotation"

@@ -67,6 +67,7 @@ class SecretReader:
                 DEPENDENCY_UNAVAILABLE when it cannot be audited or read.
         """
         audit_id = new_id(Prefix.AUDIT_EVENT)
+        await self._gate.ask_ahead()
         async with self._database.workspace(caller.workspace_id) as session:
             await self._gate.require_serving(session)
             _, version = await select_readable(session, secret_id, selector)
@@ -108,6 +109,7 @@ class SecretReader:
             BulkheadError: DEPENDENCY_UNAVAILABLE when it cannot be audited or read.
         """
         audit_id = new_id(Prefix.AUDIT_EVENT)
+        await self._gate.ask_ahead()
         async with self._database.workspace(caller.workspace_id) as session:
             await self._gate.require_serving(session)
             add_audit_event(

@@ -3,8 +3,8 @@
 from typing import Final
 
 from domain.caller import system_caller
+from domain.rotation import Rotation
 from domain.secret import ROTATION_CONSUMER, SecretValue
-from infra.rotators.rotator import Rotation
 from infra.secret_store.reader import Consumer, SecretReader
 
 _ACTOR: Final = "secret-rotation"

@@ -6,6 +6,8 @@ back or changes; values are served while the marks agree. A worker brings them b
 """
 
 import asyncio
+import contextlib
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,10 +84,23 @@ class ServingGate:
         self._file = RestoreFile(restored_at_file)
         self._generation = 0
         self._read_at: float | None = None
+        self._failed: _Failure | None = None
         self._reading: asyncio.Task[None] | None = None
+
+    async def ask_ahead(self) -> None:
+        """Ask OpenBao before a transaction is opened, if it has to be asked; raises nothing.
+
+        A transaction that waits for a store that hangs holds a connection, and enough of them hold
+        up every request that needs one.
+        """
+        if self._is_stale():
+            with contextlib.suppress(BulkheadError):
+                await asyncio.shield(self._read())
 
     async def require_serving(self, session: AsyncSession, known: StoreState | None = None) -> None:
         """Return when a value may be read, asked within the read's own transaction.
+
+        `ask_ahead` comes before the transaction.
 
         Args:
             session: the transaction.
@@ -112,13 +127,19 @@ class ServingGate:
         return state.restore_id if found is None else found
 
     async def _known_generation(self, *, anew: bool) -> int:
-        age = None if self._read_at is None else time.monotonic() - self._read_at
-        if anew or age is None or age > _STALE_SECONDS:
+        if anew:
             await asyncio.shield(self._read())
-        elif age > _FRESH_SECONDS:
+        elif self._is_stale():
+            if self._failed is not None and _age(self._failed.at) < _STALE_SECONDS:
+                raise self._failed.as_error()
+            await asyncio.shield(self._read())
+        elif _age(self._read_at) > _FRESH_SECONDS:
             # Its failure is that of whoever waits for a later one.
             self._read().add_done_callback(_look_at)
         return self._generation
+
+    def _is_stale(self) -> bool:
+        return _age(self._read_at) > _STALE_SECONDS
 
     def _read(self) -> asyncio.Task[None]:
         if self._reading is None or self._reading.done():
@@ -127,8 +148,29 @@ class ServingGate:
 
     async def _take_in(self) -> None:
         started = time.monotonic()
-        self._generation = await asyncio.to_thread(self._marker.read)
-        self._read_at = started
+        try:
+            self._generation = await asyncio.to_thread(self._marker.read)
+        except BulkheadError as error:
+            self._failed = _Failure(time.monotonic(), error.reason, error.message, error.metadata)
+            raise
+        self._read_at, self._failed = started, None
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """The latest look at OpenBao, which failed."""
+
+    at: float
+    reason: Reason
+    message: str
+    metadata: dict[str, str]
+
+    def as_error(self) -> BulkheadError:
+        return BulkheadError(self.reason, self.message, metadata=self.metadata)
+
+
+def _age(moment: float | None) -> float:
+    return math.inf if moment is None else time.monotonic() - moment
 
 
 def _look_at(task: asyncio.Task[None]) -> None:

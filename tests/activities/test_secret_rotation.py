@@ -14,11 +14,11 @@ from domain.caller import system_caller
 from domain.errors import BulkheadError, Reason
 from domain.identifiers import Prefix, new_id
 from domain.owned_operation import SecretOperation
+from domain.rotation import Rotation
 from domain.secret import Retirement, RotatorKind, SecretValue, VersionPlace
 from infra.clouds.threads import in_thread
 from infra.database.records.rotation_facts import RotationFacts
 from infra.rotators.places import TargetPlaces
-from infra.rotators.rotator import Rotation
 from workflows.policies import ROTATOR_CALL
 
 WORKSPACE, SECRET = new_id(Prefix.WORKSPACE), new_id(Prefix.SECRET)

@@ -24,7 +24,7 @@ from infra.helm.chart_access import ChartAccess
 from infra.helm.charts import Charts
 from infra.openbao.client import OpenBao
 from infra.openbao.policies import WORKER
-from infra.rotators.outbound import Outbound
+from infra.outbound import Outbound
 from infra.secret_store.reader import SecretReader
 from infra.secret_store.serving import ServingGate
 from infra.settings import HelmSettings, OutboundSettings

@@ -9,11 +9,10 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from domain.errors import BulkheadError, Reason
 from domain.operation import WAITING_FOR_NEW_VALUE, OperationState
-from domain.rotation import ROTATION_DEADLINE
+from domain.rotation import ROTATION_DEADLINE, Rotation
 from domain.secret import Retirement, RotatorKind, SecretState, VersionPlace
 from infra.database.records.secret import current_number
 from infra.database.tables import OperationRow, SecretReferenceRow, SecretRow
-from infra.rotators.rotator import Rotation
 
 # How many consumers an operation names; the others are counted.
 _NAMED_CONSUMERS: Final = 20

@@ -13,7 +13,7 @@ from infra.helm.charts import Charts, ChartSource, parse_source
 from infra.helm.logins import BasicLogin, TokenLogin
 from infra.helm.program import Helm
 from infra.helm.releases import Release
-from infra.rotators.outbound import Outbound
+from infra.outbound import Outbound
 from infra.settings import HelmSettings, OutboundSettings
 from infra.tools import ensure
 from tests.charts import LOGIN, NAMES, Registry, archive, running_registry, running_repository

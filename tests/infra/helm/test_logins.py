@@ -29,7 +29,7 @@ from infra.helm.logins import (
     secret_text_of,
 )
 from infra.helm.registry_http import RegistryHttp
-from infra.rotators.outbound import Outbound
+from infra.outbound import Outbound
 from infra.settings import HelmSettings, OutboundSettings
 from infra.tools import ensure
 from tests.charts import LOGIN, archive, running_registry

@@ -11,9 +11,9 @@ import psycopg
 from psycopg import sql
 
 from domain.identifiers import Prefix, new_id
+from domain.rotation import Rotation
 from domain.secret import SecretValue
 from infra.rotators.postgresql_login import PostgresqlLogin
-from infra.rotators.rotator import Rotation
 from tests.infra.rotators.rotations import KnownValues, loopback, new_rotation
 from tests.servers import Servers
 

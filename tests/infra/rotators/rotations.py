@@ -8,9 +8,9 @@ import pytest
 
 from domain.errors import BulkheadError, Reason
 from domain.identifiers import Prefix, new_id
+from domain.rotation import Rotation
 from domain.secret import SecretValue
-from infra.rotators.outbound import Outbound
-from infra.rotators.rotator import Rotation
+from infra.outbound import Outbound
 from infra.settings import OutboundSettings
 
 

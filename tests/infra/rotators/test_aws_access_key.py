@@ -10,11 +10,11 @@ from botocore.exceptions import ClientError
 
 from domain.cloud import Provider
 from domain.errors import Reason
+from domain.rotation import Rotation
 from domain.secret import SecretValue
 from infra.clouds.aws import access_keys
 from infra.local_cloud.serving import served
 from infra.rotators.aws_access_key import AwsAccessKey
-from infra.rotators.rotator import Rotation
 from infra.settings import ProviderSettings
 from tests.infra.rotators.rotations import fails, new_rotation
 

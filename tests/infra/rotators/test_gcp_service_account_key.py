@@ -12,11 +12,11 @@ from googleapiclient.discovery import build
 
 from domain.cloud import Provider
 from domain.errors import Reason
+from domain.rotation import Rotation
 from domain.secret import SecretValue
 from infra.clouds.gcp import account_keys
 from infra.local_cloud.serving import served
 from infra.rotators.gcp_service_account_key import GcpServiceAccountKey
-from infra.rotators.rotator import Rotation
 from infra.settings import ProviderSettings
 from tests.infra.rotators.rotations import fails, new_rotation
 

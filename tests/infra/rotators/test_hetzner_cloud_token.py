@@ -10,10 +10,10 @@ import requests
 from domain.cloud import Provider
 from domain.errors import Reason
 from domain.identifiers import Prefix, new_id
+from domain.rotation import Rotation
 from domain.secret import SecretValue
 from infra.local_cloud.serving import served
 from infra.rotators.hetzner_cloud_token import HetznerCloudToken
-from infra.rotators.rotator import Rotation
 from infra.settings import ProviderSettings
 from tests.infra.rotators.rotations import KnownValues, fails, new_rotation
 

@@ -5,10 +5,10 @@ import pytest
 
 from domain.errors import BulkheadError, Reason
 from domain.identifiers import Prefix, new_id
+from domain.rotation import Rotation
 from domain.secret import MAXIMUM_VALUE_BYTES, SecretValue, ValueEncoding
+from infra.outbound import Outbound
 from infra.rotators.https import Https
-from infra.rotators.outbound import Outbound
-from infra.rotators.rotator import Rotation
 from infra.settings import OutboundSettings
 from tests.infra.https_server import HttpsServer, Request, Response, https_server, new_authority
 from tests.infra.rotators.rotations import KnownValues, fails, loopback, new_rotation

@@ -15,11 +15,11 @@ from psycopg import sql
 from domain.cluster import HostedControlPlane
 from domain.errors import Reason
 from domain.identifiers import Prefix, new_id
+from domain.rotation import Rotation
 from domain.secret import SecretValue
 from infra.database.engine import Database, DatabaseRole
 from infra.rotators.hosted_clusters import HostedClusters
 from infra.rotators.kubernetes_service_account import KubernetesServiceAccount
-from infra.rotators.rotator import Rotation
 from tests.infra.control_planes.host import Host, Kubectl, running_host
 from tests.infra.rotators.rotations import fails, new_rotation
 from tests.servers import Servers

@@ -10,10 +10,10 @@ from psycopg import sql
 
 from domain.errors import BulkheadError, Reason
 from domain.identifiers import Prefix, new_id
+from domain.rotation import Rotation
 from domain.secret import SecretValue
-from infra.rotators.outbound import Outbound
+from infra.outbound import Outbound
 from infra.rotators.postgresql_login import PostgresqlLogin
-from infra.rotators.rotator import Rotation
 from infra.settings import OutboundSettings
 from tests.infra.https_server import new_authority
 from tests.infra.rotators.logins import CANARIES, OTHER_PASSWORD, Logins, login_value, two_logins

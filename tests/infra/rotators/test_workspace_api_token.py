@@ -9,12 +9,12 @@ from sqlmodel import select
 from domain.caller import Role, Scope
 from domain.errors import Reason
 from domain.identifiers import Prefix, new_id
+from domain.rotation import Rotation
 from domain.secret import SecretValue
 from domain.tokens import TokenKind, display_prefix_of, hash_of, new_token
 from infra.database.engine import Database, DatabaseRole
 from infra.database.queries.access import Principal, authenticate
 from infra.database.tables import ApiTokenRow, AuditEventRow, WorkspaceRow
-from infra.rotators.rotator import Rotation
 from infra.rotators.workspace_api_token import WorkspaceApiToken
 from tests.infra.rotators.rotations import fails, new_rotation
 from tests.servers import Servers

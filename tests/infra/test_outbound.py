@@ -6,7 +6,7 @@ import pytest
 
 from domain.errors import BulkheadError, Reason
 from infra.embedded.applications import environment_of
-from infra.rotators.outbound import Outbound
+from infra.outbound import Outbound
 from infra.settings import OutboundSettings, WorkerSettings
 from tests.servers import Servers
 
