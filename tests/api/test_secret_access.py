@@ -2,17 +2,22 @@
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import Iterator
+from dataclasses import replace
 
 import httpx
 import pytest
 
 from domain.audit_budget import FULL_LINES
 from domain.caller import Role
+from domain.errors import BulkheadError, Reason
 from domain.identifiers import Prefix, new_id
 from domain.names import secret_namespace_of, value_path_of
 from domain.secret import VersionPlace
+from infra.openbao.marker import StoreMarker
 from infra.openbao.values import ValueStore
+from infra.secret_store.serving import ServingGate
 from tests.api.gate import JSON, Gate, Person
 from tests.api.keeper import VALUE, Keeper, error_of, new_keeper, ok
 
@@ -205,6 +210,46 @@ async def test_a_read_only_database_is_answered_as_an_outage(gate: Gate) -> None
             connection.execute(f"{setting} RESET default_transaction_read_only")
             await gate.clients.database.close()
     assert await keeper.value(secret) == VALUE
+
+
+@contextlib.contextmanager
+def _just_started(gate: Gate) -> Iterator[None]:
+    """Have the API know as little of the secret store as after its start."""
+    marker = gate.clients.openbao.marker
+    gate.app.state.clients = replace(gate.clients, serving=ServingGate(marker, None))
+    try:
+        yield
+    finally:
+        gate.app.state.clients = gate.clients
+
+
+async def test_reads_that_wait_for_a_store_that_hangs_keep_nobody_from_the_database(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeper = await new_keeper(gate)
+    secret = await keeper.create()
+    is_asked, is_over = threading.Event(), threading.Event()
+
+    def hang(_: StoreMarker) -> int:
+        is_asked.set()
+        is_over.wait()
+        raise BulkheadError(Reason.DEPENDENCY_UNAVAILABLE, "The store does not answer.")
+
+    monkeypatch.setattr(StoreMarker, "read", hang)
+    more_than_connections = 3 * gate.settings.database.pool_size
+    with _just_started(gate):
+        async with asyncio.TaskGroup() as reads:
+            try:
+                answers = [
+                    reads.create_task(keeper.access(secret)) for _ in range(more_than_connections)
+                ]
+                await asyncio.to_thread(is_asked.wait)
+                ok(await keeper.person.get("/v1/secrets"))
+            finally:
+                is_over.set()
+    for answer in answers:
+        error_of(answer.result(), 503, "DEPENDENCY_UNAVAILABLE")
+    assert set(_reads(gate, keeper.person.workspace)) == {("denied", secret["id"])}
 
 
 async def test_a_wrapped_value_is_given_out_once_and_in_its_workspace(gate: Gate) -> None:
