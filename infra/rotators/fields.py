@@ -7,6 +7,7 @@ from cryptography import x509
 from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from domain.errors import BulkheadError, Reason
+from domain.identifiers import Prefix, is_id
 
 
 class RotatorSettings(BaseModel):
@@ -27,7 +28,14 @@ def _check_certificates(pem: str) -> str:
     return pem
 
 
-SecretId = Annotated[str, StringConstraints(pattern=r"^sec_[0-9a-f]{32}$")]
+def _check_secret_id(text: str) -> str:
+    if not is_id(Prefix.SECRET, text):
+        message = "give the id of a secret, which begins with sec_, and not its name"
+        raise ValueError(message)
+    return text
+
+
+SecretId = Annotated[str, AfterValidator(_check_secret_id)]
 
 Certificates = Annotated[
     str, StringConstraints(max_length=64 * 1024), AfterValidator(_check_certificates)
@@ -46,10 +54,17 @@ def read_settings(model: type[SettingsT], settings: Mapping[str, Any]) -> Settin
     try:
         return model.model_validate(dict(settings))
     except ValidationError as error:
-        first = error.errors(include_input=False, include_context=False, include_url=False)[0]
+        failures = error.errors(include_input=False, include_context=False, include_url=False)
+    first = failures[0]
+    missing = [str(one["loc"][0]) for one in failures if one["type"] == "missing"]
+    if first["type"] == "missing":
+        names = ", ".join(f"`{one}`" for one in missing)
+        raise invalid_setting(name=missing[0], message=f"The rotator also needs: {names}.")
     name = str(first["loc"][0]) if first["loc"] else ""
     if name in model.model_fields:
-        raise invalid_setting(name=name, message=f"The rotator's setting `{name}`: {first['msg']}.")
+        # Pydantic puts this before the sentences of our own checks.
+        why = first["msg"].removeprefix("Value error, ")
+        raise invalid_setting(name=name, message=f"The rotator's setting `{name}`: {why}.")
     known = ", ".join(model.model_fields) or "none"
     raise invalid_setting(
         name=None, message=f"The rotator has no such setting; it knows these: {known}."

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from domain.errors import Reason
+from domain.errors import BulkheadError, Reason
 from domain.identifiers import Prefix, new_id
 from domain.secret import RotatorKind
 from infra.database.engine import Database, DatabaseRole
@@ -47,6 +47,37 @@ def test_a_setting_that_the_kind_does_not_know_is_refused_without_being_told(
 ) -> None:
     with fails(Reason.INVALID_ARGUMENT, "canary"):
         check_settings(kind, new_id(Prefix.SECRET), {**WORKING[kind], "canary": "canary"})
+
+
+def test_all_settings_that_are_missing_are_named_at_once() -> None:
+    with pytest.raises(BulkheadError) as caught:
+        check_settings(RotatorKind.POSTGRESQL_LOGIN, new_id(Prefix.SECRET), {"user_a": "app_a"})
+    assert caught.value.message == "The rotator also needs: `host`, `user_b`, `admin_secret_id`."
+    assert caught.value.path == ("body", "settings", "host")
+
+
+@pytest.mark.parametrize(
+    ("kind", "wrong", "why"),
+    [
+        (
+            RotatorKind.POSTGRESQL_LOGIN,
+            {"admin_secret_id": "db-admin"},
+            "give the id of a secret, which begins with sec_, and not its name",
+        ),
+        (
+            RotatorKind.HTTPS,
+            {"url": "http://rotator.example.com/"},
+            "give an address such as https://rotator.example.com/path, without user, ? and #",
+        ),
+    ],
+)
+def test_a_setting_of_the_wrong_form_is_refused_by_a_sentence_and_no_pattern(
+    kind: RotatorKind, wrong: dict[str, Any], why: str
+) -> None:
+    with pytest.raises(BulkheadError) as caught:
+        check_settings(kind, new_id(Prefix.SECRET), WORKING[kind] | wrong)
+    name = next(iter(wrong))
+    assert caught.value.message == f"The rotator's setting `{name}`: {why}."
 
 
 async def test_a_worker_has_a_rotator_of_every_kind(servers: Servers) -> None:
