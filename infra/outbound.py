@@ -108,8 +108,9 @@ class Outbound:
             raise BulkheadError(
                 Reason.FAILED_PRECONDITION,
                 "The rotator's target has an address that is not public. The operator can allow "
-                "networks of their own (OUTBOUND__ALLOWED_NETWORKS); addresses of metadata "
-                "services stay closed.",
+                "networks of their own (OUTBOUND__ALLOWED_NETWORKS of the worker, "
+                "BULKHEAD_OUTBOUND_NETWORKS of an embedded stack); addresses of metadata services "
+                "stay closed.",
             )
 
     def is_operators_own(self, address: str) -> bool:

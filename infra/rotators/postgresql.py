@@ -154,7 +154,8 @@ async def connect(
         raise BulkheadError(
             Reason.FAILED_PRECONDITION,
             "A connection without TLS is possible only inside a network that the operator allows "
-            "(OUTBOUND__ALLOWED_NETWORKS). Set `tls` to `verify-full`.",
+            "(OUTBOUND__ALLOWED_NETWORKS of the worker, BULKHEAD_OUTBOUND_NETWORKS of an embedded "
+            "stack). Set `tls` to `verify-full`.",
         )
     async with AsyncExitStack() as stack:
         connection = await _first_that_answers(addresses, server, credential, whose)
