@@ -343,8 +343,24 @@ def test_a_rotation_is_followed_to_a_new_current_version(bulkhead: Bulkhead) -> 
     assert "  finish_rotation: completed in " in rotated.stderr
     assert bulkhead.json("secrets", "get", "hooks")["version_aliases"]["current"] == 2
     assert bulkhead.ok("secrets", "access", "hooks").startswith("whsec_")
+    assert "Last try     SUCCEEDED, op_" in bulkhead.ok("secrets", "rotation", "show", "hooks")
     previous = bulkhead.ok("secrets", "access", "hooks", "--version", "previous")
     assert previous == "a-signing-key-of-somebody"
+
+
+def test_a_rotation_that_failed_is_not_shown_as_one_that_never_was(bulkhead: Bulkhead) -> None:
+    admin = _create(bulkhead, "admin", "no login")
+    _create(bulkhead, "db", "no login either")
+    words = ["secrets", "rotation", "set", "db", "--rotator", "postgresql_login", "--every", "30d"]
+    users = {"host": "db.example.com", "user_a": "a", "user_b": "b", "admin_secret_id": admin}
+    settings = [part for key, value in users.items() for part in ("--setting", f"{key}={value}")]
+    assert "Last try" not in bulkhead.ok(*words, *settings)
+
+    assert bulkhead.run("secrets", "rotate", "db").returncode == 7
+
+    shown = bulkhead.ok("secrets", "rotation", "show", "db")
+    assert "Last         never" in shown
+    assert "Last try     FAILED, op_" in shown
 
 
 def test_whoever_asked_for_a_purge_does_not_approve_it(bulkhead: Bulkhead) -> None:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from cli.arguments import pairs_of, seconds_within, span_of
-from cli.client import JsonObject
+from cli.client import JsonObject, segment
 from cli.commands.secrets.group import SecretArgument, active_secret, app, path_of
 from cli.errors import ApiError, CliError, ExitCode
 from cli.options import NoWaitOption, command
@@ -256,6 +256,15 @@ def _window_text(window: JsonObject | None) -> str:
     return f"{start // 60:02}:{start % 60:02}-{end // 60:02}:{end % 60:02} UTC"
 
 
+def _last_try(session: Session, rotation: JsonObject) -> str | None:
+    """Return how the newest rotation ended, which may have failed; its operation says why."""
+    operation_id = rotation.get("last_operation_id")
+    if operation_id is None or session.output.as_json:
+        return None
+    operation = session.client.get(f"/operations/{segment(operation_id)}")
+    return f"{operation['state']}, {operation['id']}"
+
+
 def _show(session: Session, rotation: JsonObject) -> None:
     settings = ", ".join(
         f"{key}={json.dumps(value)}" for key, value in sorted(rotation["settings"].items())
@@ -274,5 +283,6 @@ def _show(session: Session, rotation: JsonObject) -> None:
             ("Enabled", "yes" if rotation["enabled"] else "no"),
             ("Next", moment(rotation.get("next_rotation_at"))),
             ("Last", moment(rotation.get("last_rotated_at"), missing="never")),
+            ("Last try", _last_try(session, rotation)),
         ),
     )
