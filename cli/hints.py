@@ -164,6 +164,10 @@ def _about_resource(
     place = _RESOURCE.match(request_path)
     # A name that is taken is another one's.
     is_refused = status == HTTPStatus.CONFLICT and tuple(fault_path) != ("body", "name")
+    # The end of an operation, or what it waits for, says why it cannot be cancelled.
+    is_refused = is_refused or (
+        status == HTTPStatus.UNPROCESSABLE_ENTITY and request_path.endswith(":cancel")
+    )
     if place and is_refused and place["kind"] in _GETS:
         shown.append(_GETS[place["kind"]].format(id=place["id"]))
     kind = request_path.lstrip("/").split("/", 1)[0]

@@ -220,6 +220,12 @@ def test_a_delete_that_runs_is_watched_and_not_cancelled() -> None:
     )
 
 
+def test_what_cannot_be_cancelled_is_looked_at_for_what_it_waits_for() -> None:
+    hints = _hints("/operations/op_1:cancel", 422, reason="FAILED_PRECONDITION")
+    assert hints == ("bulkhead operations get op_1",)
+    assert _hints("/operations/op_1:cancel", 404) == ("bulkhead operations list",)
+
+
 @pytest.mark.parametrize(
     ("state", "verbs"),
     [
