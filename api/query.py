@@ -19,7 +19,9 @@ async def refuse_unknown_parameters(request: Request) -> None:
         if name not in known:
             raise BulkheadError(
                 Reason.INVALID_ARGUMENT,
-                f"There is no query parameter of this name; there are: {', '.join(known) or '-'}.",
+                f"There is no query parameter of this name; there are: {', '.join(known)}."
+                if known
+                else "This address takes no query parameters.",
                 path=("query", name[:64]),
                 status=400,
             )

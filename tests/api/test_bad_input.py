@@ -400,6 +400,11 @@ async def test_a_wrong_query_is_named(person: Person, path: str, parameter: str)
     assert failure_of(await person.get(path), 400)["path"] == ["query", parameter]
 
 
+async def test_an_address_without_query_parameters_says_so(person: Person) -> None:
+    wrong = failure_of(await person.get("/v1/clusters/clu_" + NOWHERE + "?stat=active"), 400)
+    assert wrong["message"] == "This address takes no query parameters."
+
+
 @pytest.mark.parametrize("seconds", ["0", "61", "x", "-1", ""])
 async def test_a_wrong_timeout_of_a_wait_is_named(person: Person, seconds: str) -> None:
     answer = await person.post(f"/v1/operations/{new_id(Prefix.OPERATION)}:wait?timeout={seconds}")
