@@ -99,6 +99,12 @@ restore: setup ## Replace the stack by a backup: FROM=FILE, elsewhere also SEAL_
 rotate-seal-key: setup ## Replace the key that seals the secret store, or finish doing that
 	$(BIN)/python -m infra.embedded rotate-seal-key
 
+.PHONY: user
+user: setup ## Make a user and print their token: NAME=, WORKSPACE=SLUG, ROLE=owner|admin|member; TO=FILE, EXISTING=1
+	@$(BIN)/python -m infra.embedded user $(if $(NAME),"$(NAME)",$(error Say who: make user NAME=ada WORKSPACE=default ROLE=owner)) \
+		$(if $(WORKSPACE),--workspace "$(WORKSPACE)") $(if $(ROLE),--role "$(ROLE)") \
+		$(if $(TO),--to "$(TO)") $(if $(filter 1,$(EXISTING)),--existing)
+
 .PHONY: demo
 demo: setup ## Create a Kubernetes cluster by the public API, let servers join, use it, and roll a product out
 	$(BIN)/python -m cli.demo $(ARGS)

@@ -25,6 +25,7 @@ from infra.embedded.maintenance import (
 )
 from infra.embedded.stack import Stack
 from infra.embedded.status import status_of
+from infra.embedded.users import add_user_command, run_user
 from infra.gateway import haproxy
 from infra.settings import EmbeddedSettings
 from infra.tools import ensure
@@ -46,6 +47,7 @@ _AFTER_INTERRUPT = {
     "`make restore` goes on.",
     "rotate-seal-key": "Interrupted; the secret store opens all the same. `make rotate-seal-key` "
     "goes on.",
+    "user": "Interrupted. Where a user was made, EXISTING=1 gives them another token.",
     "purge": "Interrupted; what is not removed yet is still there. `make purge` goes on.",
 }
 
@@ -86,6 +88,8 @@ def _run(stack: Stack, chosen: argparse.Namespace) -> int:
             _print_images(stack)
         case "rotate-seal-key":
             run_rotate_seal_key(stack, chosen)
+        case "user":
+            run_user(stack, chosen)
         case _:
             return _status(stack, as_json=chosen.json)
     return 0
@@ -102,6 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     purge = commands.add_parser("purge", help="stop everything and remove all data")
     purge.add_argument("--yes", action="store_true", help="do not ask")
     add_commands(commands)
+    add_user_command(commands)
     return parser
 
 

@@ -1,6 +1,8 @@
 """The first owner, their token, and the file that tells both to the terminal client."""
 
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,20 +46,34 @@ def ensure_owner(
     token = _read_token(home.owner_file)
     if token is None or not _is_known(administrator, token):
         token = token or new_token(TokenKind.USER)
-        _write(home, token, api_url)
+        write_login(home.owner_file, home, token, api_url)
         if not _create_first_owner(settings, token):
             _issue_again(administrator, token)
         return Owner(token=token, is_new=True)
-    _write(home, token, api_url)
+    write_login(home.owner_file, home, token, api_url)
     return Owner(token=token, is_new=False)
 
 
-def _write(home: Home, token: str, api_url: str) -> None:
+def write_login(path: Path, home: Home, token: str, api_url: str) -> None:
+    """Write a file that tells address and token to the terminal client; only we can read it."""
     content = {_URL: api_url, _TOKEN: token, _CA_FILE: str(home.ca_file)}
     write_atomically(
-        home.owner_file,
-        "".join(f"{name}={shlex.quote(value)}\n" for name, value in content.items()),
+        path, "".join(f"{name}={shlex.quote(value)}\n" for name, value in content.items())
     )
+
+
+@contextmanager
+def connected(settings: DatabaseSettings) -> Iterator[psycopg.Connection]:
+    """Open a transaction as the database's owner, who alone may make users."""
+    password = Path(settings.passwords_dir, DatabaseRole.OWNER).read_text().strip()
+    with psycopg.connect(
+        host=settings.host,
+        port=settings.port,
+        user=DatabaseRole.OWNER,
+        password=password,
+        dbname=settings.name,
+    ) as connection:
+        yield connection
 
 
 def _read_token(path: Path) -> str | None:
@@ -71,14 +87,7 @@ def _read_token(path: Path) -> str | None:
 
 
 def _create_first_owner(settings: DatabaseSettings, token: str) -> bool:
-    password = Path(settings.passwords_dir, DatabaseRole.OWNER).read_text().strip()
-    with psycopg.connect(
-        host=settings.host,
-        port=settings.port,
-        user=DatabaseRole.OWNER,
-        password=password,
-        dbname=settings.name,
-    ) as connection:
+    with connected(settings) as connection:
         row = connection.execute(
             "SELECT create_first_owner(%s, %s, %s, %s, %s, %s, %s)",
             (

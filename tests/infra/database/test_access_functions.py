@@ -182,6 +182,9 @@ def test_the_first_owner_is_made_once(tenants: Tenants) -> None:
     ("role", "statement"),
     [
         (DatabaseRole.API, "SELECT create_first_owner('', '', '', '', '', '', '')"),
+        (DatabaseRole.API, "SELECT create_user('', '', '', '', '', '', '', '', false)"),
+        (DatabaseRole.WORKER, "SELECT create_user('', '', '', '', '', '', '', '', true)"),
+        (DatabaseRole.WORKER, "SELECT * FROM member_names()"),
         (DatabaseRole.API, "SELECT register_host('x', 1, 1, 'x', 1)"),
         (DatabaseRole.API, "SELECT release_slot('x')"),
         (DatabaseRole.WORKER, "SELECT * FROM authenticate('', NULL, NULL)"),
@@ -218,3 +221,15 @@ def test_the_name_of_another_workspaces_region_is_for_who_gives_out_turns_alone(
         DatabaseRole.WORKER: (True, False),
         DatabaseRole.SWEEPER: (True, True),
     }
+
+
+def test_the_names_of_members_are_for_their_workspace_alone(
+    tenants: Tenants, pair: tuple[Tenant, Tenant]
+) -> None:
+    mine, _ = pair
+    with tenants.role(DatabaseRole.API, mine.workspace) as connection:
+        assert connection.execute("SELECT * FROM member_names()").fetchall() == [
+            (mine.user, "test")
+        ]
+    with tenants.role(DatabaseRole.API) as connection:
+        assert connection.execute("SELECT * FROM member_names()").fetchall() == []

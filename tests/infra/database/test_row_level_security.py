@@ -147,3 +147,29 @@ def test_sweeps_see_what_schedules_need_and_no_more(tenants: Tenants) -> None:
                 workspaces_in(connection, table)
         with pytest.raises(errors.InsufficientPrivilege):
             connection.execute("UPDATE operations SET state = 'FAILED'")
+
+
+def test_no_request_makes_somebody_else_an_owner(tenants: Tenants) -> None:
+    mine, other = tenants.new_tenant(), tenants.new_tenant()
+    insert = (
+        "INSERT INTO workspace_members (workspace_id, user_id, id, role) VALUES (%s, %s, %s, %s)"
+    )
+    with tenants.role(DatabaseRole.API, mine.workspace) as connection:
+        with pytest.raises(errors.InsufficientPrivilege), connection.transaction():
+            connection.execute(insert, (mine.workspace, other.user, "wsm_x", "owner"))
+        connection.execute(insert, (mine.workspace, other.user, "wsm_x", "member"))
+        with pytest.raises(errors.InsufficientPrivilege):
+            connection.execute("UPDATE workspace_members SET role = 'owner'")
+
+
+def test_the_members_of_another_workspace_cannot_be_changed_or_removed(tenants: Tenants) -> None:
+    mine, other = tenants.new_tenant(), tenants.new_tenant()
+    with tenants.role(DatabaseRole.API, mine.workspace) as connection:
+        connection.execute("SELECT set_config('app.user_id', %s, true)", (other.user,))
+        for statement in (
+            "UPDATE workspace_members SET role = 'member' WHERE user_id = %s",
+            "DELETE FROM workspace_members WHERE user_id = %s",
+        ):
+            assert connection.execute(statement, (other.user,)).rowcount == 0
+        with pytest.raises(errors.InsufficientPrivilege):
+            connection.execute("UPDATE workspace_members SET user_id = %s", (other.user,))
