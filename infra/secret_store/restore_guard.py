@@ -1,8 +1,9 @@
-"""Notices that OpenBao or the database was put back to an older state, and makes purges good.
+"""Notices that OpenBao or the database was put back to an older state, and makes that good.
 
-Three marks are compared: a generation that OpenBao and the database both hold and that moves every
-minute, the ledger of purges, which no backup replaces, and the id of the latest restore on this
-machine. While they do not agree no value is served (see `ServingGate`).
+What was purged since is purged again, and what was destroyed is destroyed again. Three marks are
+compared: a generation that OpenBao and the database both hold and that moves every minute, the
+ledger of purges, which no backup replaces, and the id of the latest restore on this machine. While
+they do not agree no value is served (see `ServingGate`).
 """
 
 import asyncio
@@ -48,6 +49,14 @@ _HAS_NO_VALUE: Final = frozenset(
     {VersionState.DESTROYING, VersionState.DESTROYED, VersionState.ABANDONED}
 )
 _HAS_VALUE: Final = frozenset({VersionState.ENABLED, VersionState.DISABLED})
+
+# The line of a destruction is written with it, and a restore keeps the audit log.
+_TO_DESTROY_AGAIN: Final = text("""
+SELECT v.id FROM secret_versions v WHERE v.state IN ('enabled', 'disabled') AND EXISTS (
+    SELECT FROM audit_events a WHERE a.workspace_id = v.workspace_id
+        AND a.action = 'secret_version.destroy' AND a.outcome = 'allowed'
+        AND a.resource_id = v.secret_id AND a.details ->> 'version_id' = v.id)
+""")
 
 log = structlog.get_logger(__name__)
 
@@ -118,9 +127,11 @@ class RestoreGuard:
         await self._complete_ledger(entries, known)
         for entry in (await asyncio.to_thread(self._ledger.entries)).values():
             await self._purge_again(entry, known)
+        for workspace_id in known.workspaces:
+            await self._destroy_again(workspace_id)
         await self._settle_values()
         await self._resume()
-        log.warning("purges were made good; values are served again")
+        log.warning("purges and destructions were made good; values are served again")
         return finding
 
     async def _compare(self, entries: dict[str, LedgerEntry], known: _Known) -> str | None:
@@ -237,6 +248,23 @@ class RestoreGuard:
                     details={"versions": len(entry.version_ids)},
                 )
 
+    async def _destroy_again(self, workspace_id: str) -> None:
+        """Have versions be destroyed that were, as the audit log says; their values go next."""
+        async with self._database.workspace(workspace_id) as session:
+            version_ids = (await session.execute(_TO_DESTROY_AGAIN)).scalars().all()
+            query = select(SecretVersionRow).where(col(SecretVersionRow.id).in_(version_ids))
+            for version in await session.exec(query.with_for_update()):
+                await begin_destroying(session, version)
+                add_audit_event(
+                    session,
+                    system_caller(workspace_id, _CALLER),
+                    "secret_version.destroy_again",
+                    "secret",
+                    version.secret_id,
+                    outcome="succeeded",
+                    details={"version_id": version.id, "version_number": version.number},
+                )
+
     async def _settle_values(self) -> None:
         """Bring versions and values in agreement: what was destroyed in either is destroyed."""
         async with self._sweeper.transaction() as session:
@@ -254,6 +282,8 @@ class RestoreGuard:
             )
             if version.state in _HAS_NO_VALUE and presence is Presence.VALUE:
                 await asyncio.to_thread(self._openbao.values.destroy, place)
+                async with self._database.workspace(version.workspace_id) as session:
+                    await complete_destroying(session, place)
             elif version.state in _HAS_VALUE and presence is not Presence.VALUE:
                 await self._record_lost(version, presence)
 

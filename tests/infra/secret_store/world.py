@@ -9,7 +9,7 @@ import psycopg
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from domain.caller import Caller, PrincipalKind, Role
+from domain.caller import Caller, PrincipalKind, Role, system_caller
 from domain.identifiers import Prefix, new_id
 from domain.names import value_path_of
 from domain.secret import SecretKind, SecretPlace, SecretValue, VersionPlace, VersionState
@@ -173,6 +173,14 @@ class World:
             version = await session.get_one(SecretVersionRow, (place.workspace_id, version_id))
             if version.state in {VersionState.ENABLED, VersionState.DISABLED}:
                 await begin_destroying(session, version)
+                add_audit_event(
+                    session,
+                    system_caller(place.workspace_id, "test"),
+                    "secret_version.destroy",
+                    "secret",
+                    place.secret_id,
+                    details={"version_id": version_id},
+                )
         await asyncio.to_thread(self.values.destroy, place)
         async with self.database.workspace(place.workspace_id) as session:
             await complete_destroying(session, place)
