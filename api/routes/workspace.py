@@ -148,7 +148,7 @@ async def change(
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Rename a workspace, or have the logs of its installs shown, which may carry secrets."""
-    _check_acts_in(scope, workspace_id)
+    check_acts_in(scope, workspace_id)
     scope.require(Role.ADMIN, "workspace.update", resource_type="workspace")
     if "install_logs_enabled" in body.model_fields_set:
         scope.require(Role.OWNER, "workspace.install_logs", resource_type="workspace")
@@ -221,14 +221,19 @@ async def _change(
 
 
 async def _find(scope: RequestScope, workspace_id: str) -> WorkspaceRow:
-    _check_acts_in(scope, workspace_id)
+    check_acts_in(scope, workspace_id)
     row = await find_workspace(scope.session, workspace_id)
     if row is None:
         raise not_found(Prefix.WORKSPACE)
     return row
 
 
-def _check_acts_in(scope: RequestScope, workspace_id: str) -> None:
+def check_acts_in(scope: RequestScope, workspace_id: str) -> None:
+    """Refuse a path that names another workspace than the one in which the request acts.
+
+    Raises:
+        BulkheadError: NOT_FOUND.
+    """
     # A user may belong to both the workspace in the path and another one that Akua-Context names;
     # the request acts in the latter, where the former does not exist.
     if check_id(Prefix.WORKSPACE, workspace_id) != scope.caller.workspace_id:

@@ -45,6 +45,11 @@ def count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
+def date_time(value: object) -> bool:
+    pattern = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)"
+    return isinstance(value, str) and re.fullmatch(pattern, value) is not None
+
+
 def uri(value: object) -> bool:
     return (
         isinstance(value, str) and len(value) <= 2048 and re.match(r"https?://", value) is not None
@@ -90,6 +95,12 @@ WORKSPACE: Shape = {
     "created_at": count,
     "updated_at": count,
     "etag": text(1),
+}
+WORKSPACE_MEMBER: Shape = {
+    "id": identifier("wsm"),
+    "user_id": text(1),
+    "role": one_of("owner", "admin", "member"),
+    "joined_at": date_time,
 }
 CREATED_API_TOKEN: Shape = {
     "id": identifier("tok"),

@@ -17,6 +17,10 @@ PUBLISHED = {
     ("POST", "/v1/workspaces"): (201, set()),
     ("GET", "/v1/workspaces/{id}"): (200, set()),
     ("PATCH", "/v1/workspaces/{id}"): (200, {"if-match!"}),
+    ("GET", "/v1/workspaces/{id}/members"): (200, set()),
+    ("POST", "/v1/workspaces/{id}/members"): (201, {"idempotency-key"}),
+    ("PATCH", "/v1/workspaces/{id}/members/{userId}"): (200, {"idempotency-key"}),
+    ("DELETE", "/v1/workspaces/{id}/members/{userId}"): (204, {"idempotency-key"}),
     ("POST", "/v1/api_tokens"): (201, set()),
     ("GET", "/v1/api_tokens"): (200, set()),
     ("DELETE", "/v1/api_tokens/{id}"): (204, set()),
@@ -224,6 +228,20 @@ async def test_workspaces_have_their_shape(gate: Gate) -> None:
     body = body_of(changed, 200, contract.WORKSPACE)
     assert (body["name"], body["slug"]) == ("New", workspace["slug"])
     assert body["etag"] != workspace["etag"]
+
+
+async def test_members_have_their_shape(gate: Gate) -> None:
+    owner, person = gate.new_person(), gate.new_person()
+    path = f"/v1/workspaces/{owner.workspace}/members"
+    added = await owner.post(path, {"user_id": person.user_id, "role": "member"})
+    member = body_of(added, 201, contract.WORKSPACE_MEMBER)
+    page = contract.page_of(contract.shape(contract.WORKSPACE_MEMBER))
+    assert member in body_of(await owner.get(path), 200, page)["data"]
+    own = f"{path}/{person.user_id}"
+    changed = await owner.call("PATCH", own, json={"role": "admin"})
+    assert body_of(changed, 200, contract.WORKSPACE_MEMBER)["role"] == "admin"
+    removed = await owner.call("DELETE", own)
+    assert (removed.status_code, removed.content) == (204, b"")
 
 
 async def test_api_tokens_have_their_shape(gate: Gate) -> None:

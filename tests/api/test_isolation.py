@@ -12,6 +12,7 @@ from tests.api.keeper import new_keeper
 from tests.api.own_server import new_bootstrap, new_machine
 
 DIGEST = "sha256:" + "0" * 64
+A_MEMBER = {"user_id": new_id(Prefix.USER), "role": "member"}
 NEW_VERSION = {"semver": "2.0.0", "ref": "2.0.0", "input_schema": {}}
 
 # Every route that takes an id: the kind of thing, the method, the path, and a body. What lies below
@@ -19,6 +20,12 @@ NEW_VERSION = {"semver": "2.0.0", "ref": "2.0.0", "input_schema": {}}
 ROUTES: list[tuple[Prefix, str, str, JSON | None]] = [
     (Prefix.WORKSPACE, "GET", "/v1/workspaces/{}", None),
     (Prefix.WORKSPACE, "PATCH", "/v1/workspaces/{}", {"name": "mine"}),
+    (Prefix.WORKSPACE, "GET", "/v1/workspaces/{}/members", None),
+    (Prefix.WORKSPACE, "POST", "/v1/workspaces/{}/members", A_MEMBER),
+    (Prefix.WORKSPACE, "PATCH", "/v1/workspaces/{}/members/{usr}", {"role": "member"}),
+    (Prefix.WORKSPACE, "DELETE", "/v1/workspaces/{}/members/{usr}", None),
+    (Prefix.USER, "PATCH", "/v1/workspaces/{ws}/members/{}", {"role": "member"}),
+    (Prefix.USER, "DELETE", "/v1/workspaces/{ws}/members/{}", None),
     (Prefix.API_TOKEN, "DELETE", "/v1/api_tokens/{}", None),
     (Prefix.CLUSTER, "GET", "/v1/clusters/{}", None),
     (Prefix.CLUSTER, "PATCH", "/v1/clusters/{}", {"name": "mine"}),
@@ -164,6 +171,7 @@ async def things_of(gate: Gate, person: Person) -> dict[Prefix, str]:
     operation = (await person.get("/v1/operations")).json()["data"][0]
     return {
         **held.ids,
+        Prefix.USER: person.user_id,
         Prefix.WORKSPACE: person.workspace,
         Prefix.API_TOKEN: token["id"],
         Prefix.CLUSTER: cluster["id"],

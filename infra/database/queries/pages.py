@@ -31,6 +31,7 @@ from infra.database.tables import (
     SecretVersionRow,
     SuspensionEventRow,
     WorkerBootstrapRow,
+    WorkspaceMemberRow,
     WorkspaceRow,
 )
 
@@ -59,6 +60,7 @@ Row = TypeVar(
     SecretVersionRow,
     SuspensionEventRow,
     WorkerBootstrapRow,
+    WorkspaceMemberRow,
     WorkspaceRow,
 )
 
