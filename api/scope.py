@@ -171,9 +171,9 @@ async def open_scope(
             scope = RequestScope(session, caller, clients, scopes)
             yield scope
             await scope.rows.write(session)
-    except BulkheadError:
+    except BulkheadError as error:
         if scope is not None and scope._denial is not None:  # noqa: SLF001 - this module's own
-            await _record_denial(request, scope, scope._denial)  # noqa: SLF001 - the same
+            await _record_denial(request, scope, scope._denial, error.reason)  # noqa: SLF001 - the same
         raise
     for hook in scope.after_commit:
         await run_after_commit(hook)
@@ -275,7 +275,9 @@ def _caller_of(
     )
 
 
-async def _record_denial(request: Request, scope: RequestScope, denial: _Denial) -> None:
+async def _record_denial(
+    request: Request, scope: RequestScope, denial: _Denial, reason: Reason
+) -> None:
     """Write a denial down; of what is tried all the time, how often, whatever it is tried with."""
     denials: AuditBudget = request.app.state.denials
     caller = scope.caller
@@ -290,7 +292,7 @@ async def _record_denial(request: Request, scope: RequestScope, denial: _Denial)
             denial.resource_type,
             denial.resource_id,
             outcome="denied",
-            details={"times_within_the_hour": times},
+            details={"reason": reason, "times_within_the_hour": times},
         )
 
 

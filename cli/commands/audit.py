@@ -82,6 +82,7 @@ def list_audit_events(
             {
                 **entry,
                 "time": moment(entry["occurred_at"]),
+                "outcome": told_outcome(entry["outcome"], entry["details"].get("reason")),
                 "by": f"{entry['actor_kind']} {entry['actor_id']}",
                 "occasion": occasion_of(entry),
             }
@@ -99,6 +100,11 @@ def _id_of(session: Session, resource: str) -> str:
         if failure.exit_code is ExitCode.NOT_FOUND:
             failure.message += " What is no secret, or was purged, is given by its id."
         raise
+
+
+def told_outcome(outcome: str, reason: str | None) -> str:
+    """Return an outcome with why, where the log says why."""
+    return outcome if reason is None else f"{outcome}: {reason}"
 
 
 def occasion_of(entry: JsonObject) -> str | None:

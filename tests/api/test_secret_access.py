@@ -102,6 +102,24 @@ async def test_a_refusal_is_audited_whatever_the_path_holds(gate: Gate) -> None:
     assert {line[2] for line in denied} == {keeper.person.workspace, "sec_" + "0" * 32}
 
 
+async def test_a_denial_says_why(gate: Gate) -> None:
+    keeper = await new_keeper(gate)
+    secret = await keeper.create()
+    version = await keeper.add(secret)
+    path = f"/v1/secrets/{secret['id']}/versions/"
+    ok(await keeper.switch(version, "disable"))
+    for selector in (version["id"], new_id(Prefix.SECRET_VERSION)):
+        assert (await keeper.person.post(f"{path}{selector}:access")).is_error
+    error_of(await (await keeper.token()).post(f"{path}current:access"), 403)
+    with gate.administrator() as connection:
+        rows = connection.execute(
+            "SELECT details->>'reason' FROM audit_events"
+            " WHERE workspace_id = %s AND outcome = 'denied' ORDER BY id",
+            (keeper.person.workspace,),
+        ).fetchall()
+    assert [why for (why,) in rows] == ["FAILED_PRECONDITION", "NOT_FOUND", "PERMISSION_DENIED"]
+
+
 async def test_what_is_denied_again_and_again_does_not_fill_the_audit_log(gate: Gate) -> None:
     keeper = await new_keeper(gate)
     token, other = await keeper.token(), await keeper.token()

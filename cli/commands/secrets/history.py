@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from cli.client import JsonObject
-from cli.commands.audit import occasion_of
+from cli.commands.audit import occasion_of, told_outcome
 from cli.commands.secrets.group import SecretArgument, app, versions_of
 from cli.errors import CliError, ExitCode
 from cli.options import command
@@ -50,7 +50,14 @@ def show_history(
     )
     events = events[:limit]
     if not session.output.as_json:
-        events = [event | {"time": moment(event["occurred_at"])} for event in events]
+        events = [
+            event
+            | {
+                "time": moment(event["occurred_at"]),
+                "outcome": told_outcome(event.get("outcome", ""), event.get("reason")),
+            }
+            for event in events
+        ]
     session.output.listing(events, _COLUMNS, (f"Nothing happened to {clean(found['name'])} yet.",))
 
 
@@ -86,6 +93,7 @@ def _of_audit(entry: JsonObject, numbers: dict[str, int]) -> JsonObject:
         "version_number": details.get("version_number") or numbers.get(details.get("version_id")),
         "what": entry["action"],
         "outcome": entry["outcome"],
+        "reason": details.get("reason"),
         "by": f"{entry['actor_kind']} {entry['actor_id']}",
         "occasion": occasion_of(entry),
     }
