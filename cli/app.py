@@ -17,6 +17,7 @@ from cli.commands import (
     installs,
     leaks,
     machines,
+    members,
     operations,
     packages,
     products,
@@ -90,6 +91,7 @@ app = typer.Typer(
 for parent, group, name in (
     (app, workspaces.app, "workspaces"),
     (workspaces.app, workspace_logs.app, "logs"),
+    (app, members.app, "members"),
     (app, regions.app, "regions"),
     (app, clusters.app, "clusters"),
     (app, bootstraps.app, "bootstraps"),

@@ -105,6 +105,9 @@ _CLUSTER_PATH = re.compile(r"/clusters/([^/:]+)")
 _INSTALL_PATH = re.compile(r"/installs/(?P<id>[^/:]+)(?P<rest>.*)")
 _ROLLOUT_APPROVAL = re.compile(r"/rollouts/(?P<id>[^/:]+):approve")
 
+_PURGE_APPROVAL = ":approvePurge"
+_MEMBERS = re.compile(r"/workspaces/[^/]+/members")
+
 _CHOOSE_WORKSPACE = ("bulkhead workspaces list", "bulkhead workspaces use WORKSPACE")
 
 
@@ -126,6 +129,7 @@ def next_commands_for(
     about = (
         _about_state(request_path, fault_path, metadata)
         or _about_machines(request_path, metadata)
+        or _about_people(status, request_path, fault_path)
         or _about_rights(metadata)
         or _about_secret(status, request_path, fault_path, metadata)
         or _about_plans(request_path, metadata)
@@ -250,6 +254,15 @@ def _about_installs(status: int, request_path: str, fault_path: Sequence[str]) -
     is_missing = status == HTTPStatus.NOT_FOUND and tuple(fault_path) != ("path", "id")
     if is_of_render and (is_missing or status == HTTPStatus.CONFLICT):
         return f"bulkhead installs renders {place['id']}"
+    return None
+
+
+def _about_people(status: int, request_path: str, fault_path: Sequence[str]) -> str | None:
+    """Return what shows who belongs to the workspace, where it takes somebody else."""
+    if request_path.endswith(_PURGE_APPROVAL) and status == HTTPStatus.FORBIDDEN:
+        return "bulkhead members list   (another owner approves; the operator makes owners)"
+    if _MEMBERS.match(request_path) and tuple(fault_path[-1:]) in {("userId",), ("user_id",)}:
+        return "bulkhead members list"
     return None
 
 

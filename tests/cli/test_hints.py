@@ -179,6 +179,14 @@ def test_what_cannot_be_in_a_state_is_answered_with_what_can(
     assert f"bulkhead {hint}" in _hints(path, 409, **metadata)[0]
 
 
+def test_where_it_takes_somebody_else_the_members_are_shown() -> None:
+    approval = _hints(f"/secrets/{SECRET}:approvePurge", HTTPStatus.FORBIDDEN)
+    assert "bulkhead members list" in approval[0]
+    members = f"/workspaces/ws_{'1' * 32}/members"
+    assert _hints(members, 409, "body.user_id") == ("bulkhead members list",)
+    assert _hints(members, HTTPStatus.FORBIDDEN, reason="PERMISSION_DENIED") == ("bulkhead whoami",)
+
+
 def test_what_is_not_there_is_looked_for_in_its_list() -> None:
     assert _hints(f"/installs/{INSTALL}", 404) == ("bulkhead installs list",)
     taken = _hints(f"/secrets/{SECRET}", 409, "body.name")

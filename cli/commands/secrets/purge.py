@@ -26,7 +26,7 @@ def request_purge(
 ) -> None:
     """Ask for the purge of a deleted secret; another person, an owner, has to approve it.
 
-    Members of a workspace cannot be managed yet: with one owner there is nobody to approve.
+    `bulkhead members list` shows who is one; the operator of the platform makes another.
     """
     found = session.resource(SECRET, secret)
     answer = _ask(session, found, "requestPurge", doing="requesting a purge", yes=yes)
