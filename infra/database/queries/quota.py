@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import text
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from domain.compute import COMPUTE_CONFIG_CONSUMER
@@ -12,6 +11,7 @@ from domain.operation import OperationState, OperationType
 from domain.package import REGISTRY_CONNECTION_CONSUMER
 from domain.quota import OF_A_SECRET, QUOTAS, QuotaMetric
 from domain.secret import ROTATION_CONSUMER, VersionState
+from infra.database.statements import run_sql
 
 # Other tools may call what they install by any other name.
 _IS_REGISTERED = (
@@ -33,21 +33,21 @@ _COUNTED = {
         f" AND state = '{OperationState.RUNNING}' AND waiting_for IS NULL"
     ),
     QuotaMetric.SECRET_VERSIONS: (
-        f"secret_versions WHERE secret_id = :secret"
+        f"secret_versions WHERE secret_id = %(secret)s"
         f" AND state NOT IN ('{VersionState.DESTROYED}', '{VersionState.ABANDONED}')"
     ),
     QuotaMetric.SECRET_REFERENCES: (
-        f"secret_references WHERE secret_id = :secret AND {_IS_REGISTERED}"
+        f"secret_references WHERE secret_id = %(secret)s AND {_IS_REGISTERED}"
     ),
 }
 _READ = {
-    metric: text(
-        f"SELECT (SELECT count(*) FROM {rows}),"  # noqa: S608 - rows as the lines above have them
-        ' (SELECT "limit" FROM quotas WHERE metric = :metric)'
+    metric: (
+        f"SELECT (SELECT count(*) FROM {rows}) AS used,"  # noqa: S608 - rows as the lines above have them
+        ' (SELECT "limit" FROM quotas WHERE metric = %(metric)s) AS allowed'
     )
     for metric, rows in _COUNTED.items()
 }
-_LOCK_WORKSPACE = text("SELECT 1 FROM workspaces WHERE id = :id FOR NO KEY UPDATE")
+_LOCK_WORKSPACE = "SELECT 1 FROM workspaces WHERE id = %(id)s FOR NO KEY UPDATE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +78,9 @@ async def read_quota(
     if metric in OF_A_SECRET:
         assert secret_id is not None  # noqa: S101 - the caller knows the metric
         parameters["secret"] = secret_id
-    usage, limit = (await session.execute(_READ[metric], parameters)).one()
-    return Quota(metric, QUOTAS[metric].default_limit if limit is None else limit, usage)
+    found = (await run_sql(session, _READ[metric], parameters)).one()
+    limit = QUOTAS[metric].default_limit if found.allowed is None else found.allowed
+    return Quota(metric, limit, found.used)
 
 
 async def hold_quotas(session: AsyncSession, workspace_id: str) -> None:
@@ -87,4 +88,4 @@ async def hold_quotas(session: AsyncSession, workspace_id: str) -> None:
 
     Counts that are read after it are exact: whoever adds a counted thing comes through here.
     """
-    await session.execute(_LOCK_WORKSPACE, {"id": workspace_id})
+    await run_sql(session, _LOCK_WORKSPACE, {"id": workspace_id})
