@@ -6,7 +6,8 @@ undos run in reverse, shielded from further cancels, and the operation's rows ar
 succeed, and a cancel that still arrives is not heeded.
 
 A step or undo that an emergency stop holds has not begun: it is run when the stop is lifted, with
-all of its time and attempts. A cancel ends that wait; the undos then wait for the same.
+all of its time and attempts. A cancel ends that wait; the undos then wait for the same, but for
+those of a person's cancel under a stop of another workspace's product (`stop_of_operation`).
 """
 
 import asyncio
