@@ -88,8 +88,7 @@ class Outbound:
         except (OSError, UnicodeError, TimeoutError):
             raise BulkheadError(
                 Reason.DEPENDENCY_UNAVAILABLE,
-                "The host name of the rotator's target cannot be resolved. Check it in the "
-                "rotation's settings.",
+                "The host name of the target cannot be resolved. Check the address that was given.",
             ) from None
         addresses = list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
         for address in addresses:
@@ -107,7 +106,7 @@ class Outbound:
             # The address itself is not told: it would say what our resolver knows.
             raise BulkheadError(
                 Reason.FAILED_PRECONDITION,
-                "The rotator's target has an address that is not public. The operator can allow "
+                "The target has an address that is not public. The operator can allow "
                 "networks of their own (OUTBOUND__ALLOWED_NETWORKS of the worker, "
                 "BULKHEAD_OUTBOUND_NETWORKS of an embedded stack); addresses of metadata services "
                 "stay closed.",
