@@ -69,6 +69,10 @@ _NO_VALUE_HERE = (
     "it is now in your shell's history: remove it there."
 )
 
+YesOption = Annotated[
+    bool, typer.Option("--yes", "-y", help="Do not ask; needed where there is no terminal.")
+]
+
 NoWaitOption = Annotated[
     bool, typer.Option("--no-wait", help="Return at once; the operation goes on.")
 ]

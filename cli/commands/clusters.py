@@ -13,7 +13,7 @@ from cli.completion import names_of
 from cli.confirmation import confirm_by_name
 from cli.errors import ApiError, CliError, ExitCode
 from cli.names import called
-from cli.options import NoWaitOption, command
+from cli.options import NoWaitOption, YesOption, command
 from cli.output import Column
 from cli.preflight import first_machines
 from cli.private_files import write_private
@@ -164,9 +164,7 @@ def update_cluster(
 def delete_cluster(
     session: Session,
     cluster: ClusterArgument,
-    yes: Annotated[  # noqa: FBT002 - Typer's flags are boolean parameters
-        bool, typer.Option("--yes", "-y", help="Do not ask; needed where there is no terminal.")
-    ] = False,
+    yes: YesOption = False,  # noqa: FBT002 - Typer's flags are boolean parameters
     no_wait: NoWaitOption = False,  # noqa: FBT002 - the same
 ) -> None:
     """Delete a cluster and everything in it. This cannot be taken back."""

@@ -12,7 +12,7 @@ from cli.commands.secrets.values import read_value
 from cli.completion import names_of
 from cli.confirmation import confirm_by_name
 from cli.errors import CliError, ExitCode
-from cli.options import command
+from cli.options import YesOption, command
 from cli.output import Column
 from cli.preflight import instance_types, price_text
 from cli.session import COMPUTE_CONFIG, SECRET, Session
@@ -257,9 +257,7 @@ def update_config(
 def delete_config(
     session: Session,
     config: ConfigArgument,
-    yes: Annotated[  # noqa: FBT002 - Typer's flags are boolean parameters
-        bool, typer.Option("--yes", "-y", help="Do not ask; needed where there is no terminal.")
-    ] = False,
+    yes: YesOption = False,  # noqa: FBT002 - Typer's flags are boolean parameters
 ) -> None:
     """Delete a compute config; its secret stays. Refused while machines use it."""
     found = session.resource(COMPUTE_CONFIG, config)

@@ -17,7 +17,7 @@ from cli.commands.packages import version_of
 from cli.confirmation import confirm_by_name
 from cli.errors import ApiError, CliError, ExitCode
 from cli.names import title_of
-from cli.options import command
+from cli.options import YesOption, command
 from cli.output import Column
 from cli.session import CLUSTER, GRANT, PACKAGE_VERSION, PRODUCT, Session, is_id
 from cli.text import age, clean, label_name_of, name_in
@@ -116,9 +116,7 @@ def list_grants(session: Session) -> None:
 def revoke_grant(
     session: Session,
     grant: _GrantArgument,
-    yes: Annotated[  # noqa: FBT002 - Typer's flags are boolean parameters
-        bool, typer.Option("--yes", "-y", help="Do not ask; needed where there is no terminal.")
-    ] = False,
+    yes: YesOption = False,  # noqa: FBT002 - Typer's flags are boolean parameters
 ) -> None:
     """Take a grant back: from this moment nothing of the vendor's begins on the install."""
     found = _grant_called(session, grant)

@@ -9,7 +9,7 @@ import typer
 from cli.client import JsonObject, segment
 from cli.confirmation import confirm_by_name
 from cli.errors import CliError, ExitCode
-from cli.options import command
+from cli.options import YesOption, command
 from cli.output import Column
 from cli.session import Session
 from cli.text import age, clean
@@ -37,9 +37,6 @@ _LIST = "bulkhead members list"
 
 _MemberArgument = Annotated[
     str, typer.Argument(metavar="MEMBER", help="The user's id, or the name in the list.")
-]
-_YesOption = Annotated[
-    bool, typer.Option("--yes", "-y", help="Do not ask; needed where there is no terminal.")
 ]
 _RoleOption = Annotated[AssignableRole, typer.Option(help="What they may do.")]
 
@@ -95,7 +92,7 @@ def set_role(
 def remove_member(
     session: Session,
     member: _MemberArgument,
-    yes: _YesOption = False,  # noqa: FBT002 - Typer's flags are boolean parameters
+    yes: YesOption = False,  # noqa: FBT002 - Typer's flags are boolean parameters
 ) -> None:
     """Remove a member. Needs an owner, but to leave oneself; the last owner stays.
 

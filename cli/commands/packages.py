@@ -14,7 +14,7 @@ from cli.completion import names_of
 from cli.confirmation import confirm_by_name
 from cli.documents import document_in
 from cli.errors import ApiError, CliError, ExitCode
-from cli.options import NoWaitOption, command
+from cli.options import NoWaitOption, YesOption, command
 from cli.output import Column
 from cli.session import PACKAGE, PACKAGE_VERSION, PRODUCT, Session, is_id
 from cli.text import age, clean, duration, moment, plural
@@ -219,9 +219,7 @@ def show_inputs(
 def delete_package(
     session: Session,
     package: PackageArgument,
-    yes: Annotated[  # noqa: FBT002 - Typer's flags are boolean parameters
-        bool, typer.Option("--yes", "-y", help="Do not ask; needed where there is no terminal.")
-    ] = False,
+    yes: YesOption = False,  # noqa: FBT002 - Typer's flags are boolean parameters
 ) -> None:
     """Delete a package and its versions. Refused while a product or an install is of it.
 

@@ -11,7 +11,7 @@ from cli.commands.secrets.values import read_line
 from cli.completion import names_of
 from cli.confirmation import confirm_by_name
 from cli.errors import CliError, ExitCode
-from cli.options import command
+from cli.options import YesOption, command
 from cli.output import Column
 from cli.session import REGISTRY, Session, find_by_name
 from cli.text import age, clean
@@ -112,9 +112,7 @@ def delete_registry(
             metavar="REGISTRY", help="Id or exact name.", autocompletion=names_of(REGISTRY)
         ),
     ],
-    yes: Annotated[  # noqa: FBT002 - Typer's flags are boolean parameters
-        bool, typer.Option("--yes", "-y", help="Do not ask; needed where there is no terminal.")
-    ] = False,
+    yes: YesOption = False,  # noqa: FBT002 - Typer's flags are boolean parameters
 ) -> None:
     """Forget how a registry is read, and delete its credential."""
     registry_id = session.id_of(REGISTRY, registry)

@@ -7,7 +7,7 @@ import typer
 from cli.client import JsonObject, segment
 from cli.confirmation import confirm_by_name
 from cli.errors import CliError, ExitCode
-from cli.options import command
+from cli.options import YesOption, command
 from cli.output import Column
 from cli.session import EMERGENCY_STOP, PRODUCT, REGION, Session
 from cli.text import age, clean, plural
@@ -45,9 +45,7 @@ def create_stop(
     subject: Annotated[
         str | None, typer.Option("--of", metavar="NAME", help="The product, provider or region.")
     ] = None,
-    yes: Annotated[  # noqa: FBT002 - Typer's flags are boolean parameters
-        bool, typer.Option("--yes", "-y", help="Do not ask; needed where there is no terminal.")
-    ] = False,
+    yes: YesOption = False,  # noqa: FBT002 - Typer's flags are boolean parameters
 ) -> None:
     """Stop: within a second nothing new begins; what runs comes to a safe point and waits there."""
     has_subject = scope in {"product", "provider", "region"}

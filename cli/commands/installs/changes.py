@@ -11,7 +11,6 @@ from cli.arguments import pairs_of
 from cli.client import JsonObject
 from cli.commands.installs.group import (
     InstallArgument,
-    YesOption,
     app,
     ask,
     install_called,
@@ -27,7 +26,7 @@ from cli.confirmation import confirm_by_name
 from cli.documents import merged, values_of
 from cli.errors import CliError, ExitCode
 from cli.names import title_of
-from cli.options import NoWaitOption, command
+from cli.options import NoWaitOption, YesOption, command
 from cli.session import (
     CLUSTER,
     PACKAGE,

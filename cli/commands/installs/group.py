@@ -17,10 +17,6 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-YesOption = Annotated[
-    bool, typer.Option("--yes", "-y", help="Do not ask; needed where there is no terminal.")
-]
-
 
 def names_of_installs(session: Session) -> list[str]:
     """Return what to type for each install, for a shell that completes it."""

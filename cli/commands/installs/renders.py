@@ -9,7 +9,6 @@ import typer
 from cli.client import JsonObject, segment
 from cli.commands.installs.group import (
     InstallArgument,
-    YesOption,
     app,
     install_called,
     path_of,
@@ -20,7 +19,7 @@ from cli.commands.installs.group import (
 from cli.confirmation import confirm_by_name
 from cli.errors import CliError, ExitCode
 from cli.names import title_of
-from cli.options import command
+from cli.options import YesOption, command
 from cli.output import Column
 from cli.plans import show_drift_of, show_plan, show_unified, standing_of
 from cli.session import Session

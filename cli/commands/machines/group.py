@@ -18,9 +18,6 @@ MachineArgument = Annotated[
     str,
     typer.Argument(metavar="MACHINE", help="Id or exact name.", autocompletion=names_of(MACHINE)),
 ]
-YesOption = Annotated[
-    bool, typer.Option("--yes", "-y", help="Do not ask; needed where there is no terminal.")
-]
 
 
 def path_of(machine: JsonObject) -> str:

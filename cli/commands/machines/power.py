@@ -8,14 +8,13 @@ import typer
 from cli.client import JsonObject
 from cli.commands.machines.group import (
     MachineArgument,
-    YesOption,
     app,
     ask,
     shown_name,
 )
 from cli.confirmation import confirm_by_name
 from cli.leftovers import tell_what_is_left
-from cli.options import NoWaitOption, command
+from cli.options import NoWaitOption, YesOption, command
 from cli.session import MACHINE, Session
 from cli.text import duration
 from cli.waiting import see_through

@@ -8,7 +8,6 @@ import typer
 from cli.client import JsonObject
 from cli.commands.machines.group import (
     MachineArgument,
-    YesOption,
     app,
     ask,
     is_in_cloud,
@@ -21,7 +20,7 @@ from cli.confirmation import confirm_by_name
 from cli.errors import ApiError
 from cli.leftovers import tell_what_is_left
 from cli.names import called
-from cli.options import NoWaitOption, command
+from cli.options import NoWaitOption, YesOption, command
 from cli.output import Column
 from cli.session import CLUSTER, MACHINE, Session
 from cli.text import age, clean, duration, moment, remaining

@@ -17,10 +17,6 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-YesOption = Annotated[
-    bool, typer.Option("--yes", "-y", help="Do not ask; needed where there is no terminal.")
-]
-
 
 def _ids(session: Session) -> list[str]:
     return [entry["id"] for entry in session.client.read_list(ROLLOUT.path, limit=20)]

@@ -8,7 +8,6 @@ import typer
 from cli.client import JsonObject
 from cli.commands.rollouts.group import (
     RolloutArgument,
-    YesOption,
     app,
     follow_rollout,
     left_behind,
@@ -20,7 +19,7 @@ from cli.commands.rollouts.group import (
 from cli.confirmation import confirm_by_name
 from cli.errors import CliError, ExitCode
 from cli.install_waits import APPROVAL
-from cli.options import NoWaitOption, command
+from cli.options import NoWaitOption, YesOption, command
 from cli.rollout_names import wave_in_words
 from cli.rollout_views import counts_text
 from cli.session import Session

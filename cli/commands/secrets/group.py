@@ -23,9 +23,6 @@ SecretArgument = Annotated[
 VersionArgument = Annotated[
     str, typer.Argument(metavar="VERSION", help="Its number, its id, or an alias such as current.")
 ]
-YesOption = Annotated[
-    bool, typer.Option("--yes", "-y", help="Do not ask; needed where there is no terminal.")
-]
 
 
 def active_secret(session: Session, name_or_id: str) -> JsonObject:

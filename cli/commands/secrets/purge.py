@@ -5,10 +5,10 @@ import shlex
 import typer
 
 from cli.client import JsonObject
-from cli.commands.secrets.group import SecretArgument, YesOption, path_of
+from cli.commands.secrets.group import SecretArgument, path_of
 from cli.confirmation import confirm_by_name
 from cli.errors import CliError, ExitCode
-from cli.options import command
+from cli.options import YesOption, command
 from cli.session import SECRET, Session
 from cli.text import clean
 

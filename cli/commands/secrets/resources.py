@@ -11,7 +11,6 @@ from cli.client import JsonObject
 from cli.commands.secrets.group import (
     CURRENT,
     SecretArgument,
-    YesOption,
     active_secret,
     aliases_of,
     app,
@@ -23,7 +22,7 @@ from cli.commands.secrets.usage import tell_what_breaks
 from cli.commands.secrets.values import ValueFileOption, read_value
 from cli.confirmation import confirm_by_name
 from cli.errors import ApiError, CliError, ExitCode
-from cli.options import command
+from cli.options import YesOption, command
 from cli.output import Column
 from cli.session import SECRET, Session
 from cli.text import age, clean, moment, plural

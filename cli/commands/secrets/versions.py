@@ -9,7 +9,6 @@ from cli.client import JsonObject
 from cli.commands.secrets.group import (
     SecretArgument,
     VersionArgument,
-    YesOption,
     active_secret,
     aliases_by_number,
     app,
@@ -22,7 +21,7 @@ from cli.commands.secrets.group import (
 from cli.commands.secrets.usage import tell_what_breaks
 from cli.commands.secrets.values import ValueFileOption, read_value
 from cli.confirmation import confirm_by_name
-from cli.options import command
+from cli.options import YesOption, command
 from cli.output import Column
 from cli.session import Session
 from cli.text import age, clean
