@@ -134,7 +134,7 @@ class OperationProgress:
             return ""
         stop = self.operation.get("emergency_stop")
         if stop:
-            return _held_by(stop)
+            return _held_by(stop, clean(self.operation.get("id")))
         known = _WAITS.get(waiting_for)
         if known is None:
             return f"waits for: {waiting_for}"
@@ -180,7 +180,7 @@ class OperationProgress:
         return None
 
 
-def _held_by(stop: JsonObject) -> str:
+def _held_by(stop: JsonObject, operation_id: str) -> str:
     """Say which emergency stop holds an operation, and who can end it."""
     stop_id, reason = clean(stop["id"]), clean(stop.get("reason"))
     said = f"waits because the emergency stop {stop_id} covers it" + (
@@ -190,7 +190,8 @@ def _held_by(stop: JsonObject) -> str:
         case "workspace":
             return f"{said}: whoever may ends it with bulkhead stops lift {stop_id}"
         case "vendor":
-            return f"{said}: the product's vendor stopped it, and can end that"
+            passes = f"bulkhead operations cancel {operation_id} passes the stop and undoes it"
+            return f"{said}: the product's vendor stopped it, and can end that; {passes}"
         case _:
             return f"{said}: the platform's people stopped it, and can end that"
 

@@ -129,7 +129,8 @@ def _only_one(session: Session) -> str:
         return str(in_force[0]["id"])
     message = "No stop is in force."
     if in_force:
-        message = f"{len(in_force)} stops are in force; say which one."
+        ids = ", ".join(str(entry["id"]) for entry in in_force)
+        message = f"{len(in_force)} stops are in force; say which one: {ids}."
     raise CliError(
         message,
         ExitCode.USAGE if in_force else ExitCode.NOT_FOUND,

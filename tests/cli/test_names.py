@@ -6,10 +6,13 @@ from typing import Any
 import pytest
 
 from cli.cluster_contents import what_goes_with
+from cli.commands.installs.resources import get_install
 from cli.commands.operations import get_operation, list_operations
 from cli.commands.packages import delete_package
+from cli.commands.products import get_product
 from cli.commands.rollouts.create import create_rollout
 from cli.commands.secrets.usage import show_usage, tell_what_breaks
+from cli.commands.stops import lift_stop
 from cli.errors import CliError, ExitCode
 from cli.names import called
 from cli.session import REGION
@@ -142,6 +145,28 @@ def test_a_rollout_for_an_install_that_is_not_there_or_not_alone_is_refused() ->
     api = Recorded({**BASE, "GET /installs": [INSTALLS[0], twin]})
     with pytest.raises(CliError, match=f"use an id instead: {INSTALL}, {NAMELESS}"):
         create_rollout(api.session(), PRODUCT, VERSION, install=["shop-eu"], no_wait=True)
+
+
+def test_a_name_that_two_have_is_refused_with_their_ids() -> None:
+    twins = [{"id": f"{prefix}_{number}"} for prefix in ("prod", "inst", "stop") for number in "12"]
+    products, installs, stops = (twins[start : start + 2] for start in (0, 2, 4))
+    api = Recorded(
+        {
+            "GET /products": [{**one, "name": "shop"} for one in products],
+            "GET /installs": [{**one, "labels": {"name": "shop-eu"}} for one in installs],
+            "GET /emergency_stops": stops,
+        }
+    )
+    session = api.session()
+    for ask, told in (
+        (lambda: get_product(session, "shop"), "2 products .* use an id instead: prod_1, prod_2"),
+        (lambda: get_install(session, "shop-eu"), "2 installs .* an id instead: inst_1, inst_2"),
+        (lambda: lift_stop(session), "2 stops .* say which one: stop_1, stop_2"),
+    ):
+        with pytest.raises(CliError, match=told) as refused:
+            ask()
+        assert refused.value.exit_code is ExitCode.USAGE
+    assert {request.method for request in api.sent} == {"GET"}
 
 
 def test_a_clusters_deletion_names_what_goes_with_it() -> None:
