@@ -10,10 +10,12 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from domain.caller import system_caller
 from domain.errors import BulkheadError, Reason
 from domain.identifiers import Prefix, opaque_part
+from domain.quota import QuotaMetric
 from domain.rotation import Rotation
 from domain.secret import SecretValue
 from domain.tokens import TokenKind, display_prefix_of, hash_of, is_well_formed, new_token
 from infra.database.engine import Database
+from infra.database.queries.quota import hold_quotas, read_quota, refuse_beyond
 from infra.database.records.audit import add_audit_event
 from infra.database.tables import ApiTokenRow
 from infra.rotators.fields import RotatorSettings, read_settings
@@ -52,10 +54,11 @@ class WorkspaceApiToken:
 
         Raises:
             BulkheadError: CREDENTIAL_REJECTED when the current value is no token of the workspace
-                that is in force.
+                that is in force; QUOTA_EXCEEDED when the workspace has as many as it may.
         """
         token = pending.text()
         async with self._database.workspace(rotation.workspace_id) as session:
+            await hold_quotas(session, rotation.workspace_id)
             old = await _in_force(session, current, "The current value")
             row_id = _row_id_of(rotation)
             made = await session.get(ApiTokenRow, (rotation.workspace_id, row_id))
@@ -64,6 +67,7 @@ class WorkspaceApiToken:
             if made is not None:
                 await session.delete(made)
                 await session.flush()
+            refuse_beyond(await read_quota(session, QuotaMetric.API_TOKENS))
             session.add(
                 ApiTokenRow(
                     workspace_id=rotation.workspace_id,

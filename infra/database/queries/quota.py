@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from domain.compute import COMPUTE_CONFIG_CONSUMER
+from domain.errors import BulkheadError, Reason
 from domain.identifiers import Prefix
 from domain.install import INSTALL_CONSUMER
 from domain.operation import OperationState, OperationType
@@ -47,7 +48,17 @@ _READ = {
     )
     for metric, rows in _COUNTED.items()
 }
-_LOCK_WORKSPACE = "SELECT 1 FROM workspaces WHERE id = %(id)s FOR NO KEY UPDATE"
+# Not the workspace's row: the worker may only read that, and its rotations add tokens.
+_HOLD = "SELECT pg_advisory_xact_lock(hashtextextended('quotas/' || %(id)s, 0))"
+
+# What helps where it is not to remove some.
+_WAYS_OUT = {
+    QuotaMetric.API_TOKENS: "revoke some that nobody needs any more (a rotation that keeps the old "
+    "token adds one each time; `bulkhead secrets rotation set SECRET --retire destroy` has it "
+    "revoke the old one)",
+    QuotaMetric.SECRET_ROTATIONS: "wait until some have ended, or cancel some",
+    QuotaMetric.SECRET_VERSIONS: "destroy versions that nobody needs any more",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +95,29 @@ async def read_quota(
 
 
 async def hold_quotas(session: AsyncSession, workspace_id: str) -> None:
-    """Let no other request pass here for the workspace before this transaction ends.
+    """Let nobody else pass here for the workspace before this transaction ends.
 
     Counts that are read after it are exact: whoever adds a counted thing comes through here.
     """
-    await run_sql(session, _LOCK_WORKSPACE, {"id": workspace_id})
+    await run_sql(session, _HOLD, {"id": workspace_id})
+
+
+def refuse_beyond(quota: Quota, wanted: int = 1) -> None:
+    """Refuse more of what was counted than remains of it.
+
+    Raises:
+        BulkheadError: QUOTA_EXCEEDED.
+    """
+    if quota.remaining < wanted:
+        whose = "secret" if quota.metric in OF_A_SECRET else "workspace"
+        raise BulkheadError(
+            Reason.QUOTA_EXCEEDED,
+            f"The {whose} has {quota.usage} of {quota.limit} in `{quota.metric}`, and would need "
+            f"{wanted} more; {_WAYS_OUT.get(quota.metric, 'remove some')}, or ask the operator for "
+            "more.",
+            metadata={
+                "metric": quota.metric,
+                "limit": str(quota.limit),
+                "usage": str(quota.usage),
+            },
+        )

@@ -1,3 +1,4 @@
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -7,8 +8,9 @@ import pytest_asyncio
 from sqlmodel import select
 
 from domain.caller import Role, Scope
-from domain.errors import Reason
+from domain.errors import BulkheadError, Reason
 from domain.identifiers import Prefix, new_id
+from domain.quota import QuotaMetric
 from domain.rotation import Rotation
 from domain.secret import SecretValue
 from domain.tokens import TokenKind, display_prefix_of, hash_of, new_token
@@ -28,6 +30,7 @@ class Workspace:
 
     api: Database
     rotator: WorkspaceApiToken
+    servers: Servers
     id: str
     current: SecretValue
 
@@ -42,6 +45,14 @@ class Workspace:
     async def audited(self) -> list[str]:
         async with self.api.workspace(self.id) as session:
             return [event.action for event in await session.exec(select(AuditEventRow))]
+
+    def allow(self, limit: int) -> None:
+        """Set how many tokens the workspace may have."""
+        with self.servers.administrator() as connection:
+            connection.execute(
+                'INSERT INTO quotas (workspace_id, metric, "limit") VALUES (%s, %s, %s)',
+                (self.id, QuotaMetric.API_TOKENS, limit),
+            )
 
     async def tokens(self) -> int:
         async with self.api.workspace(self.id) as session:
@@ -76,7 +87,7 @@ async def workspace(servers: Servers) -> AsyncIterator[Workspace]:
     async with api.workspace(workspace_id) as session:
         session.add(WorkspaceRow(id=workspace_id, name="test", slug=workspace_id[-30:]))
     current = await add_token(api, workspace_id, END)
-    yield Workspace(api, WorkspaceApiToken(worker), workspace_id, current)
+    yield Workspace(api, WorkspaceApiToken(worker), servers, workspace_id, current)
     await worker.close()
     await api.close()
 
@@ -168,3 +179,47 @@ async def test_a_token_that_has_ended_or_never_was_is_not_copied(workspace: Work
             await rotator.set(rotation, pending, current)
     with fails(Reason.CREDENTIAL_REJECTED, pending.text()):
         await rotator.test(rotation, pending)
+
+
+async def test_a_rotation_leaves_the_workspace_within_its_quota_of_tokens(
+    workspace: Workspace,
+) -> None:
+    await asyncio.to_thread(workspace.allow, 1)
+    rotation, rotator = workspace.rotation(), workspace.rotator
+    pending = await rotator.create(rotation, workspace.current)
+    with fails(Reason.QUOTA_EXCEEDED, pending.text(), workspace.current.text()):
+        await rotator.set(rotation, pending, workspace.current)
+    assert await workspace.holder(pending) is None
+    assert await workspace.tokens() == 1
+    assert await workspace.audited() == []
+
+
+async def test_the_last_token_of_a_quota_may_be_made_by_a_rotation_however_often_it_says_so(
+    workspace: Workspace,
+) -> None:
+    await asyncio.to_thread(workspace.allow, 2)
+    rotation, rotator = workspace.rotation(), workspace.rotator
+    first, second = [await rotator.create(rotation, workspace.current) for _ in range(2)]
+    for pending in (first, first, second):
+        await rotator.set(rotation, pending, workspace.current)
+    assert await workspace.holder(second) is not None
+    assert await workspace.tokens() == 2
+
+
+async def test_rotations_that_come_at_once_stay_within_the_quota_of_tokens(
+    workspace: Workspace,
+) -> None:
+    await asyncio.to_thread(workspace.allow, 3)
+
+    rotator = workspace.rotator
+
+    async def rotate() -> None:
+        rotation = workspace.rotation()
+        pending = await rotator.create(rotation, workspace.current)
+        await rotator.set(rotation, pending, workspace.current)
+
+    outcomes = await asyncio.gather(*[rotate() for _ in range(8)], return_exceptions=True)
+    refused = [one.reason for one in outcomes if isinstance(one, BulkheadError)]
+    assert refused == [Reason.QUOTA_EXCEEDED] * 6
+    assert outcomes.count(None) == 2
+    assert await workspace.tokens() == 3

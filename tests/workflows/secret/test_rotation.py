@@ -19,7 +19,7 @@ from domain.operation import (
     Step,
 )
 from domain.owned_operation import TypedOperation
-from domain.secret import CURRENT, RotatorKind, VersionState
+from domain.secret import CURRENT, Retirement, RotatorKind, VersionState
 from infra.rotators.registry import check_settings
 from infra.temporal.start import wake_rotation
 from tests.durability import Moment
@@ -113,6 +113,25 @@ async def test_a_rotation_that_was_not_finished_within_a_day_is_undone(
     operation = await token.platform.operation(token.operation)
     assert operation.error is not None
     assert operation.error["reason"] == Reason.DEADLINE_EXCEEDED
+    await token.verify_undone()
+
+
+async def test_a_rotation_beyond_the_quota_of_tokens_is_undone_and_says_what_to_do(
+    injected: Injected, token: RotatingToken
+) -> None:
+    token.retirement = Retirement.KEEP
+    await token.plan(await token.make())
+    execute(
+        token,
+        "INSERT INTO quotas (workspace_id, metric, \"limit\") VALUES (%s, 'access/api_tokens', 1)",
+        token.operation.workspace_id,
+    )
+    await token.start()
+    assert await end(token) is OperationState.FAILED
+    operation = await injected.platform.operation(token.operation)
+    assert operation.error is not None
+    assert operation.error["reason"] == Reason.QUOTA_EXCEEDED
+    assert "--retire destroy" in operation.error["message"]
     await token.verify_undone()
 
 
