@@ -99,6 +99,13 @@ def check_before_create(session: Session, config: JsonObject, wanted: JsonObject
     return answer
 
 
+def show_unknown_prices(session: Session, entries: Sequence[JsonObject]) -> None:
+    """Say once why there is no price of sizes that are shown."""
+    for problem in dict.fromkeys(clean(entry.get("price_unknown")) for entry in entries):
+        if problem:
+            session.output.note((f"No price: {problem}", "dim"))
+
+
 def first_machines(session: Session, text: str) -> JsonObject:
     """Return what the API takes for machines of one shape, once the provider was asked about them.
 
@@ -160,6 +167,7 @@ def _show(session: Session, config: JsonObject, answer: JsonObject, count: int) 
     output.note((f"{plural(count, 'machine')} at {clean(config['provider'])}:", "bold"))
     for line in _lines(choices, count):
         output.note(line, copied=True)
+    show_unknown_prices(session, choices)
     output.note(*_allowance(answer.get("allowance") or {}, count))
 
 

@@ -84,9 +84,10 @@ class InstanceType:
     memory_mib: int
     storage_mib: int
     available: bool
-    # None: the provider has no API that tells it to this credential.
     price_per_hour: float | None = None
     currency: str | None = None
+    # Why there is no price, for a person; None: there is one, or nothing more is known.
+    price_unknown: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -180,6 +180,7 @@ class ProviderSettings(BaseModel):
     gcp_compute_url: str | None = None
     gcp_iam_url: str | None = None
     gcp_resource_manager_url: str | None = None
+    gcp_billing_url: str | None = None
 
 
 class StackSettings(BaseModel):

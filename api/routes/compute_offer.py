@@ -41,7 +41,7 @@ class PreflightBody(Body):
 
 
 class InstanceTypeBody(TypedDict):
-    """A size of machine; `price_per_hour` is null where the provider does not tell it."""
+    """A size of machine; where `price_per_hour` is null, `price_unknown` may say why."""
 
     name: str
     arch: str
@@ -51,6 +51,7 @@ class InstanceTypeBody(TypedDict):
     storage_mib: int
     price_per_hour: float | None
     currency: str | None
+    price_unknown: str | None
     available: bool
 
 
@@ -71,6 +72,7 @@ class OfferedChoice(TypedDict):
     available: bool
     price_per_hour: float | None
     currency: str | None
+    price_unknown: str | None
 
 
 class AllowanceBody(TypedDict):
@@ -200,6 +202,7 @@ def _offered(choice: Choice, offer: PlaceOffer | None) -> OfferedChoice:
         available=found is not None and found.available,
         price_per_hour=None if found is None else found.price_per_hour,
         currency=None if found is None else found.currency,
+        price_unknown=None if found is None else found.price_unknown,
     )
 
 
@@ -213,5 +216,6 @@ def _type_body(found: OfferedType) -> InstanceTypeBody:
         storage_mib=found.storage_mib,
         price_per_hour=found.price_per_hour,
         currency=found.currency,
+        price_unknown=found.price_unknown,
         available=found.available,
     )

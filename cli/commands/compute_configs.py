@@ -14,7 +14,7 @@ from cli.confirmation import confirm_by_name
 from cli.errors import CliError, ExitCode
 from cli.options import YesOption, command
 from cli.output import Column
-from cli.preflight import instance_types, price_text
+from cli.preflight import instance_types, price_text, show_unknown_prices
 from cli.session import COMPUTE_CONFIG, SECRET, Session
 from cli.text import age, clean, moment
 
@@ -307,6 +307,8 @@ def list_types(
         ]
     empty = f"bulkhead compute-configs update {shlex.quote(clean(found['name']))} --place PLACE"
     session.show_list("instance types", entries, _TYPE_COLUMNS, empty)
+    if not session.output.as_json:
+        show_unknown_prices(session, entries)
 
 
 def _new_secret(

@@ -129,6 +129,7 @@ class CloudsServer:
             gcp_compute_url=gcp,
             gcp_iam_url=gcp,
             gcp_resource_manager_url=gcp,
+            gcp_billing_url=gcp,
         )
 
     @property

@@ -61,10 +61,13 @@ class Preflight:
             currency="EUR",
         )
         arm = dataclasses.replace(size, name="cax11", architecture="arm64")
+        unpriced = dataclasses.replace(
+            size, name="cpx32", price_per_hour=None, currency=None, price_unknown="It is closed."
+        )
         offers = [
             PlaceOffer(
                 place=place,
-                instance_types=[size, arm] if place == "fsn1" else [],
+                instance_types=[size, arm, unpriced] if place == "fsn1" else [],
                 allowance=Allowance(machines_left=7),
             )
             for place in request.places
@@ -185,7 +188,10 @@ async def test_a_provider_is_asked_before_machines_are_made(gate: Gate) -> None:
         # There are programs for servers of the one kind of processor alone.
         arm = error_of(await person.post(f"{path}:preflight", {"instance_type": "cax11"}), 409)
         assert "linux/arm64" in arm["message"]
-        [size, _] = ok(await person.get(f"{path}/instance_types"))["data"]
+        answer = ok(await person.post(f"{path}:preflight", {"instance_type": "cpx32"}))
+        assert answer["choices"][0]["price_per_hour"] is None
+        assert answer["choices"][0]["price_unknown"] == "It is closed."
+        [size, *_] = ok(await person.get(f"{path}/instance_types"))["data"]
         assert (size["name"], size["arch"], size["currency"]) == ("cpx22", "amd64", "EUR")
         config = {"provider_config": {"region": "ash"}}
         etag = {"if-match": ok(await person.get(path))["etag"]}

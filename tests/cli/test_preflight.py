@@ -62,6 +62,16 @@ def test_first_machines_are_asked_about_and_then_described(
     assert json.loads(sent[-1].content) == {"instance_type": "cpx22", "count": 2}
 
 
+def test_why_there_is_no_price_is_said_once(
+    made: tuple[list[httpx.Request], Callable[..., Session]],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    _, session_of = made
+    unknown = choice(price_per_hour=None, currency=None, price_unknown="The list is closed.")
+    first_machines(session_of(unknown, unknown), "hetzner:cpx22")
+    assert capsys.readouterr().err.count("The list is closed.") == 1
+
+
 def test_first_machines_that_the_provider_does_not_have_are_refused_before_the_cluster(
     made: tuple[list[httpx.Request], Callable[..., Session]],
 ) -> None:

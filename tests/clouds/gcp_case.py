@@ -25,6 +25,7 @@ class GcpCase:
             gcp_compute_url=url,
             gcp_iam_url=url,
             gcp_resource_manager_url=url,
+            gcp_billing_url=url,
         )
 
     def credential(self, url: str) -> SecretValue:

@@ -160,6 +160,7 @@ class Hetzner:
             gcp_compute_url=google,
             gcp_iam_url=google,
             gcp_resource_manager_url=google,
+            gcp_billing_url=google,
         )
 
     def new_token(self, project: str) -> str:

@@ -47,6 +47,9 @@ _SNAPSHOT_OF_IMAGE: Final = "snapshot-disk"
 # Of images, in AWS's words.
 _ARCHITECTURES: Final = {"amd64": "x86_64"}
 
+_LIST_CLOSED: Final = "The access key may not read AWS's price list: pricing:GetProducts."
+_UNLISTED: Final = "AWS's price list has no such type in the region."
+
 _AT_ONCE: Final = 8
 _ENDED: Final = frozenset({"shutting-down", "terminated"})
 _POWER_WAITS: Final = {"Delay": 2, "MaxAttempts": 300}
@@ -135,7 +138,7 @@ class AwsCloud:
             _instance_type(
                 item,
                 available=item["InstanceType"] in offered,
-                price=prices.get(item["InstanceType"]),
+                prices=prices,
             )
             for item in types
         ]
@@ -342,7 +345,11 @@ def _architecture(supported: Sequence[str]) -> str:
     return "amd64" if newest == "x86_64" else newest
 
 
-def _instance_type(item: Found, *, available: bool, price: float | None) -> InstanceType:
+def _instance_type(
+    item: Found, *, available: bool, prices: Mapping[str, float] | None
+) -> InstanceType:
+    price = None if prices is None else prices.get(str(item["InstanceType"]))
+    unknown = _LIST_CLOSED if prices is None else _UNLISTED
     return InstanceType(
         name=str(item["InstanceType"]),
         architecture=_architecture(item["ProcessorInfo"]["SupportedArchitectures"]),
@@ -353,6 +360,7 @@ def _instance_type(item: Found, *, available: bool, price: float | None) -> Inst
         available=available,
         price_per_hour=price,
         currency=None if price is None else CURRENCY,
+        price_unknown=unknown if price is None else None,
     )
 
 

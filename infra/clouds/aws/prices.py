@@ -32,10 +32,10 @@ _lists: dict[tuple[str, str], tuple[float, Mapping[str, float]]] = {}
 _lock: Final = threading.Lock()
 
 
-def prices_in(clients: Clients, region: str) -> Mapping[str, float]:
+def prices_in(clients: Clients, region: str) -> Mapping[str, float] | None:
     """Return dollars per hour by instance type, without disk, address and traffic.
 
-    Empty when the key may not read the price list.
+    None: the key may not read the price list.
     """
     pricing = clients("pricing", _LIST_REGION)
     where = (str(pricing.meta.endpoint_url), region)
@@ -54,7 +54,7 @@ def prices_in(clients: Clients, region: str) -> Mapping[str, float]:
         found = dict(_price(json.loads(text)) for page in pages for text in page["PriceList"])
     except ClientError as error:
         if reason_of(code_of(error)) is Reason.CREDENTIAL_REJECTED:
-            return {}
+            return None
         raise
     with _lock:
         _lists[where] = (time.monotonic() + _KEPT_SECONDS, found)

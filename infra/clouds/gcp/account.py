@@ -28,6 +28,7 @@ _SCOPE: Final = "https://www.googleapis.com/auth/cloud-platform"
 _COMPUTE_URL: Final = "https://compute.googleapis.com"
 _IAM_URL: Final = "https://iam.googleapis.com"
 _RESOURCE_MANAGER_URL: Final = "https://cloudresourcemanager.googleapis.com"
+_BILLING_URL: Final = "https://cloudbilling.googleapis.com"
 # `wait` answers within two minutes.
 _ANSWERS_WITHIN_SECONDS: Final = 150.0
 # Shorter than what servers and proxies wait for another request.
@@ -119,6 +120,16 @@ class GcpAccount:
         """Projects and who may do what in them."""
         url = self._url(self._settings.gcp_resource_manager_url, _RESOURCE_MANAGER_URL)
         return _service("cloudresourcemanager", f"{url}/")
+
+    @property
+    def billing(self) -> Client:
+        """The public price list."""
+        return _service("cloudbilling", f"{self.billing_url}/")
+
+    @property
+    def billing_url(self) -> str:
+        """Where the price list is."""
+        return self._url(self._settings.gcp_billing_url, _BILLING_URL)
 
     def environment(self) -> Mapping[str, str]:
         """Return what the provider program reads: a token of an hour, and not the key.

@@ -17,6 +17,7 @@ from infra.clouds.gcp.errors import missing_permissions, reason_in, typed_errors
 from infra.clouds.gcp.inventory import inventory, path_in, remover
 from infra.clouds.gcp.names import image_path
 from infra.clouds.gcp.permissions import AT_ONCE, PERMISSIONS
+from infra.clouds.gcp.prices import CURRENCY, Prices, prices_in
 from infra.settings import ProviderSettings
 
 _ZONE: Final = re.compile(r"[a-z]+-[a-z]+[0-9]+-[a-z]")
@@ -101,24 +102,17 @@ class GcpCloud:
         return Place(name=zone["name"], region=zone["region"].rpartition("/")[2])
 
     def instance_types(self, place: str) -> Sequence[InstanceType]:
-        """Return a zone's machine types; what they cost, no API tells this credential."""
+        """Return a zone's machine types.
+
+        Prices are without disk, address and traffic.
+        """
+        region = self.place(place).region
         with typed_errors():
             pages = self._account.pages(
                 self._account.compute.machineTypes(), project=self._account.project, zone=place
             )
-        return [
-            InstanceType(
-                name=body["name"],
-                architecture="arm64" if body.get("architecture") == "ARM64" else "amd64",
-                cpu=float(body["guestCpus"]),
-                memory_mib=int(body["memoryMb"]),
-                # The root disk is of any size: the machine's own choice.
-                storage_mib=0,
-                available=body.get("deprecated", {}).get("state") not in {"OBSOLETE", "DELETED"},
-            )
-            for page in pages
-            for body in page.get("items", [])
-        ]
+        prices = prices_in(self._account, region)
+        return [_instance_type(body, prices) for page in pages for body in page.get("items", [])]
 
     def allowance(self, place: str) -> Allowance:
         """Return what the quotas of a zone's region leave."""
@@ -269,6 +263,22 @@ class GcpCloud:
             "storageLocations": [region],
         }
         self._account.begin(self._account.compute.images().insert, body=body)
+
+
+def _instance_type(body: Json, prices: Prices) -> InstanceType:
+    price, unknown = prices.of(body)
+    return InstanceType(
+        name=body["name"],
+        architecture="arm64" if body.get("architecture") == "ARM64" else "amd64",
+        cpu=float(body["guestCpus"]),
+        memory_mib=int(body["memoryMb"]),
+        # The root disk is of any size: the machine's own choice.
+        storage_mib=0,
+        available=body.get("deprecated", {}).get("state") not in {"OBSOLETE", "DELETED"},
+        price_per_hour=price,
+        currency=None if price is None else CURRENCY,
+        price_unknown=unknown,
+    )
 
 
 def _is_busy(remove: Callable[[], object], *, or_fail: bool) -> bool:

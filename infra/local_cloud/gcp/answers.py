@@ -114,6 +114,16 @@ def forbidden(permission: str, path: str) -> ApiError:
     )
 
 
+def api_off(host: str, project: str) -> ApiError:
+    """Return the refusal of every method of an API that the caller's project has not enabled."""
+    return ApiError(
+        403,
+        "accessNotConfigured",
+        f"{host} has not been used in project {project} before or it is disabled.",
+        info="SERVICE_DISABLED",
+    )
+
+
 def unauthenticated() -> ApiError:
     """Return the refusal of a request without a token that is in force."""
     return ApiError(

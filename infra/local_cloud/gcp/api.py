@@ -1,8 +1,8 @@
 """Google Cloud's APIs on one address of loopback.
 
-Paths, verbs and bodies are those of the API descriptions: Compute Engine at `/compute/v1/`, IAM and
-Resource Manager at `/v1/`, the token endpoint at `/token`. Beside them `/_accounts` makes projects
-and keys, and `/_faults` makes things go wrong.
+Paths, verbs and bodies are those of the API descriptions: Compute Engine at `/compute/v1/`; IAM,
+Resource Manager and the price list at `/v1/`; the token endpoint at `/token`. Beside them
+`/_accounts` makes projects and keys, and `/_faults` makes things go wrong.
 """
 
 import asyncio
@@ -22,6 +22,7 @@ from infra.local_cloud.gcp import answers, disks, offers
 from infra.local_cloud.gcp.calls import Call
 from infra.local_cloud.gcp.compute import OPERATIONS, Compute
 from infra.local_cloud.gcp.discovery import Api, InvalidBodyError, Json, Method, load_api
+from infra.local_cloud.gcp.field_masks import masked
 from infra.local_cloud.gcp.identities import (
     Identities,
     Project,
@@ -31,12 +32,18 @@ from infra.local_cloud.gcp.identities import (
 )
 from infra.local_cloud.gcp.instances import Instances
 from infra.local_cloud.gcp.kinds import KINDS
+from infra.local_cloud.gcp.prices import Prices
 from infra.local_cloud.gcp.quotas import Quotas
 from infra.local_cloud.gcp.service_accounts import PERMISSIONS, ServiceAccounts
 from infra.local_cloud.gcp.store import Store, new_number
 from infra.local_cloud.serving import ApiOptions
 
-_APIS: Final = (("compute", "v1"), ("iam", "v1"), ("cloudresourcemanager", "v1"))
+_APIS: Final = (
+    ("compute", "v1"),
+    ("iam", "v1"),
+    ("cloudresourcemanager", "v1"),
+    ("cloudbilling", "v1"),
+)
 _VERBS: Final = ["GET", "POST", "PATCH", "PUT", "DELETE"]
 
 _TOKEN_REFUSALS: Final = {
@@ -96,6 +103,7 @@ class _Server:
             self._compute, self._disks, quotas, self._identities, options.boots, faults
         )
         self._accounts = ServiceAccounts(self._identities, self._token_url)
+        self._prices = Prices()
         self._apis = [load_api(*name) for name in _APIS]
 
     async def token(self, request: Request) -> JSONResponse:
@@ -116,7 +124,8 @@ class _Server:
         """Make a project, if there is none of the id, and another key for an account of it.
 
         The body has `project`, and may have `account` (an id), `permissions` (what the account may
-        do; without them everything), `quotas` and `region_quotas`. Answered is the key file.
+        do; without them everything), `quotas`, `region_quotas` and `apis_off` (hosts of APIs that
+        are not switched on). Answered is the key file.
         """
         given = await request.json()
         project = self._identities.projects.setdefault(
@@ -124,6 +133,7 @@ class _Server:
         )
         project.quotas |= given.get("quotas", {})
         project.region_quotas |= given.get("region_quotas", {})
+        project.apis_off |= set(given.get("apis_off", ()))
         account_id = given.get("account", "bulkhead-owner")
         email = f"{account_id}@{project.id}.iam.gserviceaccount.com"
         account = self._identities.accounts.get(email) or self._identities.add_account(
@@ -159,6 +169,8 @@ class _Server:
             answer = await self._answer(method, call)
             if method.response is not None:
                 api.verify(method.response, answer)
+            if "fields" in call.query:
+                answer = masked(answer, call.query["fields"])
         except answers.ApiError as error:
             return JSONResponse(error.body(), error.status)
         return JSONResponse(answer)
@@ -173,6 +185,9 @@ class _Server:
 
     async def _answer(self, method: Method, call: Call) -> Json:
         api, _, what = method.id.partition(".")
+        host, project = f"{api}.googleapis.com", call.caller.project
+        if host in self._identities.project(project).apis_off:
+            raise answers.api_off(host, project)
         if api == "compute":
             collection, _, verb = what.partition(".")
             return await self._answer_compute(collection, verb, call)
@@ -182,6 +197,8 @@ class _Server:
             return await self._accounts.answer(what, call)
         if api == "cloudresourcemanager" and what == "testIamPermissions":
             return self._test_permissions(call)
+        if (api, what) == ("cloudbilling", "services.skus.list"):
+            return self._prices.answer(call)
         raise answers.not_emulated(method=method.id)
 
     async def _answer_compute(self, collection: str, verb: str, call: Call) -> Json:

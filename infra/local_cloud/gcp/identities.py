@@ -82,6 +82,7 @@ class Project:
 
     Attributes:
         permissions: what an account may do, by its email; None: everything.
+        apis_off: hosts of the APIs that are not switched on.
     """
 
     id: str
@@ -89,6 +90,7 @@ class Project:
     region_quotas: dict[str, float] = field(default_factory=lambda: dict(REGION_QUOTAS))
     quotas: dict[str, float] = field(default_factory=lambda: dict(PROJECT_QUOTAS))
     permissions: dict[str, frozenset[str] | None] = field(default_factory=dict)
+    apis_off: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)

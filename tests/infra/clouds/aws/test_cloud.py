@@ -130,7 +130,21 @@ def test_prices_are_told_where_the_list_has_them(account: Account) -> None:
     sizes = {size.name: size for size in account.cloud.instance_types("eu-central-1a")}
     small = sizes["t3.small"]
     assert (small.price_per_hour, small.currency) == (0.024, "USD")
+    assert small.price_unknown is None
     assert sizes["m5.xlarge"].price_per_hour is None
+    assert "no such type" in str(sizes["m5.xlarge"].price_unknown)
+
+
+def test_who_may_not_read_the_price_list_is_told_so(account: Account) -> None:
+    policy = documented_policy()
+    for statement in policy["Statement"]:
+        statement["Action"] = [
+            action for action in statement["Action"] if not action.startswith("pricing:")
+        ]
+    # A region whose list nobody has read.
+    sizes = account.user(policy=policy).instance_types("us-east-1a")
+    assert {size.price_per_hour for size in sizes} == {None}
+    assert all("pricing:GetProducts" in str(size.price_unknown) for size in sizes)
 
 
 def test_each_missing_permission_of_the_manuals_policy_is_named(account: Account) -> None:
