@@ -54,11 +54,16 @@ class Place:
             "POST", f"/clusters/{self.cluster_id}/worker_bootstraps", json=body
         )
 
-    def switch_on(self, name: str, bootstrap: Body | None = None) -> LocalServer:
+    def switch_on(
+        self, name: str, bootstrap: Body | None = None, network: PrivateNetwork | None = None
+    ) -> LocalServer:
         """Boot a server that joins by cloud-init, and return while it does."""
         wanted = bootstrap or self.new_bootstrap()
         server = self.cloud.create(
-            name, network=self.network, image=self.image, user_data=wanted["cloud_init"]
+            name,
+            network=network or self.network,
+            image=self.image,
+            user_data=wanted["cloud_init"],
         )
         server.boot()
         return server
