@@ -200,7 +200,7 @@ async def delete(scope: RequestScope, install_id: str, if_match: str) -> Operati
     predecessor = await _running_operation(scope, install)
     if predecessor is not None:
         if predecessor.type is OperationType.INSTALL_DELETE:
-            raise _busy(predecessor)
+            raise busy(predecessor)
         if await request_cancellation(scope.session, predecessor.id, scope.caller.kind):
             scope.after_commit.append(
                 partial(send_cancellation, scope, predecessor.type, install.id, predecessor.id)
@@ -259,6 +259,16 @@ async def approve(
     return waiting
 
 
+def busy(running: OperationRow) -> BulkheadError:
+    """Return the refusal of what has to wait for an install's operation."""
+    return BulkheadError(
+        Reason.CONFLICT,
+        f"{running.type} is running on the install. Wait for it with "
+        f"POST /v1/operations/{running.id}:wait, or cancel it.",
+        metadata={"operation_id": running.id, "operation_type": running.type},
+    )
+
+
 async def _hold_idle(
     scope: RequestScope, install_id: str, if_match: str | None
 ) -> tuple[InstallRow, ClusterRow]:
@@ -267,7 +277,7 @@ async def _hold_idle(
     install = await hold_row(scope, install_id, if_match)
     running = await _running_operation(scope, install)
     if running is not None:
-        raise _busy(running)
+        raise busy(running)
     check_active(cluster)
     return install, cluster
 
@@ -317,12 +327,3 @@ async def _running_operation(scope: RequestScope, install: InstallRow) -> Operat
     if install.active_operation_id is None:
         return None
     return await find_operation(scope.session, install.active_operation_id)
-
-
-def _busy(running: OperationRow) -> BulkheadError:
-    return BulkheadError(
-        Reason.CONFLICT,
-        f"{running.type} is running on the install. Wait for it with "
-        f"POST /v1/operations/{running.id}:wait, or cancel it.",
-        metadata={"operation_id": running.id, "operation_type": running.type},
-    )

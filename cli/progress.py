@@ -190,7 +190,7 @@ def _held_by(stop: JsonObject, operation_id: str) -> str:
         case "workspace":
             return f"{said}: whoever may ends it with bulkhead stops lift {stop_id}"
         case "vendor":
-            passes = f"bulkhead operations cancel {operation_id} passes the stop and undoes it"
+            passes = f"a cancel passes the stop: bulkhead operations cancel {operation_id}"
             return f"{said}: the product's vendor stopped it, and can end that; {passes}"
         case _:
             return f"{said}: the platform's people stopped it, and can end that"

@@ -30,10 +30,11 @@ PREPARE_SECRET_SPACE_WORKFLOW = "PrepareSecretSpace"  # noqa: S105 - the name of
 # The workflow that ends a secret and everything of it for good.
 PURGE_SECRET_WORKFLOW = "PurgeSecret"  # noqa: S105 - the name of a workflow
 
-# The workflows for which a request waits: what an account offers, how a machine has drifted, and
-# which chart an address leads to.
+# The workflows for which a request waits: what an account offers, how a machine or an install has
+# drifted, and which chart an address leads to.
 PREFLIGHT_WORKFLOW = "PreflightMachines"
 MACHINE_DRIFT_WORKFLOW = "DetectMachineDrift"
+COMPARE_INSTALL_WORKFLOW = "CompareInstall"
 RESOLVE_CHART_WORKFLOW = "ResolveChart"
 
 
@@ -45,6 +46,11 @@ def preflight_workflow_id_of(compute_config_id: str, request_id: str) -> str:
 def machine_drift_workflow_id_of(machine_id: str, report_id: str) -> str:
     """Return the id of the workflow that writes one report."""
     return f"machine/{machine_id}/detect-drift/{report_id}"
+
+
+def compare_install_workflow_id_of(install_id: str, request_id: str) -> str:
+    """Return the id of the workflow that compares an install with its render for one request."""
+    return f"install/{install_id}/detect-drift/{request_id}"
 
 
 def resolve_chart_workflow_id_of(workspace_id: str, request_id: str) -> str:

@@ -16,7 +16,7 @@ from workflows.compute.reconcile import ReconcileMachines
 from workflows.install.clock import SyncSecretsOfInstalls, UpdateInstalls
 from workflows.install.create import CreateInstall
 from workflows.install.delete import DeleteInstall
-from workflows.install.drift import DetectInstallDrift
+from workflows.install.drift import CompareInstall, DetectInstallDrift
 from workflows.install.restore import RestoreInstall
 from workflows.install.sync_secrets import SyncInstallSecrets
 from workflows.install.update import UpdateInstall
@@ -51,6 +51,7 @@ from workflows.workspace.prepare_secret_space import PrepareSecretSpace
 WORKFLOWS: Final = (
     AbandonOperation,
     BootstrapMachine,
+    CompareInstall,
     CordonMachine,
     CreateCluster,
     CreateInstall,

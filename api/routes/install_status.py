@@ -1,4 +1,4 @@
-"""How an install is: its state and health, its objects, its pods, and what drifted."""
+"""How an install is: its state and health, its objects, and its pods."""
 
 # ruff: noqa: FAST003 - the parameter is there, under its alias
 
@@ -9,14 +9,12 @@ from starlette.responses import JSONResponse, Response
 from typing_extensions import TypedDict
 
 from api.errors import documented
-from api.fields import Cursor, Identifier, Limit, check_id, not_found
-from api.install_bodies import FindingBody, finding_body
+from api.fields import Identifier, check_id, not_found
 from api.install_reading import readable_install
-from api.pages import DEFAULT_LIMIT, page_body, position_of
 from api.scope import Context, Scope, open_scope
 from domain.identifiers import Prefix
 from domain.install import InstallState
-from infra.database.queries.install import find_install, find_render, page_of_findings
+from infra.database.queries.install import find_install, find_render
 from infra.database.queries.operation import find_operation
 from infra.database.tables import InstallRow, OperationRow
 from infra.database.tables.columns import unix_or_none
@@ -92,14 +90,6 @@ class PodList(TypedDict):
     data: list[PodBody]
 
 
-class FindingList(TypedDict):
-    """One page."""
-
-    data: list[FindingBody]
-    has_more: bool
-    next_cursor: str | None
-
-
 @router.get("/{id}/status", response_model=StatusBody, responses=documented(403, 404))
 async def get_status(scope: Scope, install_id: Identifier) -> Response:
     """Get how an install is, as it was seen last."""
@@ -126,18 +116,6 @@ async def list_pods(request: Request, context: Context, install_id: Identifier) 
     async with PodReader(scope.clients.openbao, place) as reader:
         pods = await reader.list_pods()
     return JSONResponse(PodList(data=[_pod_body(pod) for pod in pods]))
-
-
-@router.get("/{id}/drift", response_model=FindingList, responses=documented(403, 404))
-async def list_findings(
-    scope: Scope, install_id: Identifier, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None
-) -> Response:
-    """List what of an install's live objects is, or was, not as it was rendered, newest first."""
-    if await find_install(scope.session, check_id(Prefix.INSTALL, install_id)) is None:
-        raise not_found(Prefix.INSTALL)
-    before = position_of(cursor, Prefix.INSTALL_DRIFT)
-    page = await page_of_findings(scope.session, install_id, before=before, limit=limit)
-    return JSONResponse(page_body(page, finding_body))
 
 
 def _pod_body(pod: Pod) -> PodBody:

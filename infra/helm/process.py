@@ -51,6 +51,7 @@ async def run_helm(
     *,
     seconds: float,
     may_finish: bool,
+    heap_bytes: int,
 ) -> Ended:
     """Run a command to its end; names of `contents` in its arguments become their files.
 
@@ -61,6 +62,7 @@ async def run_helm(
         config: a kubeconfig; None: the command asks no cluster.
         seconds: how long it may take.
         may_finish: stopped, it is interrupted first, and killed 10 s later.
+        heap_bytes: from which size its heap is collected; it takes more when it needs that.
 
     Raises:
         BulkheadError: DEADLINE_EXCEEDED when its time was over; FAILED_PRECONDITION or
@@ -72,7 +74,10 @@ async def run_helm(
             name: held.enter_context(in_memory(name.lower(), content))
             for name, content in contents.items()
         }
-        environment = dict(_ENVIRONMENT)
+        # Most runs end before their garbage is in anybody's way; looking for it from the usual
+        # 4 MB on is a fifth of their processor time (75 -> 60 ms for a render, 127 -> 104 ms for an
+        # upgrade, of a chart of two objects).
+        environment = {**_ENVIRONMENT, "GOGC": "off", "GOMEMLIMIT": str(heap_bytes)}
         if config is not None:
             files["KUBECONFIG"] = held.enter_context(in_memory("kubeconfig", config))
             environment["KUBECONFIG"] = _path_of(files["KUBECONFIG"])

@@ -17,7 +17,7 @@ from domain.errors import BulkheadError, Reason
 from infra.helm.archive import files_of, with_file
 from infra.helm.failures import LOCKED, failure_of, template_place
 from infra.helm.manifest import is_test, parse_stream
-from infra.helm.places import Places
+from infra.helm.places import DEPLOYMENT_BYTES, RENDER_HEAP_BYTES, Places
 from infra.helm.process import Ended, run_helm
 from infra.helm.releases import Release, Revision, break_lock, history
 from infra.kubernetes.client import KubernetesClient, Object
@@ -237,6 +237,7 @@ class Helm:
                 config,
                 seconds=seconds,
                 may_finish=not is_render,
+                heap_bytes=RENDER_HEAP_BYTES if is_render else DEPLOYMENT_BYTES,
             )
 
     @staticmethod

@@ -17,24 +17,30 @@ from temporalio.service import RPCError
 
 from domain.compute import DriftRequest, PreflightRequest, PreflightResult
 from domain.errors import BulkheadError, Reason
+from domain.install_drift import InstallDriftRequest
 from domain.names import (
+    COMPARE_INSTALL_WORKFLOW,
     CONTROL_TASK_QUEUE,
     MACHINE_DRIFT_WORKFLOW,
     PREFLIGHT_WORKFLOW,
     RESOLVE_CHART_WORKFLOW,
+    compare_install_workflow_id_of,
     machine_drift_workflow_id_of,
     preflight_workflow_id_of,
     resolve_chart_workflow_id_of,
 )
 from domain.package import ResolvedChart, ResolveRequest
 from infra.temporal.client import unavailable
-from infra.temporal.start import MACHINE_ID, WORKSPACE_ID
+from infra.temporal.start import INSTALL_ID, MACHINE_ID, WORKSPACE_ID
 
 # A provider's three or four lists, each with a few pages; it is asked for before every create.
 _PREFLIGHT_SECONDS: Final = 20
 
 # A preview of one machine's stack waits for a slot of the engine, and takes about ten seconds.
 _DRIFT_SECONDS: Final = 55
+
+# Two calls for each of an install's objects; clients wait for half a minute.
+_COMPARE_SECONDS: Final = 25
 
 # A registry's token, a manifest and a chart, each twice: for a second try.
 _RESOLVE_SECONDS: Final = 25
@@ -79,8 +85,27 @@ async def detect_drift(client: Client, request: DriftRequest) -> None:
         None,
         workflow_id=machine_drift_workflow_id_of(request.machine_id, request.report_id),
         seconds=_DRIFT_SECONDS,
-        machine_id=request.machine_id,
+        subject=SearchAttributePair(MACHINE_ID, request.machine_id),
         advice="The look at the account goes on, and its report is listed when it is done.",
+    )
+
+
+async def compare_install(client: Client, request_id: str, request: InstallDriftRequest) -> None:
+    """Return when an install was compared with its render, and what differs is written.
+
+    Raises:
+        BulkheadError: DEPENDENCY_UNAVAILABLE when its cluster does not answer; else as `preflight`.
+    """
+    await _result_of(
+        client,
+        COMPARE_INSTALL_WORKFLOW,
+        request,
+        None,
+        workflow_id=compare_install_workflow_id_of(request.install_id, request_id),
+        seconds=_COMPARE_SECONDS,
+        asked="cluster",
+        subject=SearchAttributePair(INSTALL_ID, request.install_id),
+        advice="The look goes on, and what it finds is listed when it is done.",
     )
 
 
@@ -107,18 +132,18 @@ async def resolve_chart(client: Client, request_id: str, request: ResolveRequest
 async def _result_of(
     client: Client,
     workflow: str,
-    request: DriftRequest | PreflightRequest | ResolveRequest,
+    request: DriftRequest | InstallDriftRequest | PreflightRequest | ResolveRequest,
     result: type[_Result] | None,
     *,
     workflow_id: str,
     seconds: float,
     advice: str,
     asked: str = "provider",
-    machine_id: str | None = None,
+    subject: SearchAttributePair[str] | None = None,
 ) -> Any:  # noqa: ANN401 - the callers say which
     attributes = [SearchAttributePair(WORKSPACE_ID, request.workspace_id)]
-    if machine_id is not None:
-        attributes.append(SearchAttributePair(MACHINE_ID, machine_id))
+    if subject is not None:
+        attributes.append(subject)
     try:
         async with asyncio.timeout(seconds):
             handle = await client.start_workflow(

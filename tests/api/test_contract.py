@@ -152,6 +152,7 @@ EXTENSIONS = {
     ("GET", "/v1/installs/{id}/renders/{render_id}/plan"),
     ("GET", "/v1/installs/{id}/renders/{render_id}/diff"),
     ("GET", "/v1/installs/{id}/drift"),
+    ("POST", "/v1/installs/{id}:detect_drift"),
     ("POST", "/v1/grants"),
     ("GET", "/v1/grants"),
     ("GET", "/v1/grants/{id}"),

@@ -15,7 +15,7 @@ from domain.operation import OperationState
 from tests.api import contract
 from tests.api.catalog import new_package
 from tests.api.gate import JSON, Gate, a_key
-from tests.api.installs import PLAN_DIGEST, SECRET_DATUM, Customer, new_customer, objects
+from tests.api.installs import PLAN_DIGEST, Customer, new_customer, objects
 from tests.api.keeper import Keeper, error_of, new_keeper, ok
 
 
@@ -452,21 +452,3 @@ async def test_installs_are_their_workspaces_alone(gate: Gate, customer: Custome
     following = ok(await customer.person.get("/v1/installs", params=more))["data"]
     assert install["id"] not in [each["id"] for each in following]
     assert following
-
-
-async def test_what_drifted_is_listed_without_data_of_secrets(customer: Customer) -> None:
-    install = await customer.new_deployed()
-    with customer.gate.administrator() as connection:
-        connection.execute(
-            "INSERT INTO install_drift (workspace_id, id, install_id, render_id, object_key, state,"
-            " delta) VALUES (%s, %s, %s, %s, '/Secret//web', 'open', %s::jsonb)",
-            (
-                customer.person.workspace,
-                new_id(Prefix.INSTALL_DRIFT),
-                install["id"],
-                install["current_render_id"],
-                f'[{{"path": "data.password", "before": "{SECRET_DATUM}", "after": "(hidden)"}}]',
-            ),
-        )
-    found = ok(await customer.person.get(f"/v1/installs/{install['id']}/drift"))["data"]
-    assert [(each["object"], each["state"]) for each in found] == [("/Secret//web", "open")]

@@ -97,6 +97,8 @@ def test_an_install_is_made_changed_explained_restored_and_deleted(
     assert "22:00 to 04:00 on mon, tue, wed, thu, fri (Europe/Berlin)" in shown
     bulkhead.ok("installs", "auto-update", "eu", "off", "--any-time")
     assert "was not compared with its render yet" in bulkhead.ok("installs", "drift", "eu")
+    looked = bulkhead.ok("installs", "drift", "eu", "--look")
+    assert "Every live object is as it was rendered, as of" in looked
 
     rolled = bulkhead.ok("rollouts", "create", "shop", "1.1.0", "--bake", "0")
     assert "The rollout has succeeded" in rolled

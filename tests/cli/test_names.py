@@ -157,14 +157,13 @@ def test_a_name_that_two_have_is_refused_with_their_ids() -> None:
             "GET /emergency_stops": stops,
         }
     )
-    session = api.session()
-    for ask, told in (
-        (lambda: get_product(session, "shop"), "2 products .* use an id instead: prod_1, prod_2"),
-        (lambda: get_install(session, "shop-eu"), "2 installs .* an id instead: inst_1, inst_2"),
-        (lambda: lift_stop(session), "2 stops .* say which one: stop_1, stop_2"),
+    for ask, name, told in (
+        (get_product, ("shop",), "2 products .* use an id instead: prod_1, prod_2"),
+        (get_install, ("shop-eu",), "2 installs .* use an id instead: inst_1, inst_2"),
+        (lift_stop, (), "2 stops .* say which one: stop_1, stop_2"),
     ):
         with pytest.raises(CliError, match=told) as refused:
-            ask()
+            ask(api.session(), *name)
         assert refused.value.exit_code is ExitCode.USAGE
     assert {request.method for request in api.sent} == {"GET"}
 

@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 
+from cli.commands.installs.renders import show_drift
 from cli.commands.installs.upkeep import window_of
 from cli.documents import no_secret, values_of
 from cli.errors import CliError
 from cli.output import Output
 from cli.plans import show_drift_of, show_plan, standing_of
+from tests.cli.recorded import Recorded
 
 SECRET = "sec_" + "1" * 32
 CHANGE = {"kind": "Deployment", "name": "web", "scope": "namespace", "change": "changed"}
@@ -151,3 +153,29 @@ def test_windows_are_written_as_people_say_them() -> None:
     for text in ("always", "someday 01:00-02:00 UTC", "mon 1-2 UTC", "daily 25:00-26:00 UTC"):
         with pytest.raises(CliError, match="'daily 01:00-05:00 UTC'"):
             window_of(text)
+
+
+def test_drift_is_looked_for_at_once_when_that_is_asked_for() -> None:
+    install = {"id": "inst_1", "labels": {"name": "eu"}, "etag": "1", "drift_looked_at": None}
+    looked = {**install, "drift_looked_at": 1}
+    finding = {
+        "object": "apps/Deployment//web",
+        "state": "open",
+        "delta": [{"path": "spec.replicas", "before": 0, "after": 1}],
+        "first_seen_at": 0,
+    }
+    api = Recorded(
+        {
+            "GET /installs": [install],
+            "GET /installs/inst_1": install,
+            "POST /installs/inst_1:detect_drift": looked,
+            "GET /installs/inst_1/drift": [finding],
+        }
+    )
+    show_drift(api.session(), "eu", look=True)
+    assert "1 live object is not as rendered, as of" in api.shown
+    assert api.next_commands() == ["bulkhead installs drift eu --correct on"]
+    api.sent.clear()
+    show_drift(api.session(), "eu")
+    assert {request.method for request in api.sent} == {"GET"}
+    assert "bulkhead installs drift eu --look" in api.next_commands()

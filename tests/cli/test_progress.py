@@ -152,7 +152,7 @@ def test_a_stop_of_anothers_is_told_with_who_can_end_it(clock: Clock) -> None:
     assert "stop_2" in notice
     assert "vendor" in notice
     assert "lift" not in notice
-    assert "bulkhead operations cancel op_1 passes the stop" in notice
+    assert "a cancel passes the stop: bulkhead operations cancel op_1" in notice
 
 
 @pytest.mark.parametrize("ascii_only", [True, False])

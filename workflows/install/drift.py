@@ -1,4 +1,4 @@
-"""DetectInstallDrift: on a schedule, compare installs with what was rendered for them."""
+"""DetectInstallDrift and CompareInstall: compare installs with what was rendered for them."""
 
 import asyncio
 from datetime import timedelta
@@ -22,8 +22,18 @@ _AT_ONCE: Final = 8
 
 
 @workflow.defn
+class CompareInstall:
+    """For a request that waits: compare one install now."""
+
+    @workflow.run
+    async def run(self, request: InstallDriftRequest) -> int:
+        """Return how many of its objects differ."""
+        return await _compare(request)
+
+
+@workflow.defn
 class DetectInstallDrift:
-    """Compare installs that were not compared for a while."""
+    """On a schedule: compare installs that were not compared for a while."""
 
     @workflow.run
     async def run(self) -> int:
@@ -46,16 +56,19 @@ class DetectInstallDrift:
 
 async def _has_drifted(request: InstallDriftRequest) -> bool:
     try:
-        count = await workflow.execute_activity_method(
-            InstallDriftActivities.detect_install_drift,
-            request,
-            activity_id=request.install_id,
-            task_queue=task_queue_of_host(request.host),
-            start_to_close_timeout=_LOOK.attempt,
-            schedule_to_close_timeout=_LOOK.total,
-            heartbeat_timeout=HEARTBEAT_TIMEOUT,
-            retry_policy=_LOOK.retry,
-        )
+        return await _compare(request) > 0
     except ActivityError:
         return False
-    return count > 0
+
+
+async def _compare(request: InstallDriftRequest) -> int:
+    return await workflow.execute_activity_method(
+        InstallDriftActivities.detect_install_drift,
+        request,
+        activity_id=request.install_id,
+        task_queue=task_queue_of_host(request.host),
+        start_to_close_timeout=_LOOK.attempt,
+        schedule_to_close_timeout=_LOOK.total,
+        heartbeat_timeout=HEARTBEAT_TIMEOUT,
+        retry_policy=_LOOK.retry,
+    )

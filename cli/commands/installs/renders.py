@@ -183,7 +183,10 @@ def approve_plan(
 @command(
     app,
     "drift",
-    examples=("bulkhead installs drift shop-eu", "bulkhead installs drift shop-eu --correct on"),
+    examples=(
+        "bulkhead installs drift shop-eu --look",
+        "bulkhead installs drift shop-eu --correct on",
+    ),
 )
 def show_drift(
     session: Session,
@@ -192,8 +195,14 @@ def show_drift(
         str | None,
         typer.Option(metavar="on|off", help="Whether what differs is put back by itself."),
     ] = None,
+    look: Annotated[  # noqa: FBT002 - Typer's flags are boolean parameters
+        bool, typer.Option("--look", help="Compare now, instead of showing the last look.")
+    ] = False,
 ) -> None:
-    """Show which live objects are not as they were rendered; with --correct, change the rule."""
+    """Show which live objects are not as they were rendered; with --correct, change the rule.
+
+    They are compared every ten minutes, and at once with --look.
+    """
     found = install_called(session, install)
     if correct is not None:
         if correct not in {"on", "off"}:
@@ -201,6 +210,8 @@ def show_drift(
             raise CliError(message, ExitCode.USAGE)
         body = {"drift_correction": correct == "on"}
         found = session.client.change("PATCH", path_of(found), etag=found["etag"], body=body)
+    if look:
+        found = session.client.change("POST", f"{path_of(found)}:detect_drift")
     findings = session.client.read_list(f"{path_of(found)}/drift")
     if session.output.as_json:
         session.output.data(findings)
@@ -212,9 +223,11 @@ def _tell_drift(session: Session, install: JsonObject, findings: Sequence[JsonOb
     output = session.output
     open_ones = [finding for finding in findings if finding["state"] == "open"]
     looked_at = install.get("drift_looked_at")
+    typed = shlex.quote(typed_name(install))
     as_of = f"as of {age(looked_at)} ago ({moment(looked_at)})"
     if looked_at is None:
         output.say("It was not compared with its render yet; that is done every ten minutes.")
+        output.next_commands(f"bulkhead installs drift {typed} --look")
     elif not open_ones:
         output.say(("✓ ", "green"), f"Every live object is as it was rendered, {as_of}.")
     else:
@@ -231,8 +244,10 @@ def _tell_drift(session: Session, install: JsonObject, findings: Sequence[JsonOb
             output.say((f"  {clean(finding['object'])}  differed; {end}", "dim"))
     rule = "is put back by itself" if install.get("drift_correction") else "is only told"
     output.say((f"  What differs {rule}.", "dim"))
-    if open_ones and not install.get("drift_correction"):
-        typed = shlex.quote(typed_name(install))
+    operation_id = install.get("active_operation_id")
+    if operation_id:
+        output.next_commands(f"bulkhead operations watch {operation_id}")
+    elif open_ones and not install.get("drift_correction"):
         output.next_commands(f"bulkhead installs drift {typed} --correct on")
 
 

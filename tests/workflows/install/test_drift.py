@@ -9,14 +9,14 @@ import pytest_asyncio
 from sqlmodel import col, select
 
 from domain.install import DriftState, Health, InstallState, Sync
-from domain.install_drift import CORRECTION_MESSAGE
+from domain.install_drift import CORRECTION_MESSAGE, InstallDriftRequest
 from domain.names import CONTROL_TASK_QUEUE, install_namespace_of
 from domain.operation import OperationState
 from infra.database.engine import Database, DatabaseRole
 from infra.database.tables import InstallDriftRow, OperationRow
 from infra.installs.observer import InstallObserver
 from tests.workflows.install.site import Site
-from workflows.install.drift import DetectInstallDrift
+from workflows.install.drift import CompareInstall, DetectInstallDrift
 
 
 @pytest_asyncio.fixture
@@ -43,6 +43,22 @@ async def detect(site: Site, install_id: str) -> None:
     await site.platform.client.execute_workflow(
         DetectInstallDrift.run,
         id=f"pass-{uuid4().hex}",
+        task_queue=CONTROL_TASK_QUEUE,
+        execution_timeout=timedelta(seconds=60),
+    )
+
+
+async def compare(site: Site, install_id: str) -> int:
+    """Look at one install, as for a request that waits."""
+    request = InstallDriftRequest(
+        workspace_id=site.owner.workspace_id,
+        install_id=install_id,
+        host=site.platform.servers.control_planes.host,
+    )
+    return await site.platform.client.execute_workflow(
+        CompareInstall.run,
+        request,
+        id=f"look-{uuid4().hex}",
         task_queue=CONTROL_TASK_QUEUE,
         execution_timeout=timedelta(seconds=60),
     )
@@ -95,6 +111,8 @@ async def test_a_release_is_as_rendered_until_somebody_changes_it_and_is_correct
     before = await site.ask(lambda client: client.get(path))
     body = {"spec": {"replicas": 0}, "metadata": {"labels": {"team": "blue"}}}
     await site.ask(lambda client: client.patch(path, body))
+    assert await compare(site, install) == 1
+    assert await states(site, install) == [DriftState.OPEN]
     await detect(site, install)
     assert await states(site, install) == [DriftState.OPEN]
     assert (await site.known(install)).active_operation_id is None
