@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse, Response
 from api.clients import Clients
 from api.credential_waiters import wake
 from api.idempotency import REPLAYED, canonical_intent, used_for_another_request
-from api.scope import open_scope
+from api.scope import RequestScope, open_scope
 from api.secret_space import in_secret_space
 from domain.caller import Caller
 from domain.caller import Scope as SecretScope
@@ -88,30 +88,14 @@ async def add_version(
             `begin` and `finish` raise; DEPENDENCY_UNAVAILABLE, after which it is not known whether
             the value was stored: with the same key it is found out.
     """
-    async with open_scope(request, context) as scope:
-        scope.require_scope(
-            SecretScope.SECRETS_WRITE,
-            addition.action,
-            resource_type="secret",
-            resource_id=addition.secret_id,
-        )
-        version = None
-        if key is None:
-            version = await addition.begin(scope.session, scope.rows, scope.caller)
-    saga = _Saga(scope.clients, scope.caller, addition, key)
-    if version is not None:
-        await saga.store(_Begun(place_of(version), needs_value=True))
-        return await saga.finish(place_of(version))
-    fingerprint = await saga.fingerprint(
-        canonical_intent(request, scope.caller.principal_id, intent)
-    )
+    saga = _Saga(request, context, key, intent, addition)
     try:
-        return await saga.run_once(fingerprint)
+        return await saga.run()
     except BulkheadError as error:
-        if not STORED_BEFORE.items() <= error.metadata.items():
+        if key is None or not STORED_BEFORE.items() <= error.metadata.items():
             raise
     # A duplicate of this request was faster: now it is the one to go on with.
-    return await saga.run_once(fingerprint)
+    return await saga.run()
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,49 +115,69 @@ class _Begun:
 
 @dataclass(frozen=True, slots=True)
 class _Saga:
-    clients: Clients
-    caller: Caller
-    addition: Addition
+    request: Request
+    context: str | None
     key: str | None
+    intent: Mapping[str, Any]
+    addition: Addition
 
-    async def fingerprint(self, intent: bytes) -> bytes:
-        values, workspace_id = self.clients.openbao.values, self.caller.workspace_id
-        return await in_secret_space(
-            self.clients, workspace_id, partial(values.fingerprint, workspace_id, intent)
-        )
+    @property
+    def clients(self) -> Clients:
+        clients: Clients = self.request.app.state.clients
+        return clients
 
-    async def run_once(self, fingerprint: bytes) -> Response:
-        """Do what the key stands for, from where an earlier attempt has left it."""
-        begun = await self._begin_once(fingerprint)
+    async def run(self) -> Response:
+        """Add the version, or go on from where an earlier attempt with the key has left it."""
+        caller, begun = await self._begin()
+        while begun is None:
+            # Asked outside a transaction: a store that hangs would hold its connection.
+            learn = partial(self.clients.openbao.fingerprints.learn, caller.workspace_id)
+            await in_secret_space(self.clients, caller.workspace_id, learn)
+            caller, begun = await self._begin()
         if isinstance(begun, StoredAnswer):
             return _replay(begun)
-        await self.store(begun)
-        return await self.finish(begun.place)
+        await self._store(begun)
+        return await self._finish(caller, begun.place)
 
-    async def _begin_once(self, fingerprint: bytes) -> _Begun | StoredAnswer:
-        """Take the key and begin, or return what was begun under it, or its answer."""
-        assert self.key is not None  # noqa: S101 - the caller has checked
-        async with self.clients.database.workspace(self.caller.workspace_id) as session:
-            stored = await reserve_key(session, self.caller.workspace_id, self.key, fingerprint)
-            if stored is not None:
-                if stored.fingerprint != fingerprint:
-                    raise used_for_another_request()
-                if stored.is_answered:
-                    return stored
-                begun = await self._begun_before(session, stored)
-                if begun is not None:
-                    return begun
-            rows = NewRows()
-            version = await self.addition.begin(session, rows, self.caller)
-            await rows.write(session)
-            await bind_key(
-                session, self.key, {"secret_id": version.secret_id, "version_id": version.id}
+    async def _begin(self) -> tuple[Caller, _Begun | StoredAnswer | None]:
+        """Write the intent; None: the key of the workspace's fingerprints is not known yet."""
+        async with open_scope(self.request, self.context) as scope:
+            scope.require_scope(
+                SecretScope.SECRETS_WRITE,
+                self.addition.action,
+                resource_type="secret",
+                resource_id=self.addition.secret_id,
             )
-            return _Begun(place_of(version), needs_value=True)
+            if self.key is None:
+                version = await self.addition.begin(scope.session, scope.rows, scope.caller)
+                return scope.caller, _Begun(place_of(version), needs_value=True)
+            return scope.caller, await self._begin_once(scope, self.key)
 
-    async def _begun_before(self, session: AsyncSession, stored: StoredAnswer) -> _Begun | None:
-        place = VersionPlace(workspace_id=self.caller.workspace_id, **stored.answer)
-        version = await read_version(session, place)
+    async def _begin_once(self, scope: RequestScope, key: str) -> _Begun | StoredAnswer | None:
+        """Take the key and begin, or return what was begun under it, or its answer."""
+        workspace_id = scope.caller.workspace_id
+        fingerprint = self.clients.openbao.fingerprints.of(
+            workspace_id, canonical_intent(self.request, scope.caller.principal_id, self.intent)
+        )
+        if fingerprint is None:
+            return None
+        stored = await reserve_key(scope.session, workspace_id, key, fingerprint)
+        if stored is not None:
+            if stored.fingerprint != fingerprint:
+                raise used_for_another_request()
+            if stored.is_answered:
+                return stored
+            begun = await self._begun_before(scope, stored)
+            if begun is not None:
+                return begun
+        version = await self.addition.begin(scope.session, scope.rows, scope.caller)
+        subject = {"secret_id": version.secret_id, "version_id": version.id}
+        await bind_key(scope.session, key, subject)
+        return _Begun(place_of(version), needs_value=True)
+
+    async def _begun_before(self, scope: RequestScope, stored: StoredAnswer) -> _Begun | None:
+        place = VersionPlace(workspace_id=scope.caller.workspace_id, **stored.answer)
+        version = await read_version(scope.session, place)
         # One that was given up is begun anew: its place takes no value any more.
         if version is None or version.state is VersionState.ABANDONED:
             return None
@@ -182,8 +186,8 @@ class _Saga:
         # A value that is there already is read to be compared, and every read is audited.
         audit_id = new_id(Prefix.AUDIT_EVENT)
         add_audit_event(
-            session,
-            self.caller,
+            scope.session,
+            scope.caller,
             "secret_version.compare",
             "secret",
             place.secret_id,
@@ -192,7 +196,7 @@ class _Saga:
         )
         return _Begun(place, needs_value=True, audit_id=audit_id)
 
-    async def store(self, begun: _Begun) -> None:
+    async def _store(self, begun: _Begun) -> None:
         if not begun.needs_value:
             return
         values = self.clients.openbao.values
@@ -201,7 +205,7 @@ class _Saga:
             in_secret_space(self.clients, begun.place.workspace_id, write), self.addition.probe()
         )
 
-    async def finish(self, place: VersionPlace) -> Response:
+    async def _finish(self, caller: Caller, place: VersionPlace) -> Response:
         """Show the version, audit it, and answer; in one transaction."""
         async with self.clients.database.workspace(place.workspace_id) as session:
             if self.key is not None:
@@ -213,7 +217,7 @@ class _Saga:
             rows = NewRows()
             add_audit_event(
                 rows,
-                self.caller,
+                caller,
                 self.addition.action,
                 "secret",
                 place.secret_id,

@@ -17,6 +17,7 @@ from domain.names import (
 from infra.openbao import authorities, policies
 from infra.openbao.answers import certificate_in, read, write
 from infra.openbao.authorities import Authority
+from infra.openbao.fingerprints import RequestFingerprints
 from infra.openbao.marker import StoreMarker
 from infra.openbao.session import OpenBaoSession
 from infra.openbao.setup import PLATFORM_LEAF_LIFETIME, PLATFORM_MOUNT, PLATFORM_ROLE
@@ -40,6 +41,7 @@ class ApiOpenBao:
     def __init__(self, settings: OpenBaoSettings) -> None:
         self._session = OpenBaoSession(settings, policies.API)
         self.values = ValueStore(self._session)
+        self.fingerprints = RequestFingerprints(self._session)
         self.marker = StoreMarker(self._session)
 
     def close(self) -> None:

@@ -7,7 +7,6 @@ hashes strings and shows everything else.
 
 import base64
 import binascii
-import hashlib
 import re
 from collections.abc import Callable
 from enum import StrEnum
@@ -219,23 +218,6 @@ class ValueStore:
         return self._session.call(
             "list values", request, namespace=namespace, login_namespace=namespace
         )
-
-    def fingerprint(self, workspace_id: str, data: bytes) -> bytes:
-        """Return what tells two requests apart and lets nobody guess what they carried.
-
-        A keyed hash (HMAC-SHA-256); the key never leaves OpenBao.
-        """
-        namespace = secret_namespace_of(workspace_id)
-        digest = base64.b64encode(hashlib.sha256(data).digest()).decode()
-        answer = self._session.call(
-            "fingerprint a request",
-            lambda client: write(
-                client, f"transit/hmac/{policies.FINGERPRINTS_KEY}", {"input": digest}
-            ),
-            namespace=namespace,
-            login_namespace=namespace,
-        )
-        return str(answer["hmac"]).encode()
 
     def _create(self, place: VersionPlace, document: dict[str, str], operation: str) -> bool:
         """Write to a fresh path; False when it is taken."""
