@@ -8,6 +8,10 @@ succeed, and a cancel that still arrives is not heeded.
 A step or undo that an emergency stop holds has not begun: it is run when the stop is lifted, with
 all of its time and attempts. A cancel ends that wait; the undos then wait for the same, but for
 those of a person's cancel under a stop of another workspace's product (`stop_of_operation`).
+
+Temporal ends a workflow whose history is too long. One that waits for another value of a secret, or
+for the cause of a permanent failure to be mended, begins anew with an empty history instead, where
+to run its steps again from the first one is the same as to go on.
 """
 
 import asyncio
@@ -42,7 +46,7 @@ from domain.owned_operation import (
     OwnedOperation,
 )
 from workflows.parking import Parking
-from workflows.pauses import longer
+from workflows.pauses import begin_anew_if_long, longer
 from workflows.policies import (
     BOOKKEEPING,
     DOUBLED_UP_TO,
@@ -66,6 +70,8 @@ class Saga:
         forward_only: it is past its point of no return.
         parking: where steps, and their undos, wait for another value of a secret when that may
             help them; None: they fail.
+        repeats: what the workflow was given, when all of its steps may be run again from the first
+            one whenever it waits. With `parking` that is so until the first step has ended.
     """
 
     def __init__(
@@ -74,8 +80,11 @@ class Saga:
         *,
         forward_only: bool = False,
         parking: Parking | None = None,
+        repeats: object | None = None,
     ) -> None:
         self._operation = operation
+        self._repeats = repeats
+        self._untouched: object | None = operation
         self._undos: list[Callable[[], Coroutine[Any, Any, None]]] = []
         self._forward_only = forward_only
         self._parking = parking
@@ -157,6 +166,7 @@ class Saga:
         result = await self._unless_parked(
             step, activity, argument, policy, queue, cancelled=_cancel_arrived
         )
+        self._untouched = None
         # A cancel that arrives while an activity finishes is swallowed by its result.
         if _cancel_arrived():
             raise asyncio.CancelledError
@@ -186,6 +196,7 @@ class Saga:
         Raises:
             ActivityError: the step failed for good, without an effect.
         """
+        self._untouched = None
         try:
             await _in_spite_of_cancels(self._unless_held(step, activity, argument, policy, None))
         except ActivityError:
@@ -278,6 +289,8 @@ class Saga:
         return task_queue_of_host(self._operation.control_plane.host)
 
     async def _unwind(self, error: BaseException, *, cancelled: bool) -> None:
+        # To begin anew would be to go forward again.
+        self._repeats = self._untouched = None
         for undo in reversed(self._undos):
             await undo()
         state, reason, message = _end_of(asyncio.CancelledError() if cancelled else error)
@@ -300,6 +313,7 @@ class Saga:
             try:
                 return await self._unless_parked(activity_id, activity, argument, endless, queue)
             except ActivityError:
+                begin_anew_if_long(self._repeats)
                 await workflow.sleep(pause)
                 pause = longer(pause, doubled_up_to=DOUBLED_UP_TO)
 
@@ -326,6 +340,8 @@ class Saga:
                 ):
                     raise
                 refused = metadata.get("version_id")
+            if not cancelled():
+                begin_anew_if_long(self._repeats or self._untouched)
             await self._parking.wait(self._operation, refused, self.record, cancelled)
 
     async def _unless_held(

@@ -34,7 +34,7 @@ class DeleteCloudMachine:
     @workflow.run
     async def run(self, operation: MachineOperation) -> None:
         """Wait for whoever held the lock before, then remove everything and look."""
-        async with Saga(operation, parking=self._parking) as saga:
+        async with Saga(operation, parking=self._parking, repeats=operation) as saga:
             await saga.forward_only()
             if operation.predecessor_operation_id is not None:
                 await saga.step(

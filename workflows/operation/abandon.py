@@ -60,7 +60,7 @@ class AbandonOperation:
     async def run(self, lost: TypedOperation) -> None:
         """Do for the operation's type what its own workflow would have done when it failed."""
         operation = lost.operation
-        saga = Saga(operation, forward_only=True, parking=self._parking)
+        saga = Saga(operation, forward_only=True, parking=self._parking, repeats=lost)
         match operation:
             case SecretOperation():
                 has_ended = await abandon_rotation(saga, operation)
