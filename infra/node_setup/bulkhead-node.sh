@@ -3,19 +3,32 @@
 #
 # Network: this server opens every connection (HTTPS, TLS 1.2 or newer, through HTTPS_PROXY where
 # that is set). The platform's certificate authority is known by its sha256, nothing else is trusted.
-# Secrets: the one-time token comes on standard input or in a file. Private keys are made here and
-# stay here. No secret is ever an argument of a program or in a log; a proxy's password alone is an
-# exported variable.
+# Secrets: the one-time token comes on standard input or in a file; private keys are made here and
+# stay here. None is ever an argument of a program or in a log; a proxy's password alone is exported.
 # Power cuts: every file is written beside its place and renamed, and what must not be lost (the key,
-# the answer of the platform) is on the disk before anything depends on it. What was not finished,
-# bulkhead-node.timer goes on with; running `install` again does the same.
+# the platform's answer) is on the disk before anything depends on it. What was not finished,
+# bulkhead-node.timer goes on with, and so does running `install` again.
 # Files: /etc/bulkhead, /var/lib/bulkhead, /opt/bulkhead, /opt/cni/bin, /run/bulkhead, the units
-# bulkhead-*, and the few that `forget` at the end names; it removes all of them.
+# bulkhead-*, and the few that `forget` names; it removes all of them.
+#
+# Contents, in the order in which a server goes through it; `main` at the end runs one command:
+#   1 names and help    where everything lies, the commands, the exit codes
+#   2 helpers           ending with a reason, writing files, curl
+#   3 checks            what is looked at before anything is changed
+#   4 the platform      signed requests, registration, reports, renewals
+#   5 programs          fetched, and compared with their sha256
+#   6 configuration     of kernel, kubelet, kube-proxy, containerd and the pod network
+#   7 services          the systemd units
+#   8 joining           install
+#   9 afterwards        report (each 30 seconds), check, endpoints, status
+#  10 leaving           uninstall
 set -eu
 umask 077
 PATH=$PATH:/usr/sbin:/sbin
 # Of what tools print; and by it, classes of characters are those of ASCII.
 export LC_ALL=C
+
+# ---------------------------------------------------------------- 1 names and help
 
 ETC=/etc/bulkhead
 STATE=/var/lib/bulkhead
@@ -24,7 +37,6 @@ RUN=/run/bulkhead
 BIN=/opt/bulkhead/bin
 SELF=/usr/local/sbin/bulkhead-node
 UNITS=/etc/systemd/system
-ENABLED=$UNITS/timers.target.wants/bulkhead-node.timer
 NETWORK=/etc/cni/net.d/10-bulkhead.conflist
 KUBELET_CERTIFICATE=/var/lib/kubelet/pki/kubelet-client-current.pem
 SERVICES="bulkhead-containerd bulkhead-kubelet bulkhead-tunnel bulkhead-kube-proxy bulkhead-flannel"
@@ -75,14 +87,13 @@ Exit codes:
 TEXT
 }
 
-# ---------------------------------------------------------------- small helpers
+# ---------------------------------------------------------------- 2 helpers
 
 say() { echo "bulkhead: $*"; }
 
-# problem CODE SENTENCE: what a check answers when it does not pass.
-problem() {
-    MESSAGE=$2
-    return "$1"
+usage() {
+    say "$1 See: bulkhead-node --help" >&2
+    exit 2
 }
 
 # fail CODE SENTENCE: ends the run; the sentence is shown, kept for `status`, and told the platform.
@@ -98,8 +109,14 @@ fail() {
 }
 
 remember() {
-    [ -d "$RUN" ] || return 0
-    printf 'phase %s\ncode %s\nmessage %s\nat %s\n' "$1" "$2" "$3" "$(date)" >"$RUN/state"
+    [ ! -d "$RUN" ] ||
+        printf 'phase %s\ncode %s\nmessage %s\nat %s\n' "$1" "$2" "$3" "$(date)" >"$RUN/state"
+}
+
+lock() {
+    mkdir -p "$RUN"
+    exec 9>"$RUN/lock"
+    flock "$@" 9
 }
 
 registered() { [ -s "$ETC/registration" ]; }
@@ -130,8 +147,26 @@ web() {
     return "$ended"
 }
 
+# use_proxy: of whoever calls this, or else what whoever installed had.
+use_proxy() {
+    PROXY=${HTTPS_PROXY:-${https_proxy:-}}
+    OUTSIDE=${NO_PROXY:-${no_proxy:-}}
+    if [ -z "$PROXY" ] && [ -s "$ETC/proxy.env" ]; then
+        PROXY=$(sed -n 's/^HTTPS_PROXY=//p' "$ETC/proxy.env")
+        OUTSIDE=$(sed -n 's/^OUTSIDE=//p' "$ETC/proxy.env")
+        # curl gets it as the services do.
+        export HTTPS_PROXY="$PROXY" NO_PROXY="$OUTSIDE"
+    fi
+}
+
 # openssl's takes a quarter of sha256sum's time where the processor helps.
 hash_of() { openssl dgst -sha256 -r <"$1" | cut -d ' ' -f 1; }
+
+# addresses: those of the server itself, not of pods.
+addresses() {
+    ip -o -4 address show scope global |
+        awk '$2 !~ /^(cni|flannel|veth|cilium|lxc)/ { sub("/.*", "", $4); print $4 }' | head -n 32
+}
 
 # address_towards HOST: this server's own address on the way there.
 address_towards() {
@@ -140,17 +175,34 @@ address_towards() {
     echo "${own:-$(addresses | head -n 1)}"
 }
 
-# addresses: those of the server itself, not of pods.
-addresses() {
-    ip -o -4 address show scope global |
-        awk '$2 !~ /^(cni|flannel|veth|cilium|lxc)/ { sub("/.*", "", $4); print $4 }' | head -n 32
+# ---------------------------------------------------------------- 3 checks
+
+# Three lists: the server itself, the way to the platform, the ways to its cluster.
+check_server() { run_checks system architecture tools modules swap ports runtimes disk; }
+check_way_to_platform() { run_checks authority clock platform; }
+check_ways_to_cluster() { run_checks cluster_api pods tunnel registry; }
+
+# run_checks NAME...: with SHOW set all of them as a table, else until one does not pass.
+run_checks() {
+    for name in "$@"; do
+        code=0 MESSAGE=
+        "check_$name" || code=$?
+        if [ -z "$SHOW" ]; then
+            [ "$code" = 0 ] || fail "$code" "$MESSAGE"
+        elif [ "$code" = 0 ]; then
+            echo "ok      $name"
+        else
+            echo "FAIL $code $name: $MESSAGE"
+            [ "$FIRST" != 0 ] || FIRST=$code
+        fi
+    done
 }
 
-# ---------------------------------------------------------------- checks
-
-CHECKS="system architecture tools modules swap ports runtimes disk"
-
-check_root() { [ "$(id -u)" = 0 ] || problem 10 "Run this as root."; }
+# problem CODE SENTENCE: what a check answers when it does not pass.
+problem() {
+    MESSAGE=$2
+    return "$1"
+}
 
 check_system() {
     [ "$(uname -s)" = Linux ] && [ -d /run/systemd/system ] ||
@@ -195,16 +247,17 @@ check_swap() {
 
 check_ports() {
     if systemctl is-active --quiet bulkhead-kubelet; then return; fi
-    used=" $(ss -Hltn | awk '{ sub(".*:", "", $4); print $4 }' | tr '\n' ' ') "
+    used=$(ss -Hltn | awk '{ sub(".*:", "", $4); print $4 }')
     taken=
     for port in $PORTS; do
-        [ "${used#* "$port" }" = "$used" ] || taken="$taken $port"
+        ! echo "$used" | grep -qx "$port" || taken="$taken $port"
     done
     case $taken in
-    '') ;;
-    ' '*' '*) problem 16 "Ports$taken are in use; see who with: ss -ltnp. A node needs $PORTS." ;;
-    *) problem 16 "Port$taken is in use; see who with: ss -ltnp. A node needs $PORTS." ;;
+    '') return ;;
+    ' '*' '*) in_use="Ports$taken are in use" ;;
+    *) in_use="Port$taken is in use" ;;
     esac
+    problem 16 "$in_use; see who with: ss -ltnp. A node needs $PORTS."
 }
 
 check_runtimes() {
@@ -259,6 +312,12 @@ check_platform() {
 }
 
 check_cluster_api() { check_of_cluster 32 "The cluster's API" cluster_api; }
+check_tunnel() { check_of_cluster 33 "The cluster's tunnel" tunnel; }
+
+check_of_cluster() {
+    check_endpoint "$1" "$2" "$ETC/cluster-ca.crt" "$(value "$3_host")" \
+        "$(value "$3_server_name")" "$(value "$3_port")"
+}
 
 # A client in a pod knows no proxy, and names an address, which a shared entrance cannot tell from
 # another cluster's: it connects to the cluster's own port.
@@ -271,13 +330,6 @@ check_pods() {
 
 has_pods_port() {
     case $(value pods_api_port) in '' | "$(value cluster_api_port)") return 1 ;; esac
-}
-
-check_tunnel() { check_of_cluster 33 "The cluster's tunnel" tunnel; }
-
-check_of_cluster() {
-    check_endpoint "$1" "$2" "$ETC/cluster-ca.crt" "$(value "$3_host")" \
-        "$(value "$3_server_name")" "$(value "$3_port")"
 }
 
 check_registry() {
@@ -297,63 +349,36 @@ check_endpoint() {
     esac
 }
 
-# run_checks NAME...: with SHOW set all of them as a table, else until one does not pass.
-run_checks() {
-    for name in "$@"; do
-        code=0
-        MESSAGE=
-        "check_$name" || code=$?
-        if [ -n "$SHOW" ]; then
-            case $code in
-            0) echo "ok      $name" ;;
-            *) echo "FAIL $code $name: $MESSAGE" ;;
-            esac
-            [ "$FIRST" != 0 ] || FIRST=$code
-        elif [ "$code" != 0 ]; then
-            fail "$code" "$MESSAGE"
-        fi
-    done
+# ---------------------------------------------------------------- 4 the platform
+
+# use_what_is_known: of the platform, since the command of the bootstrap was run here.
+use_what_is_known() {
+    [ -s "$ETC/url" ] || fail 2 "Nothing is set up here. Start with the command of a worker bootstrap."
+    URL=$(cat "$ETC/url")
+    AUTHORITY=$ETC/platform-ca.crt
 }
 
-endpoints() {
-    ! registered || use_what_is_known
-    [ -n "$URL" ] || usage "--url is needed while this server is no node."
-    echo "This server must be able to open these connections (TCP, TLS):"
-    echo "  ${URL#https://}  the platform's API"
-    if registered; then
-        echo "  $(value cluster_api_host):$(value cluster_api_port)  the API of its cluster"
-        ! has_pods_port ||
-            echo "  $(value cluster_api_host):$(value pods_api_port)  the same for pods, which go past any proxy"
-        echo "  $(value tunnel_host):$(value tunnel_port)  the tunnel of its cluster"
-        [ -z "$(value registry)" ] || echo "  $(value registry)  the platform's registry"
-    else
-        echo "  the API and the tunnel of its cluster, and the registry: named once it has registered"
-    fi
-}
-
-# ---------------------------------------------------------------- the platform
-
-# ask PATH BODY_FILE: POST with the headers in $WORK/headers. The status goes to HTTP (000: no
+# ask PATH: POSTs $WORK/body with the headers in $WORK/headers. The status goes to HTTP (000: no
 # answer), the answer to $WORK/answer.
 ask() {
     : >"$WORK/answer"
-    HTTP=$(web --cacert "$AUTHORITY" --max-time 60 --header "@$WORK/headers" --data-binary "@$2" \
+    HTTP=$(web --cacert "$AUTHORITY" --max-time 60 --header 'Content-Type: application/json' \
+        --header 'Accept: text/plain' --header "@$WORK/headers" --data-binary "@$WORK/body" \
         --output "$WORK/answer" --write-out '%{http_code}' "$URL$1") || HTTP=000
 }
 
-# ask_signed PATH: the same, signed with this server's key; the body is in $WORK/body.
+# ask_signed NAME: the same of this node itself, signed with its key; true if the platform did it.
 ask_signed() {
+    path=/v1/nodes/self:$1
     now=$(date +%s)
-    printf 'POST\n%s\n%s\n%s' "$1" "$now" "$(hash_of "$WORK/body")" >"$WORK/signed"
+    printf 'POST\n%s\n%s\n%s' "$path" "$now" "$(hash_of "$WORK/body")" >"$WORK/signed"
     openssl dgst -sha256 -sign "$ETC/identity.key" -out "$WORK/signature" "$WORK/signed"
     [ -s "$WORK/public" ] ||
         openssl pkey -in "$ETC/identity.key" -pubout -outform DER -out "$WORK/public"
-    {
-        printf 'Content-Type: application/json\nAccept: text/plain\n'
-        printf 'Bulkhead-Key: %s\nBulkhead-Time: %s\n' "$(hash_of "$WORK/public")" "$now"
-        printf 'Bulkhead-Signature: %s\n' "$(base64 -w 0 <"$WORK/signature")"
-    } >"$WORK/headers"
-    ask "$1" "$WORK/body"
+    printf 'Bulkhead-Key: %s\nBulkhead-Time: %s\nBulkhead-Signature: %s\n' \
+        "$(hash_of "$WORK/public")" "$now" "$(base64 -w 0 <"$WORK/signature")" >"$WORK/headers"
+    ask "$path"
+    [ "$HTTP" = 200 ]
 }
 
 answer() { sed -n "s/^$1 //p" "$WORK/answer"; }
@@ -364,37 +389,11 @@ reason() {
     sed -n 's/.*"message": *"\([^"]*\)".*/\1/p' "$WORK/answer"
 }
 
-signing_request() {
-    printf '[req]\ndistinguished_name = dn\n[dn]\n' >"$WORK/openssl.cnf"
-    openssl req -new -config "$WORK/openssl.cnf" -subj /CN=bulkhead-node -key "$ETC/identity.key" |
-        base64 -w 0
-}
-
-# quoted: the lines of standard input as a list of JSON strings, without what JSON would escape.
-quoted() { tr -cd '[:alnum:] .,:;/()_=+\n-' | sed 's/ *$//; s/.*/"&"/' | paste -s -d , -; }
-
-# tell PHASE CODE MESSAGE: reports to the platform; true if it took that.
-tell() {
-    {
-        printf '{"phase":"%s","code":%s,"message":%s' "$1" "$2" "$(echo "$3" | tr '\n' ' ' | cut -c -400 | quoted)"
-        printf ',"hostname":%s,"addresses":[%s]' "$(uname -n | quoted)" "$(addresses | quoted)"
-        certificate_end client "$(client_certificate)"
-        certificate_end serving /var/lib/kubelet/pki/kubelet-server-current.pem
-        printf '}'
-    } >"$WORK/body"
-    ask_signed /v1/nodes/self:report
-    [ "$HTTP" = 200 ]
-}
-
-# client_certificate: the one that kubelet renewed, or the first one.
-client_certificate() {
-    if [ -e "$KUBELET_CERTIFICATE" ]; then echo "$KUBELET_CERTIFICATE"; else echo "$ETC/node.crt"; fi
-}
-
-certificate_end() {
-    [ -e "$2" ] || return 0
-    end=$(openssl x509 -in "$2" -noout -enddate)
-    printf ',"%s_certificate_expires_at":%s' "$1" "$(date -d "${end#*=}" +%s)"
+# unanswered: ends the run with why the platform did not do what it was asked.
+unanswered() {
+    [ "$HTTP" != 401 ] || refused
+    if [ "$HTTP" = 000 ] && fetch_unverified && ! check_clock; then fail 20 "$MESSAGE"; fi
+    fail 31 "$URL does not do what it is asked ($HTTP): $(reason) This server tries again every 30 seconds."
 }
 
 # refused: ends the run with what a 401 to a signed request means.
@@ -407,23 +406,33 @@ refused() {
     fail 25 "This server is no longer part of its cluster ($(reason)). Run: bulkhead-node uninstall"
 }
 
+# quoted: the lines of standard input as a list of JSON strings, without what JSON would escape.
+quoted() { tr -cd '[:alnum:] .,:;/()_=+\n-' | sed 's/ *$//; s/.*/"&"/' | paste -s -d , -; }
+
+# host_facts: the members of a request that say which server asks.
+host_facts() { printf '"hostname":%s,"addresses":[%s]' "$(uname -n | quoted)" "$(addresses | quoted)"; }
+
+signing_request() {
+    printf '[req]\ndistinguished_name = dn\n[dn]\n' >"$WORK/openssl.cnf"
+    openssl req -new -config "$WORK/openssl.cnf" -subj /CN=bulkhead-node -key "$ETC/identity.key" |
+        base64 -w 0
+}
+
 # register: exchanges the token for the node's certificate. The answer to an earlier attempt may
 # have been lost after the token was used: then the key, which the platform knows, opens the door.
 register() {
-    attempt=0
-    [ -s "$ETC/identity.key" ] && attempt=1
-    [ -s "$ETC/identity.key" ] ||
+    attempt=1
+    if [ ! -s "$ETC/identity.key" ]; then
+        attempt=0
         openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 | put 600 "$ETC/identity.key"
+    fi
     sync "$ETC/identity.key" "$ETC"
     while :; do
         if [ "$attempt" -gt 0 ] && resume; then return; fi
-        printf '{"csr":"%s","hostname":%s,"operating_system":"linux","architecture":"%s","addresses":[%s]}' \
-            "$(signing_request)" "$(uname -n | quoted)" "$ARCHITECTURE" "$(addresses | quoted)" >"$WORK/body"
-        {
-            printf 'Content-Type: application/json\nAccept: text/plain\n'
-            printf 'Authorization: Bearer %s\n' "$(cat "$ETC/token")"
-        } >"$WORK/headers"
-        ask /v1/nodes "$WORK/body"
+        printf '{"csr":"%s","operating_system":"linux","architecture":"%s",%s}' \
+            "$(signing_request)" "$ARCHITECTURE" "$(host_facts)" >"$WORK/body"
+        printf 'Authorization: Bearer %s\n' "$(cat "$ETC/token")" >"$WORK/headers"
+        ask /v1/nodes
         case $HTTP in
         201) break ;;
         401) forget && fail 21 "The token was not accepted: $(reason) Make a new worker bootstrap." ;;
@@ -445,16 +454,11 @@ register() {
 # resume: a fresh certificate for a key that the platform knows.
 resume() {
     printf '{"csr":"%s"}' "$(signing_request)" >"$WORK/body"
-    ask_signed /v1/nodes/self:resume
-    [ "$HTTP" = 200 ] || return 1
-    keep_registration
+    ask_signed resume && keep_registration
 }
 
 keep_registration() {
-    case $(answer node_name) in
-    mch-*) ;;
-    *) fail 22 "The platform's answer cannot be read." ;;
-    esac
+    case $(answer node_name) in mch-*) ;; *) fail 22 "The platform's answer cannot be read." ;; esac
     answer cluster_authority | base64 -d | put 644 "$ETC/cluster-ca.crt"
     answer certificate | base64 -d | put 644 "$ETC/node.crt"
     grep -v '^server_time ' "$WORK/answer" | put 600 "$ETC/registration"
@@ -466,8 +470,7 @@ keep_registration() {
 # hour; they are had once the node is in its cluster.
 renew_tokens() {
     echo '{}' >"$WORK/body"
-    ask_signed /v1/nodes/self:tokens
-    [ "$HTTP" = 200 ] || return 1
+    ask_signed tokens || return
     # Without a line feed: the tunnel's agent sends the file as it is.
     answer tunnel_token | tr -d '\n' | put 600 "$TOKENS/tunnel"
     answer kube_proxy_token | tr -d '\n' | put 600 "$TOKENS/kube-proxy"
@@ -476,11 +479,64 @@ renew_tokens() {
     echo $(((now + $(answer expires_at)) / 2)) | put 600 "$TOKENS/renew-at"
 }
 
-# ---------------------------------------------------------------- files
+# tell PHASE CODE MESSAGE: reports to the platform; true if it took that.
+tell() {
+    {
+        printf '{"phase":"%s","code":%s,"message":%s,%s' "$1" "$2" \
+            "$(echo "$3" | tr '\n' ' ' | cut -c -400 | quoted)" "$(host_facts)"
+        certificate_end client "$(client_certificate)"
+        certificate_end serving /var/lib/kubelet/pki/kubelet-server-current.pem
+        printf '}'
+    } >"$WORK/body"
+    ask_signed report
+}
+
+tell_all_runs() {
+    remember running 0 "All services run."
+    tell running 0 "All services run." || unanswered
+}
+
+# client_certificate: the one that kubelet renewed, or the first one.
+client_certificate() {
+    if [ -e "$KUBELET_CERTIFICATE" ]; then echo "$KUBELET_CERTIFICATE"; else echo "$ETC/node.crt"; fi
+}
+
+certificate_end() {
+    [ -e "$2" ] || return 0
+    end=$(openssl x509 -in "$2" -noout -enddate)
+    printf ',"%s_certificate_expires_at":%s' "$1" "$(date -d "${end#*=}" +%s)"
+}
+
+# obey: does what the answer to a report says.
+obey() {
+    case $(answer instruction) in
+    restart)
+        say "restarting, as the platform asks"
+        renew_tokens || true
+        # shellcheck disable=SC2086 # a list of names
+        systemctl restart $SERVICES
+        ;;
+    uninstall)
+        uninstall
+        exit 0
+        ;;
+    esac
+}
+
+# ---------------------------------------------------------------- 5 programs
 
 # hash_present: which programs are there already; while the platform is asked, for it takes a while.
 hash_present() {
     find "$BIN" /opt/cni/bin -type f -exec openssl dgst -sha256 -r {} + >"$WORK/present" 2>/dev/null &
+}
+
+get_artifacts() {
+    value artifact >"$WORK/artifacts"
+    wait # for hash_present
+    while read -r line; do
+        # shellcheck disable=SC2086 # five words
+        get_artifact $line
+    done <"$WORK/artifacts"
 }
 
 # get_artifact NAME SHA256 SIZE MODE PATH: what is there with the right content is not fetched.
@@ -513,28 +569,7 @@ get_artifact() {
     fail 23 "$1 was corrupted on its way, twice; it was not used. Tell the platform's operator."
 }
 
-get_artifacts() {
-    value artifact >"$WORK/artifacts"
-    # For hash_present.
-    wait
-    while read -r line; do
-        # shellcheck disable=SC2086 # five words
-        get_artifact $line
-    done <"$WORK/artifacts"
-}
-
-# kubeconfig NAME USER: how NAME reaches the cluster's API; JSON is YAML as well.
-kubeconfig() {
-    put 600 "$ETC/$1.kubeconfig" <<EOF
-{"apiVersion": "v1", "kind": "Config", "current-context": "cluster",
- "clusters": [{"name": "cluster", "cluster": {
-   "server": "https://$(value cluster_api_host):$(value cluster_api_port)",
-   "tls-server-name": "$(value cluster_api_server_name)",
-   "certificate-authority": "$ETC/cluster-ca.crt"}}],
- "users": [{"name": "node", "user": $2}],
- "contexts": [{"name": "cluster", "context": {"cluster": "cluster", "user": "node"}}]}
-EOF
-}
+# ---------------------------------------------------------------- 6 configuration
 
 put_configuration() {
     node_ip=$(address_towards "$(value cluster_api_host)")
@@ -547,7 +582,7 @@ TUNNEL_NAME=$(value tunnel_server_name)
 TUNNEL_PORT=$(value tunnel_port)
 KUBELET_OPTIONS=$kubelet_options
 EOF
-    note_trees
+    note_what_was_before
     put_proxy
     put_kernel_settings
     put_hosts
@@ -561,28 +596,23 @@ EOF
         # Routes between servers of one subnet, VXLAN between others, where the kernel has it.
         backend='{"Type": "host-gw"}'
         [ ! -d /sys/module/vxlan ] || backend='{"Type": "vxlan", "DirectRouting": true}'
-        put 644 "$ETC/flannel.json" <<EOF
-{"Network": "$(value pod_network)", "Backend": $backend}
-EOF
+        echo "{\"Network\": \"$(value pod_network)\", \"Backend\": $backend}" | put 644 "$ETC/flannel.json"
     fi
 }
 
-note_trees() {
-    [ ! -e "$STATE/trees" ] || return 0
-    for tree in $TREES; do
-        [ -n "$(find "$tree" -mindepth 1 -print -quit 2>/dev/null)" ] || echo "$tree"
-    done | put 600 "$STATE/trees"
-}
-
-# use_proxy: of whoever calls this, or else what whoever installed had.
-use_proxy() {
-    PROXY=${HTTPS_PROXY:-${https_proxy:-}}
-    OUTSIDE=${NO_PROXY:-${no_proxy:-}}
-    if [ -z "$PROXY" ] && [ -s "$ETC/proxy.env" ]; then
-        PROXY=$(sed -n 's/^HTTPS_PROXY=//p' "$ETC/proxy.env")
-        OUTSIDE=$(sed -n 's/^OUTSIDE=//p' "$ETC/proxy.env")
-        # curl gets it as the services do.
-        export HTTPS_PROXY="$PROXY" NO_PROXY="$OUTSIDE"
+# For `forget`: which trees are empty, and what the kernel's settings are, also those of kubelet.
+note_what_was_before() {
+    if [ ! -e "$STATE/trees" ]; then
+        for tree in $TREES; do
+            [ -n "$(find "$tree" -mindepth 1 -print -quit 2>/dev/null)" ] || echo "$tree"
+        done | put 600 "$STATE/trees"
+    fi
+    if [ ! -e "$STATE/kernel.before" ]; then
+        for key in net/ipv4/ip_forward net/bridge/bridge-nf-call-iptables \
+            net/bridge/bridge-nf-call-ip6tables net/ipv4/conf/all/route_localnet \
+            vm/overcommit_memory vm/panic_on_oom kernel/panic kernel/panic_on_oops; do
+            [ ! -e "/proc/sys/$key" ] || echo "$key $(cat "/proc/sys/$key")"
+        done | put 600 "$STATE/kernel.before"
     fi
 }
 
@@ -593,26 +623,13 @@ put_proxy() {
     inside=
     ! registered ||
         inside=",localhost,127.0.0.1,$node_ip,$(value service_network),$(value pod_network),.$(value cluster_domain)"
-    put 600 "$ETC/proxy.env" <<EOF
-HTTPS_PROXY=$PROXY
-NO_PROXY=$OUTSIDE$inside
-OUTSIDE=$OUTSIDE
-EOF
+    printf 'HTTPS_PROXY=%s\nNO_PROXY=%s\nOUTSIDE=%s\n' "$PROXY" "$OUTSIDE$inside" "$OUTSIDE" |
+        put 600 "$ETC/proxy.env"
 }
 
-# What a node needs of the kernel, after noting what was set before, also of what kubelet changes.
 put_kernel_settings() {
-    if [ ! -e "$STATE/kernel.before" ]; then
-        for key in net/ipv4/ip_forward net/bridge/bridge-nf-call-iptables \
-            net/bridge/bridge-nf-call-ip6tables net/ipv4/conf/all/route_localnet \
-            vm/overcommit_memory vm/panic_on_oom kernel/panic kernel/panic_on_oops; do
-            [ ! -e "/proc/sys/$key" ] || echo "$key $(cat "/proc/sys/$key")"
-        done | put 600 "$STATE/kernel.before"
-    fi
-    put 644 /etc/sysctl.d/90-bulkhead.conf <<EOF
-net.ipv4.ip_forward = 1
-net.bridge.bridge-nf-call-iptables = 1
-EOF
+    printf '%s = 1\n' net.ipv4.ip_forward net.bridge.bridge-nf-call-iptables |
+        put 644 /etc/sysctl.d/90-bulkhead.conf
     for key in net/ipv4/ip_forward net/bridge/bridge-nf-call-iptables; do
         [ "$(cat "/proc/sys/$key")" = 1 ] || echo 1 >"/proc/sys/$key"
     done
@@ -630,6 +647,19 @@ put_hosts() {
         [ "$host" = "$(value tunnel_server_name)" ] || echo "$host $(value tunnel_server_name) # bulkhead"
     } >"$WORK/hosts"
     cmp -s "$WORK/hosts" /etc/hosts || cat "$WORK/hosts" >/etc/hosts
+}
+
+# kubeconfig NAME USER: how NAME reaches the cluster's API; JSON is YAML as well.
+kubeconfig() {
+    put 600 "$ETC/$1.kubeconfig" <<EOF
+{"apiVersion": "v1", "kind": "Config", "current-context": "cluster",
+ "clusters": [{"name": "cluster", "cluster": {
+   "server": "https://$(value cluster_api_host):$(value cluster_api_port)",
+   "tls-server-name": "$(value cluster_api_server_name)",
+   "certificate-authority": "$ETC/cluster-ca.crt"}}],
+ "users": [{"name": "node", "user": $2}],
+ "contexts": [{"name": "cluster", "context": {"cluster": "cluster", "user": "node"}}]}
+EOF
 }
 
 put_kubelet() {
@@ -709,7 +739,7 @@ ca = "$ETC/platform-ca.crt"
 EOF
 }
 
-# ---------------------------------------------------------------- services
+# ---------------------------------------------------------------- 7 services
 
 # put_unit NAME WHAT FILE: a service that starts once FILE is there; its own lines are standard input.
 put_unit() {
@@ -800,15 +830,13 @@ AccuracySec=1
 [Install]
 WantedBy=timers.target
 EOF
-    # The timer's link is made last of all, so it stands for the others.
-    reload=
-    if [ ! -e "$ENABLED" ]; then
-        # Units that were never loaded need no reload, which takes longer than everything else here.
-        reload=--no-reload
-    fi
-    if [ -n "$reload" ] || grep -q "^$UNITS/" "$RUN/changed"; then
-        # shellcheck disable=SC2086 # a list of names, and an option or none
-        systemctl enable --quiet $reload $SERVICES bulkhead-node.timer
+    # The timer's link is made last of all, so it stands for the others. Units that were never
+    # loaded need no reload, which takes longer than everything else here.
+    # shellcheck disable=SC2086 # lists of names
+    if [ ! -e "$UNITS/timers.target.wants/bulkhead-node.timer" ]; then
+        systemctl enable --quiet --no-reload $SERVICES bulkhead-node.timer
+    elif grep -q "^$UNITS/" "$RUN/changed"; then
+        systemctl enable --quiet $SERVICES bulkhead-node.timer
     fi
     systemctl start bulkhead-node.timer
 }
@@ -826,20 +854,12 @@ start() {
     fi
 }
 
-# ---------------------------------------------------------------- what the commands do
-
-lock() {
-    mkdir -p "$RUN"
-    exec 9>"$RUN/lock"
-    flock "$@" 9
-}
+# ---------------------------------------------------------------- 8 joining
 
 install() {
     lock
-    check_root || fail $? "$MESSAGE"
     hash_present
     if registered; then
-        use_what_is_known
         put 755 "$SELF" <"$0"
         put_units
         say "This server is $(value node_name) of cluster $(value cluster_id) already; no token is used."
@@ -847,8 +867,8 @@ install() {
         case $URL in https://?*) ;; *) usage "--url must be an https:// address." ;; esac
         [ -n "$AUTHORITY_SHA256" ] || usage "--authority-sha256 is needed."
         say "checking this server"
-        # shellcheck disable=SC2086 # a list of names
-        run_checks $CHECKS authority clock platform
+        check_server
+        check_way_to_platform
         read_token
         mkdir -p "$ETC" "$TOKENS"
         chmod 700 "$ETC"
@@ -864,6 +884,22 @@ install() {
     join
 }
 
+# read_token: from the file, which is removed, or from standard input.
+read_token() {
+    if [ -n "$TOKEN_FILE" ]; then
+        TOKEN=$(cat "$TOKEN_FILE") || fail 2 "There is no token in $TOKEN_FILE."
+        [ "$TOKEN_FILE" = "$ETC/token" ] || rm "$TOKEN_FILE"
+    else
+        [ ! -t 0 ] || say "paste the token, then Enter:"
+        read -r TOKEN || true
+    fi
+    case $TOKEN in
+    bulkhead_wbt_*[!0-9A-Za-z]*) ;;
+    bulkhead_wbt_*) return ;;
+    esac
+    fail 2 "What was given is not a token of a worker bootstrap."
+}
+
 # join: the rest of the way, from wherever it was left.
 join() {
     use_what_is_known
@@ -877,7 +913,7 @@ join() {
     fi
     say "this server is $(value node_name)"
     endpoints
-    run_checks cluster_api pods tunnel registry
+    check_ways_to_cluster
     get_artifacts
     [ -z "$FETCHED" ] || tell downloaded 0 "" || unanswered
     put_configuration
@@ -901,8 +937,7 @@ join() {
     : >"$RUN/changed"
     sync -f "$ETC" "$STATE" "$BIN"
     value node_name | put 644 "$STATE/installed"
-    remember running 0 "All services run."
-    tell running 0 "All services run." || unanswered
+    tell_all_runs
     say "done; see how this server is doing with: bulkhead-node status"
 }
 
@@ -914,21 +949,6 @@ await_pod_network() {
         [ "$tries" -lt 300 ] || fail 24 "bulkhead-flannel does not get its pods' network; see: journalctl -u bulkhead-flannel"
         sleep 0.2
     done
-}
-
-# pod_network_of_node: what flannel will tell, a second earlier: its first look takes that long.
-pod_network_of_node() {
-    name=$(value cluster_api_server_name)
-    port=$(value cluster_api_port)
-    web --fail --max-time 10 --cacert "$ETC/cluster-ca.crt" --cert "$ETC/node.crt" \
-        --key "$ETC/identity.key" --connect-to "$name:$port:$(value cluster_api_host):$port" \
-        --output "$WORK/node" "https://$name:$port/api/v1/nodes/$(value node_name)" || return 1
-    subnet=$(sed -n 's/.*"podCIDR": *"\([0-9./]*\)".*/\1/p' "$WORK/node")
-    device=$(ip -o -4 address show | awk -v own="$node_ip/" 'index($4, own) == 1 { print $2; exit }')
-    mtu=$(ip -o link show dev "${device:-lo}" | sed -n 's/.* mtu \([0-9]*\) .*/\1/p')
-    # What VXLAN's own headers take.
-    ! grep -q vxlan "$ETC/flannel.json" || mtu=$((mtu - 50))
-    [ -n "$subnet" ] && [ "$mtu" -gt 0 ]
 }
 
 # put_network: a bridge for the pods of this server; flannel, once it runs, tells their addresses.
@@ -951,65 +971,32 @@ put_network() {
 EOF
 }
 
-check() {
-    SHOW=1
-    if registered; then
-        use_what_is_known
-        AUTHORITY_SHA256=$(hash_of "$AUTHORITY")
-    fi
-    [ -z "$AUTHORITY_SHA256" ] || [ -n "$URL" ] || usage "--authority-sha256 needs --url too."
-    # shellcheck disable=SC2086 # a list of names
-    run_checks $CHECKS
-    if [ -n "$AUTHORITY_SHA256" ]; then
-        run_checks authority clock platform
-    else
-        echo "endpoints not checked: no --authority-sha256"
-    fi
-    ! registered || run_checks cluster_api pods tunnel registry
-    exit "$FIRST"
+# pod_network_of_node: what flannel will tell, a second earlier: its first look takes that long.
+pod_network_of_node() {
+    name=$(value cluster_api_server_name)
+    port=$(value cluster_api_port)
+    web --fail --max-time 10 --cacert "$ETC/cluster-ca.crt" --cert "$ETC/node.crt" \
+        --key "$ETC/identity.key" --connect-to "$name:$port:$(value cluster_api_host):$port" \
+        --output "$WORK/node" "https://$name:$port/api/v1/nodes/$(value node_name)" || return 1
+    subnet=$(sed -n 's/.*"podCIDR": *"\([0-9./]*\)".*/\1/p' "$WORK/node")
+    device=$(ip -o -4 address show | awk -v own="$node_ip/" 'index($4, own) == 1 { print $2; exit }')
+    mtu=$(ip -o link show dev "${device:-lo}" | sed -n 's/.* mtu \([0-9]*\) .*/\1/p')
+    # What VXLAN's own headers take.
+    ! grep -q vxlan "$ETC/flannel.json" || mtu=$((mtu - 50))
+    [ -n "$subnet" ] && [ "$mtu" -gt 0 ]
 }
 
-use_what_is_known() {
-    [ -s "$ETC/url" ] || fail 2 "Nothing is set up here. Start with the command of a worker bootstrap."
-    URL=$(cat "$ETC/url")
-    AUTHORITY=$ETC/platform-ca.crt
-}
-
-# read_token: from the file, which is removed, or from standard input.
-read_token() {
-    if [ -n "$TOKEN_FILE" ]; then
-        TOKEN=$(cat "$TOKEN_FILE") || fail 2 "There is no token in $TOKEN_FILE."
-        [ "$TOKEN_FILE" = "$ETC/token" ] || rm "$TOKEN_FILE"
-    else
-        [ ! -t 0 ] || say "paste the token, then Enter:"
-        read -r TOKEN || true
-    fi
-    case $TOKEN in
-    bulkhead_wbt_*[!0-9A-Za-z]* | '') fail 2 "What was given is not a token of a worker bootstrap." ;;
-    bulkhead_wbt_*) ;;
-    *) fail 2 "What was given is not a token of a worker bootstrap." ;;
-    esac
-}
+# ---------------------------------------------------------------- 9 afterwards
 
 # report: what the timer does.
 report() {
     lock -n || return 0
     use_what_is_known
-    if [ ! -e "$STATE/installed" ]; then
+    if [ ! -e "$STATE/installed" ] || has_moved; then
         hash_present
         join
         return
     fi
-    own=$(address_towards "$(value cluster_api_host)")
-    case $own in
-    '' | "$(sed -n 's/^NODE_IP=//p' "$ETC/node.env")") ;;
-    *)
-        say "this server has the address $own now"
-        hash_present
-        join
-        return
-        ;;
-    esac
     # Kubelet renews it long before; this is for a server that was off, or cut off, until it ended.
     if ! openssl x509 -in "$(client_certificate)" -noout -checkend 120 >/dev/null; then
         say "the node's certificate has ended; getting another"
@@ -1036,32 +1023,44 @@ report() {
     curl --disable --silent --fail --noproxy '*' --max-time 5 --output /dev/null \
         http://127.0.0.1:8134/readyz ||
         fail 33 "The tunnel is not connected, so that logs and exec fail. See why with: journalctl -u bulkhead-tunnel"
-    tell running 0 "All services run." || unanswered
-    remember running 0 "All services run."
+    tell_all_runs
     obey
 }
 
-# obey: does what the answer to a report says.
-obey() {
-    case $(answer instruction) in
-    restart)
-        say "restarting, as the platform asks"
-        renew_tokens || true
-        # shellcheck disable=SC2086 # a list of names
-        systemctl restart $SERVICES
-        ;;
-    uninstall)
-        uninstall
-        exit 0
-        ;;
-    esac
+# has_moved: whether this server has an address that its services do not know yet.
+has_moved() {
+    own=$(address_towards "$(value cluster_api_host)")
+    case $own in '' | "$(sed -n 's/^NODE_IP=//p' "$ETC/node.env")") return 1 ;; esac
+    say "this server has the address $own now"
 }
 
-# unanswered: ends the run with why the platform did not do what it was asked.
-unanswered() {
-    [ "$HTTP" != 401 ] || refused
-    if [ "$HTTP" = 000 ] && fetch_unverified && ! check_clock; then fail 20 "$MESSAGE"; fi
-    fail 31 "$URL does not do what it is asked ($HTTP): $(reason) This server tries again every 30 seconds."
+check() {
+    SHOW=1
+    ! registered || AUTHORITY_SHA256=$(hash_of "$AUTHORITY")
+    [ -z "$AUTHORITY_SHA256" ] || [ -n "$URL" ] || usage "--authority-sha256 needs --url too."
+    check_server
+    if [ -n "$AUTHORITY_SHA256" ]; then
+        check_way_to_platform
+    else
+        echo "endpoints not checked: no --authority-sha256"
+    fi
+    ! registered || check_ways_to_cluster
+    exit "$FIRST"
+}
+
+endpoints() {
+    [ -n "$URL" ] || usage "--url is needed while this server is no node."
+    echo "This server must be able to open these connections (TCP, TLS):"
+    echo "  ${URL#https://}  the platform's API"
+    if registered; then
+        echo "  $(value cluster_api_host):$(value cluster_api_port)  the API of its cluster"
+        ! has_pods_port ||
+            echo "  $(value cluster_api_host):$(value pods_api_port)  the same for pods, which go past any proxy"
+        echo "  $(value tunnel_host):$(value tunnel_port)  the tunnel of its cluster"
+        [ -z "$(value registry)" ] || echo "  $(value registry)  the platform's registry"
+    else
+        echo "  the API and the tunnel of its cluster, and the registry: named once it has registered"
+    fi
 }
 
 status() {
@@ -1076,29 +1075,7 @@ status() {
     exit "$code"
 }
 
-# without_our_rules TABLES: them without the chains of kubelet, kube-proxy, flannel and our pods.
-# Other programs use CNI too: of its chains those of our pods' ports go, by the network's name in
-# their rules, and the ones that all share only when nobody else has a port in them.
-without_our_rules() {
-    # shellcheck disable=SC2016 # of awk
-    awk '
-        function ours(chain) {
-            return chain ~ /^KUBE-/ || chain ~ /^FLANNEL-(FWD|POSTRTG)$/ || chain in pods ||
-                (!others && chain ~ /^CNI-HOSTPORT-(DNAT|SNAT|MASQ|SETMARK)$/)
-        }
-        function after(flag, i) {
-            for (i = 1; i < NF; i++) if ($i == flag) return $(i + 1)
-            return ""
-        }
-        NR == FNR {
-            if (after("-A") != "CNI-HOSTPORT-DNAT") next
-            if (index($0, "name: \\\"bulkhead\\\" id:")) pods[after("-j")] = 1
-            else others = 1
-            next
-        }
-        { chain = /^:/ ? substr($1, 2) : after("-A") }
-        !ours(chain) && !ours(after("-j"))' "$1" "$1"
-}
+# ---------------------------------------------------------------- 10 leaving
 
 # uninstall: ends what runs, gives back what was changed, removes every file.
 uninstall() {
@@ -1132,9 +1109,7 @@ uninstall() {
     for namespace in /run/netns/cni-*; do
         [ ! -e "$namespace" ] || ip netns delete "${namespace##*/}"
     done
-    for interface in cni0 flannel.1; do
-        ip link delete "$interface" 2>/dev/null || true
-    done
+    for link in cni0 flannel.1; do ip link delete "$link" 2>/dev/null || true; done
     if registered; then
         ip -4 route show root "$(value pod_network)" | while read -r route; do
             # shellcheck disable=SC2086 # a route is several words
@@ -1153,12 +1128,34 @@ uninstall() {
     if grep -qE ' (/var/lib/kubelet|/run/containerd)/' /proc/mounts; then
         fail 26 "Volumes below /var/lib/kubelet cannot be unmounted; end what uses them and run this again."
     fi
-    if registered && [ -s "$ETC/url" ]; then
-        use_what_is_known
-        tell uninstalled 0 "" || say "the platform did not take the last report ($HTTP); that does no harm"
-    fi
+    ! registered || tell uninstalled 0 "" ||
+        say "the platform did not take the last report ($HTTP); that does no harm"
     forget
     say "done: what was installed is removed. Packages were never installed, and none was removed."
+}
+
+# without_our_rules TABLES: them without the chains of kubelet, kube-proxy, flannel and our pods.
+# Other programs use CNI too: of its chains those of our pods' ports go, by the network's name in
+# their rules, and the ones that all share only when nobody else has a port in them.
+without_our_rules() {
+    # shellcheck disable=SC2016 # of awk
+    awk '
+        function ours(chain) {
+            return chain ~ /^KUBE-/ || chain ~ /^FLANNEL-(FWD|POSTRTG)$/ || chain in pods ||
+                (!others && chain ~ /^CNI-HOSTPORT-(DNAT|SNAT|MASQ|SETMARK)$/)
+        }
+        function after(flag, i) {
+            for (i = 1; i < NF; i++) if ($i == flag) return $(i + 1)
+            return ""
+        }
+        NR == FNR {
+            if (after("-A") != "CNI-HOSTPORT-DNAT") next
+            if (index($0, "name: \\\"bulkhead\\\" id:")) pods[after("-j")] = 1
+            else others = 1
+            next
+        }
+        { chain = /^:/ ? substr($1, 2) : after("-A") }
+        !ours(chain) && !ours(after("-j"))' "$1" "$1"
 }
 
 # forget: removes every file that this script or the services made.
@@ -1190,10 +1187,7 @@ forget() {
     systemctl reset-failed 'bulkhead-*' 2>/dev/null || true
 }
 
-usage() {
-    say "$1 See: bulkhead-node --help" >&2
-    exit 2
-}
+# ---------------------------------------------------------------- the start of it all
 
 main() {
     URL='' AUTHORITY_SHA256='' TOKEN_FILE='' AUTHORITY='' SHOW='' FIRST=0 FETCHED='' COMMAND=install
@@ -1214,14 +1208,16 @@ main() {
         esac
         shift 2
     done
-    check_root || {
-        say "$MESSAGE" >&2
+    if [ "$(id -u)" != 0 ]; then
+        say "Run this as root." >&2
         exit 10
-    }
+    fi
     use_proxy
     WORK=$(mktemp -d "/run/bulkhead.XXXXXX")
     trap 'rm -rf "$WORK"' EXIT
     trap 'exit 1' HUP INT TERM
+    # A power cut while `forget` removed everything may have left the one without the other.
+    if registered && [ -s "$ETC/url" ]; then use_what_is_known; fi
     "$COMMAND"
 }
 
