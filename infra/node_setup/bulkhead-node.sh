@@ -237,6 +237,7 @@ check_modules() {
     grep -qw overlay /proc/filesystems || missing="$missing overlay"
     [ -e /proc/sys/net/bridge/bridge-nf-call-iptables ] || missing="$missing br_netfilter"
     [ -e /proc/sys/net/netfilter/nf_conntrack_max ] || missing="$missing nf_conntrack"
+    [ -d /sys/module/vxlan ] || missing="$missing vxlan"
     [ -z "$missing" ] || problem 14 "The kernel has no module:$missing. Install the full kernel package."
 }
 
@@ -593,10 +594,11 @@ EOF
     put_containerd
     if [ "$(value network_profile)" = linux_bridge ]; then
         kubeconfig flannel "{\"tokenFile\": \"$TOKENS/flannel\"}"
-        # Routes between servers of one subnet, VXLAN between others, where the kernel has it.
-        backend='{"Type": "host-gw"}'
-        [ ! -d /sys/module/vxlan ] || backend='{"Type": "vxlan", "DirectRouting": true}'
-        echo "{\"Network\": \"$(value pod_network)\", \"Backend\": $backend}" | put 644 "$ETC/flannel.json"
+        # Routes between servers of one subnet, VXLAN between others. One server with another type
+        # would be cut off: flannel ignores nodes of which it is not the same.
+        put 644 "$ETC/flannel.json" <<EOF
+{"Network": "$(value pod_network)", "Backend": {"Type": "vxlan", "DirectRouting": true}}
+EOF
     fi
 }
 
@@ -981,8 +983,7 @@ pod_network_of_node() {
     subnet=$(sed -n 's/.*"podCIDR": *"\([0-9./]*\)".*/\1/p' "$WORK/node")
     device=$(ip -o -4 address show | awk -v own="$node_ip/" 'index($4, own) == 1 { print $2; exit }')
     mtu=$(ip -o link show dev "${device:-lo}" | sed -n 's/.* mtu \([0-9]*\) .*/\1/p')
-    # What VXLAN's own headers take.
-    ! grep -q vxlan "$ETC/flannel.json" || mtu=$((mtu - 50))
+    mtu=$((mtu - 50)) # what VXLAN's own headers take
     [ -n "$subnet" ] && [ "$mtu" -gt 0 ]
 }
 

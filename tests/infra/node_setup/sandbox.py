@@ -53,6 +53,8 @@ mount -t overlay overlay -o "lowerdir=/etc,upperdir=$0/etc,workdir=$0/work" /etc
 for place in run opt usr/local/sbin var/lib var/log; do mount --bind "$0/$place" "/$place"; done
 mkdir -p /run/systemd/system
 mount --bind "$0/swaps" /proc/swaps
+# It is there, whether or not this machine has needed it yet.
+mount -t tmpfs tmpfs /sys/module && mkdir /sys/module/vxlan
 for setting in net/ipv4/ip_forward net/bridge/bridge-nf-call-iptables; do
     [ ! -e /proc/sys/$setting ] || mount --bind "$0/setting" /proc/sys/$setting
 done

@@ -26,6 +26,7 @@ _FAULTS = {
     "processor": (12, "no programs for riscv64", ""),
     "curl": (13, "Missing: curl.", ""),
     "overlay": (14, "no module: overlay", "mount --bind /dev/null /proc/filesystems"),
+    "vxlan": (14, "no module: vxlan", "rmdir /sys/module/vxlan"),
     "swap": (15, "Swap is on", "echo /dev/sda2 partition 1 0 -2 >>/proc/swaps"),
     "port": (16, "Port 10250 is in use", ""),
     "ports": (16, "Ports 8134 10250 are in use", ""),
