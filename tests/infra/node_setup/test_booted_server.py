@@ -111,7 +111,7 @@ def test_cloud_init_makes_a_node_through_power_cuts(
     _eventually(server, "systemctl is-active bulkhead-kubelet bulkhead-tunnel bulkhead-flannel")
     assert platform.requests.count(("/v1/nodes", 201)) == 1
     # What cloud-init runs removes itself last of all, after the report that all services run.
-    _eventually(server, "test -z \"$(ls /var/lib/cloud/scripts/per-boot)\"")
+    _eventually(server, 'test -z "$(ls /var/lib/cloud/scripts/per-boot)"')
     # What the platform asks for, the timer does: within its 30 seconds.
     platform.instruction = "uninstall"
     _eventually(server, "test ! -e /etc/bulkhead -a ! -e /usr/local/sbin/bulkhead-node")
