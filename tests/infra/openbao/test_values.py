@@ -165,17 +165,6 @@ def test_a_process_may_neither_write_over_a_value_nor_read_it_from_the_root_name
     worker.close()
 
 
-def test_a_fingerprint_is_the_same_for_the_same_request_of_the_same_workspace_only(
-    values: ValueStore, openbao: OpenBao, place: VersionPlace
-) -> None:
-    first = values.fingerprint(place.workspace_id, b"request")
-    assert first == values.fingerprint(place.workspace_id, b"request")
-    assert first != values.fingerprint(place.workspace_id, b"other request")
-    other = new_id(Prefix.WORKSPACE)
-    openbao.ensure_secret_space(other)
-    assert first != values.fingerprint(other, b"request")
-
-
 def _place_in(workspace_id: str) -> VersionPlace:
     return VersionPlace(
         workspace_id=workspace_id,
