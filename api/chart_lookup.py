@@ -1,9 +1,12 @@
 """Asks a worker for the chart that a request refers to: the web process opens no registry."""
 
+import asyncio
+
 from api.package_requests import CreatePackageVersionRequest
 from api.scope import RequestScope
 from domain.errors import BulkheadError, Reason
 from domain.package import ChartPlace, ResolvedChart, ResolveRequest
+from infra.helm.value_schemas import refused_schema
 from infra.temporal.waits import resolve_chart
 
 # What is wrong with the reference, and so with the request.
@@ -26,9 +29,17 @@ async def look_up(
         path: where in the request the reference is.
 
     Raises:
-        BulkheadError: INVALID_ARGUMENT or NOT_FOUND, as 422, for the reference or the chart;
-            CREDENTIAL_REJECTED; DEPENDENCY_UNAVAILABLE; DEADLINE_EXCEEDED.
+        BulkheadError: INVALID_ARGUMENT or NOT_FOUND, as 422, for the reference, the chart or the
+            schema of values; CREDENTIAL_REJECTED; DEPENDENCY_UNAVAILABLE; DEADLINE_EXCEEDED.
     """
+    why = await asyncio.to_thread(refused_schema, version.input_schema)
+    if why is not None:
+        raise BulkheadError(
+            Reason.INVALID_ARGUMENT,
+            f"The schema of values {why}.",
+            path=(*path[:-1], "input_schema"),
+            status=_UNPROCESSABLE,
+        )
     try:
         request = ResolveRequest(
             workspace_id=scope.caller.workspace_id,

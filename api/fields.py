@@ -1,9 +1,6 @@
 """Shapes that several requests share, and what every text of a request must keep to."""
 
-import math
-import re
 import unicodedata
-from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final
 
 from fastapi import Header, Path, Query
@@ -11,6 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
 
 from domain.errors import BulkheadError, Reason
 from domain.identifiers import Prefix, is_id
+from domain.json_document import check_document
 
 # NUL cannot be stored; other control characters and the two separators forge lines in terminals and
 # logs; those for the direction of text make a name look like another one. Joiners are needed by
@@ -21,12 +19,6 @@ DIGEST: Final = r"^(sha256:)?[0-9a-f]{64}$"
 
 # Letters and a symbol by their category, and yet nothing is drawn for them.
 _FILLERS: Final = frozenset("\u115f\u1160\u2800\u3164\uffa0")
-
-
-_UNSTORABLE: Final = re.compile("[\0\ud800-\udfff]")
-
-# Documents of people's own, such as values and schemas, have some ten levels.
-_DEEPEST_DOCUMENT: Final = 100
 
 
 class Body(BaseModel):
@@ -44,33 +36,6 @@ def check_visible(value: str) -> str:
         message = "This holds blanks only; give it at least one character that can be seen."
         raise ValueError(message)
     return value
-
-
-def check_document(document: dict[str, Any]) -> dict[str, Any]:
-    """Refuse a JSON document that PostgreSQL's jsonb, or JSON itself, cannot hold."""
-    level: list[object] = [document]
-    for _ in range(_DEEPEST_DOCUMENT):
-        if not level:
-            return document
-        level = [part for each in level for part in _parts_of(each)]
-    message = f"This is nested deeper than {_DEEPEST_DOCUMENT} levels."
-    raise ValueError(message)
-
-
-def _parts_of(node: object) -> Sequence[object]:
-    match node:
-        case str() if _UNSTORABLE.search(node):
-            message = "This holds a NUL or half of a surrogate pair, which cannot be stored."
-            raise ValueError(message)
-        case float() if not math.isfinite(node):
-            message = "This holds a number that is not finite, which is no JSON."
-            raise ValueError(message)
-        case Mapping():
-            return [*node.keys(), *node.values()]
-        case list():
-            return node
-        case _:
-            return ()
 
 
 JsonObject = Annotated[dict[str, Any], AfterValidator(check_document)]

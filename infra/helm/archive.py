@@ -12,8 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from domain.errors import BulkheadError, Reason
+from domain.json_document import check_document
 from domain.semver import Range, Version
 from infra.helm import go_yaml
+from infra.helm.value_schemas import refused_schema
 
 # What a registry may send; the largest charts that we know have 2 MB.
 MAXIMUM_ARCHIVE_BYTES: Final = 16 * 1024 * 1024
@@ -33,11 +35,9 @@ _READ_BYTES: Final = 64 * 1024
 # What no part of a path may be; a path that begins with `/` has an empty one.
 _NO_PARTS: Final = frozenset({"", ".", ".."})
 
-# The keywords by which a schema points to another one, and where they point to within itself.
-_REFERENCES: Final = ("$ref", "$dynamicRef", "$recursiveRef")
-_KNOWN_METASCHEMAS: Final = re.compile(
-    r"https?://json-schema\.org/(schema|draft-0[4-7]/schema|draft/20(19-09|20-12)/schema)#?"
-)
+# Of what a chart says of itself, and every list of packages repeats: as much as the API takes.
+_MAXIMUM_DESCRIPTION: Final = 1000
+_MAXIMUM_APP_VERSION: Final = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +90,9 @@ def read_archive(archive: bytes, ref: str) -> Chart:
     _check_dependencies(about, files)
     for path, content in files.items():
         if path.rpartition("/")[2] == "values.schema.json":
-            check_schema(_schema_in(path, content))
+            why = refused_schema(_schema_in(path, content))
+            if why is not None:
+                raise _broken(why=f"its {path} {why}")
     schema = files.get("values.schema.json")
     return Chart(
         name=name,
@@ -98,9 +100,9 @@ def read_archive(archive: bytes, ref: str) -> Chart:
         digest=digest_of(archive),
         ref=ref,
         archive=archive,
-        app_version=str(about.get("appVersion") or ""),
+        app_version=str(about.get("appVersion") or "")[:_MAXIMUM_APP_VERSION],
         kube_version=str(about.get("kubeVersion") or ""),
-        description=str(about.get("description") or ""),
+        description=str(about.get("description") or "")[:_MAXIMUM_DESCRIPTION],
         schema={} if schema is None else _schema_in("values.schema.json", schema),
         default_values=_mapping(files, "values.yaml") or {},
     )
@@ -131,30 +133,6 @@ def with_file(archive: bytes, name: str, content: bytes) -> bytes:
 def pack(files: Mapping[str, bytes]) -> bytes:
     """Return an archive of files, the same bytes for the same files."""
     return gzip.compress(_tar(sorted(files.items())), compresslevel=6, mtime=0)
-
-
-def check_schema(schema: dict[str, Any]) -> None:
-    """Return when a schema of values is self-contained.
-
-    Helm itself would read `file://` and `http://` references, from where we run.
-
-    Raises:
-        BulkheadError: INVALID_ARGUMENT when it points anywhere else.
-    """
-    left: list[Any] = [schema]
-    while left:
-        part = left.pop()
-        if isinstance(part, list):
-            left += part
-        elif isinstance(part, dict):
-            for keyword in _REFERENCES:
-                reference = part.get(keyword)
-                if isinstance(reference, str) and not reference.startswith("#"):
-                    raise _points_elsewhere(by=keyword)
-            metaschema = part.get("$schema")
-            if isinstance(metaschema, str) and not _KNOWN_METASCHEMAS.fullmatch(metaschema):
-                raise _points_elsewhere(by="$schema")
-            left += part.values()
 
 
 class _Room:
@@ -226,7 +204,7 @@ def _check_metadata(about: dict[str, Any], name: str, version: str) -> None:
         raise _broken(why="its Chart.yaml has no name that a chart may have")
     if not Version.parse(version).is_strict:
         raise _broken(why="its version is no semantic version such as 1.4.2")
-    if about.get("apiVersion") not in {"v1", "v2"}:
+    if str(about.get("apiVersion")) not in {"v1", "v2"}:
         raise _broken(why="its Chart.yaml has an apiVersion that is neither v1 nor v2")
     if (about.get("type") or "application") != "application":
         raise _broken(why="it is a library, which deploys nothing by itself")
@@ -242,7 +220,10 @@ def _check_dependencies(about: dict[str, Any], files: Mapping[str, bytes]) -> No
         if len(parts) == _OF_A_SUBCHART and (parts[0], parts[-1]) == ("charts", "Chart.yaml"):
             found = _mapping(files, path) or {}
             packed.add(str(found.get("name", "")))
-    for dependency in about.get("dependencies") or []:
+    dependencies = about.get("dependencies") or []
+    if not isinstance(dependencies, list):
+        raise _broken(why="its dependencies are no list")
+    for dependency in dependencies:
         wanted = str(dependency.get("name", "")) if isinstance(dependency, dict) else ""
         if wanted not in packed:
             raise _broken(
@@ -270,11 +251,11 @@ def _mapping(files: Mapping[str, bytes], path: str) -> dict[str, Any] | None:
 def _schema_in(path: str, content: bytes) -> dict[str, Any]:
     try:
         found = json.loads(content.decode("utf-8-sig"))
+        if isinstance(found, dict):
+            return check_document(found)
     except (ValueError, RecursionError):
-        raise _broken(why=f"its {path} is no JSON") from None
-    if not isinstance(found, dict):
-        raise _broken(why=f"its {path} is no JSON object")
-    return found
+        raise _broken(why=f"its {path} is no JSON, or none that can be stored") from None
+    raise _broken(why=f"its {path} is no JSON object")
 
 
 def _tar(files: Iterable[tuple[str, bytes]]) -> bytes:
@@ -286,13 +267,6 @@ def _tar(files: Iterable[tuple[str, bytes]]) -> bytes:
             entry.mode = 0o644
             target.addfile(entry, io.BytesIO(content))
     return packed.getvalue()
-
-
-def _points_elsewhere(*, by: str) -> BulkheadError:
-    return _broken(
-        why=f"a `{by}` of its schema of values points to another document; put the definitions "
-        "into the schema itself"
-    )
 
 
 def _broken(*, why: str) -> BulkheadError:

@@ -11,6 +11,7 @@ from typing import Any, Final
 import yaml
 
 from domain.errors import BulkheadError, Reason
+from domain.json_document import check_text
 
 # A few lines of aliases can stand for more than memory holds.
 _MAXIMUM_NODES: Final = 1_000_000
@@ -36,6 +37,17 @@ _OCTAL: Final = re.compile(r"[-+]?0[0-7_]+")
 _FLOAT: Final = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
 _NULL: Final = re.compile(r"~|null|Null|NULL|")
 _NUMBERS: Final = list("-+.0123456789")
+
+# Besides its own, what the library's constructors raise where a tag does not fit its text.
+_UNREADABLE: Final = (
+    yaml.YAMLError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
@@ -90,7 +102,7 @@ def load_all(text: str, *, what: str) -> list[Any]:
     try:
         _check_size(text, budget)
         documents = list(yaml.load_all(text, _Loader))
-    except (yaml.YAMLError, ValueError, RecursionError, TypeError) as error:
+    except _UNREADABLE as error:
         mark = getattr(error, "problem_mark", None)
         where = "" if mark is None else f" (line {mark.line + 1})"
         raise BulkheadError(
@@ -123,7 +135,7 @@ def _check_size(text: str, budget: "_Budget") -> None:
 
 class _Budget:
     def __init__(self, what: str) -> None:
-        self._what = what
+        self.what = what
         self._left = _MAXIMUM_NODES
 
     def take(self, depth: int) -> None:
@@ -131,14 +143,14 @@ class _Budget:
         if self._left < 0 or depth > _MAXIMUM_DEPTH:
             raise BulkheadError(
                 Reason.INVALID_ARGUMENT,
-                f"{self._what} comes to more than {_MAXIMUM_NODES:,} values or is nested deeper "
+                f"{self.what} comes to more than {_MAXIMUM_NODES:,} values or is nested deeper "
                 f"than {_MAXIMUM_DEPTH}; make it smaller.",
             )
 
     def refuse(self, value: object) -> BulkheadError:
         return BulkheadError(
             Reason.INVALID_ARGUMENT,
-            f"{self._what} has a value that JSON cannot say ({type(value).__name__}).",
+            f"{self.what} has a value that JSON cannot say ({type(value).__name__}).",
         )
 
 
@@ -157,16 +169,29 @@ def _as_json(value: object, budget: _Budget, depth: int) -> Any:  # noqa: ANN401
             return int(value) if value.is_integer() and abs(value) < _LARGEST_WHOLE else value
         case int() if abs(value) > _LARGEST_INTEGER:
             raise budget.refuse(value)
-        case None | bool() | int() | str():
+        case str():
+            return _text(value, budget)
+        case None | bool() | int():
             return value
         case _:
             raise budget.refuse(value)
 
 
+def _text(text: str, budget: _Budget) -> str:
+    try:
+        return check_text(text)
+    except ValueError:
+        raise BulkheadError(
+            Reason.INVALID_ARGUMENT,
+            f"{budget.what} has a text with a NUL or half of a surrogate pair, which cannot be "
+            "stored; take it out, or encode it.",
+        ) from None
+
+
 def _key(key: object, budget: _Budget) -> str:
     match key:
         case str():
-            return key
+            return _text(key, budget)
         case bool():
             return "true" if key else "false"
         case int() if abs(key) <= _LARGEST_INTEGER:

@@ -211,6 +211,7 @@ async def test_a_version_is_published_once_and_never_changes(
         (version_of("1.4.0"), ["body", "ref"]),
         (version_of("1.4.0", "oci://elsewhere.test/charts/web:1.4.0"), ["body", "ref"]),
         (version_of("v1.4"), ["body", "semver"]),
+        (version_of("1.4.0", input_schema={"type": "nonsense"}), ["body", "input_schema"]),
     ):
         answer = await vendor.post(f"{own}/versions", refused)
         assert error_of(answer, 422)["path"] == path, refused

@@ -159,6 +159,12 @@ def file_of(path: str, content: bytes = b"") -> tuple[tarfile.TarInfo, bytes]:
 _ABOUT = file_of("web/Chart.yaml", b"apiVersion: v2\nname: web\nversion: 1.0.0\n")
 
 
+def about_of(more: str) -> tuple[tarfile.TarInfo, bytes]:
+    return file_of(
+        "web/Chart.yaml", f"apiVersion: v2\nname: web\nversion: 1.0.0\n{more}\n".encode()
+    )
+
+
 def link_of(path: str, target: str) -> tuple[tarfile.TarInfo, bytes]:
     entry = tarfile.TarInfo(path)
     entry.type, entry.linkname = tarfile.SYMTYPE, target
@@ -191,6 +197,17 @@ _BAD = {
             b"apiVersion: v2\nname: web\nversion: 1.0.0\ndependencies: [{name: other}]\n",
         )
     ),
+    "dependencies that are no list": tar_of(about_of("dependencies: 3")),
+    "a version of the format that is no text": tar_of(about_of("apiVersion: [a]")),
+    "a tag that does not fit its text": tar_of(
+        _ABOUT, file_of("web/values.yaml", b"a: !!timestamp foo")
+    ),
+    "a NUL in its description": tar_of(about_of('description: "a\\0b"')),
+    "a NUL in its schema": schema_of({"title": "\0"}),
+    "half a character in its schema": schema_of({"title": "\ud800"}),
+    "a schema with no number": schema_of({"maximum": float("inf")}),
+    "a schema that is none": schema_of({"type": "nonsense"}),
+    "a schema of a schema that is none": schema_of({"$schema": ["a"]}),
     "a bad subchart": tar_of(
         _ABOUT, file_of("web/charts/sub.tgz", tar_of(link_of("sub/values.yaml", "/etc/passwd")))
     ),
@@ -202,6 +219,11 @@ def test_what_is_no_sound_chart_is_refused(bad: bytes) -> None:
     with pytest.raises(BulkheadError) as refused:
         read_archive(bad, "")
     assert refused.value.reason is Reason.INVALID_ARGUMENT
+
+
+def test_of_a_long_description_the_beginning_is_kept() -> None:
+    chart = read_archive(tar_of(about_of(f"description: {'a' * 5000}")), "")
+    assert chart.description == "a" * 1000
 
 
 async def test_helm_gets_what_was_checked_however_a_tar_can_be_read(helm: Helm) -> None:

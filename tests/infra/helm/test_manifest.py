@@ -78,6 +78,8 @@ def test_a_text_that_stands_for_more_than_memory_holds_is_refused() -> None:
         "{apiVersion: v1, kind: ConfigMap, metadata: {name: a, annotations: b}}",
         "{apiVersion: v1, kind: ConfigMap, metadata: {name: a, namespace: [b]}}",
         "{apiVersion: v1, kind: ConfigMap, metadata: {name: a}, data: {b: 0x" + "f" * 5000 + "}}",
+        '{apiVersion: v1, kind: ConfigMap, metadata: {name: a}, data: {b: "c\\0d"}}',
+        '{apiVersion: v1, kind: ConfigMap, metadata: {name: a}, data: {"b\\0": c}}',
         "{apiVersion: v1, kind: Secret, metadata: {name: a}, stringData: {port: 5432}}",
         "{apiVersion: v1, kind: Secret, metadata: {name: a}, data: text}",
         "{apiVersion: rbac.authorization.k8s.io/v1, kind: Role, metadata: {name: a}, roleRef: b}",
