@@ -15,6 +15,7 @@ from api.node_endpoint import NodeEndpoint
 from api.openapi import openapi_of
 from api.query import refuse_unknown_parameters
 from api.rate_limits import AccessLimits
+from api.repeated_keys import refuse_repeated_keys
 from api.routes import (
     api_token,
     artifact,
@@ -133,7 +134,7 @@ def create_app(clients: Clients, settings: ApiSettings, *, temporal_namespace: s
         app.include_router(
             noun.router,
             prefix=f"/{VERSION}",
-            dependencies=[Depends(refuse_unknown_parameters)],
+            dependencies=[Depends(_refuse_what_is_unclear)],
         )
     app.include_router(health.router)
     app.include_router(codec.router)
@@ -141,6 +142,12 @@ def create_app(clients: Clients, settings: ApiSettings, *, temporal_namespace: s
     install_error_handlers(app)
     app.add_middleware(RequestMiddleware)
     return app
+
+
+async def _refuse_what_is_unclear(request: Request) -> None:
+    # One dependency, because each costs every request some 20 microseconds.
+    refuse_unknown_parameters(request)
+    await refuse_repeated_keys(request)
 
 
 def _links_of(settings: ApiSettings, temporal_namespace: str) -> Links:

@@ -50,7 +50,7 @@ _FORMS: Final = {
     DIGEST: "This is no digest: it is sha256: and 64 hexadecimal digits, as the plan shows it.",
 }
 # The routes whose requests hold what no answer may quote.
-_WITH_SECRETS: Final = {"secrets", "registry_connections"}
+WITH_SECRETS: Final = {"secrets", "registry_connections"}
 _UNREADABLE: Final = (Reason.INVALID_ARGUMENT, "The body is not readable JSON.")
 
 
@@ -126,7 +126,7 @@ async def _on_validation_error(request: Request, error: Exception) -> Response:
             BulkheadError(
                 Reason.INVALID_ARGUMENT,
                 _message(failure),
-                path=_path(failure, hide_names=bool(tags & _WITH_SECRETS)),
+                path=_path(failure, hide_names=bool(tags & WITH_SECRETS)),
             )
         )
         for failure in failures[:_MAXIMUM_ITEMS]
@@ -160,10 +160,13 @@ def _path(failure: dict[str, Any], *, hide_names: bool) -> tuple[str, ...]:
         # A value may have been sent where a name belongs: as a field, a label or an alias.
         known = 1 if failure["type"] == "extra_forbidden" else 2
         return tuple(str(part) for part in failure["loc"][:known])
+    return tuple(shown(str(part)) for part in failure["loc"])
+
+
+def shown(part: str) -> str:
+    """Return what an answer tells of a part of a path, which may be a key of the request."""
     # A JSON key may hold half of a surrogate pair, which no answer can carry.
-    return tuple(
-        str(part).encode(errors="replace").decode()[:_PATH_PART_LENGTH] for part in failure["loc"]
-    )
+    return part.encode(errors="replace").decode()[:_PATH_PART_LENGTH]
 
 
 def _item(error: BulkheadError) -> ErrorItem:

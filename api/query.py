@@ -6,7 +6,7 @@ from fastapi.dependencies.models import Dependant
 from domain.errors import BulkheadError, Reason
 
 
-async def refuse_unknown_parameters(request: Request) -> None:
+def refuse_unknown_parameters(request: Request) -> None:
     """Refuse a parameter that the route does not know.
 
     Raises:

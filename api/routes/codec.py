@@ -20,6 +20,7 @@ from starlette.responses import PlainTextResponse, Response
 from temporalio.api.common.v1 import Payload, Payloads
 
 from api.errors import error_response
+from api.repeated_keys import refuse_repeated_keys_in
 from api.scope import RequestScope, open_scope
 from domain.caller import Role
 from domain.errors import BulkheadError, Reason
@@ -112,6 +113,7 @@ async def _open(codec: SealingCodec, payload: Payload) -> Payload:
 
 
 def _payloads_in(body: bytes) -> Payloads:
+    refuse_repeated_keys_in(body)
     with contextlib.suppress(json_format.ParseError, ValueError, RecursionError):
         fields = json.loads(body)
         # Half of a surrogate pair is JSON, and no text: protobuf breaks at it.

@@ -11,6 +11,7 @@ from tests.api import contract
 from tests.api.gate import Gate, Person
 
 CANARY = "canary-7f3a"
+LONG = "k" * 80
 REGION = new_id(Prefix.REGION)
 # In the names of tests, which are the same in each process that runs some of them.
 NOWHERE = "0" * 32
@@ -295,6 +296,32 @@ async def test_what_was_sent_is_never_shown_back(person: Person) -> None:
     answer = await person.call("PATCH", path, json=sent, headers={"if-match": "1"})
     failure_of(answer, 422)
     assert CANARY not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "place"),
+    [
+        ("/v1/regions", '{"name": "a", "name": "b"}', ["name"]),
+        ("/v1/regions", '{"name": "a", "\\u006eame": "a"}', ["name"]),
+        ("/v1/regions", '{"x": [{"y": 1}, {"z": {"b": 1, "a": 2, "b": 3}}]}', ["x", "1", "z", "b"]),
+        ("/v1/regions", '{"a": {"c": 1, "c": 1}, "a": 2}', ["a"]),
+        ("/v1/regions", f'{{"{LONG}": 1, "{LONG}": 2}}', [LONG[:64]]),
+        ("/v1/installs", f'{{"values": {{"{CANARY}": 1, "{CANARY}": 2}}}}', ["values"]),
+        (f"/v1/clusters/clu_{NOWHERE}/worker_bootstraps", '{"labels": 1, "labels": 1}', ["labels"]),
+    ],
+)
+async def test_a_key_that_is_there_twice_is_named(
+    person: Person, path: str, content: str, place: list[str]
+) -> None:
+    answer = await person.call(
+        "POST", path, content=content, headers={"content-type": "application/json"}
+    )
+    assert answer.status_code == 400
+    (error,) = answer.json()["errors"]
+    assert error["metadata"]["reason"] == "INVALID_ARGUMENT"
+    assert error["path"] == ["body", *place]
+    assert CANARY not in answer.text
+    assert contract.differences(answer.json(), contract.ERROR) == []
 
 
 @pytest.mark.parametrize(

@@ -97,6 +97,40 @@ async def test_no_error_and_no_log_repeats_a_value(
     assert [row["name"] for row in ok(await keeper.person.get("/v1/secrets"))["data"]] == ["mine"]
 
 
+# Where a key is there twice, and which of its place an answer may name.
+TWICE: list[tuple[str, str, list[str]]] = [
+    ("/v1/secrets", '{"name": "n", "kind": "generic", "value": "%s", "value": "x"}', ["value"]),
+    ("/v1/secrets", '{"name": "n", "value": {"%s": 1, "%s": 2}}', ["value"]),
+    ("/v1/secrets", '{"name": "n", "%s": 1, "%s": 2}', []),
+    ("/v1/secrets", '{"name": "n", "labels": {"%s": "a", "%s": "b"}}', ["labels"]),
+    ("/v1/secrets/{}/versions", '{"value": "x", "value": "%s"}', ["value"]),
+    ("/v1/secrets/{}/versions/current:access", '{"%s": 1, "%s": 1}', []),
+    (
+        "/v1/secrets/{}/versions/current:access",
+        '{"wrap_ttl_seconds": 60, "wrap_ttl_seconds": "%s"}',
+        ["wrap_ttl_seconds"],
+    ),
+    ("/v1/registry_connections", '{"name": "n", "%s": 1, "%s": 2}', []),
+]
+
+
+async def test_a_key_that_is_there_twice_is_refused_without_what_may_be_a_value(
+    gate: Gate,
+) -> None:
+    keeper = await new_keeper(gate)
+    secret = await keeper.create("mine")
+    for path, content, place in TWICE:
+        answer = await keeper.person.call(
+            "POST",
+            path.format(secret["id"]),
+            content=content.replace("%s", CANARY),
+            headers={"content-type": "application/json"},
+        )
+        assert error_of(answer, 400, "INVALID_ARGUMENT")["path"] == ["body", *place], content
+        assert not _quotes(answer)
+    assert (await keeper.get(secret))["etag"] == secret["etag"]
+
+
 async def test_no_answer_but_plaintext_has_a_value(gate: Gate) -> None:
     keeper = await new_keeper(gate)
     key = {"idempotency-key": a_key()}
