@@ -99,6 +99,7 @@ for parent, group, name in (
     (app, compute_configs.app, "compute-configs"),
     (app, secrets.app, "secrets"),
     (secrets.app, secrets.rotation_app, "rotation"),
+    (secrets.app, secrets.consumers_app, "consumers"),
     (secrets.app, secrets.purge_app, "purge"),
     (secrets.app, secrets.policy_app, "policy"),
     (app, registries.app, "registries"),

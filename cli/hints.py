@@ -106,6 +106,7 @@ _INSTALL_PATH = re.compile(r"/installs/(?P<id>[^/:]+)(?P<rest>.*)")
 _ROLLOUT_APPROVAL = re.compile(r"/rollouts/(?P<id>[^/:]+):approve")
 
 _PURGE_APPROVAL = ":approvePurge"
+_ABOUT_VERSIONS = {("path", "vid"), ("body", "version_aliases"), ("body", "version_number")}
 _MEMBERS = re.compile(r"/workspaces/[^/]+/members")
 
 _CHOOSE_WORKSPACE = ("bulkhead workspaces list", "bulkhead workspaces use WORKSPACE")
@@ -285,11 +286,11 @@ def _about_secret(
     secret = _SECRET_ID.search(named or request_path)
     if secret is None:
         return None
-    if "consumers" in metadata:
+    if "consumers" in metadata or tuple(fault_path) == ("path", "consumer_id"):
         return f"bulkhead secrets usage {secret[0]}"
     if metadata.get("alias") == "current":
         return f"bulkhead secrets update {secret[0]} --alias current=VERSION"
-    if named or tuple(fault_path) in {("path", "vid"), ("body", "version_aliases")}:
+    if named or tuple(fault_path) in _ABOUT_VERSIONS:
         return f"bulkhead secrets versions {secret[0]}"
     if status == HTTPStatus.NOT_FOUND and request_path.endswith(":access"):
         return f"bulkhead secrets get {secret[0]}   (is it deleted?)"

@@ -408,6 +408,49 @@ def test_what_uses_a_secret_is_listed(bulkhead: Bulkhead) -> None:
     ]
 
 
+def test_a_consumer_is_registered_acknowledges_and_is_removed(bulkhead: Bulkhead) -> None:
+    consumers = ("secrets", "consumers")
+    _create(bulkhead, "stripe", "first")
+    bulkhead.run("secrets", "add-version", "stripe", stdin="second")
+    registered = bulkhead.ok(*consumers, "register", "stripe", "service/mailer", "--acknowledges")
+    assert "service/mailer uses stripe and follows current." in registered
+    pinned = bulkhead.json(*consumers, "register", "stripe", "job/old", "--version", "current")
+    assert pinned["version_number"] == 1
+    acknowledged = bulkhead.json(*consumers, "acknowledge", "stripe", "service/mailer", "2")
+    assert acknowledged["acknowledged_number"] == 2
+    listed = bulkhead.json(*consumers, "list", "stripe")
+    assert [entry["consumer_id"] for entry in listed] == ["old", "mailer"]
+    missing = bulkhead.json(*consumers, "list", "stripe", "--would-miss", "2")
+    assert [entry["consumer_id"] for entry in missing] == ["mailer"]
+    removed = bulkhead.ok(*consumers, "remove", "stripe", "service/mailer")
+    assert "service/mailer is not registered to use stripe any more." in removed
+    assert [entry["consumer_id"] for entry in bulkhead.json("secrets", "usage", "stripe")] == [
+        "old"
+    ]
+
+
+def test_a_consumer_acknowledges_with_a_token_that_only_reads_values(bulkhead: Bulkhead) -> None:
+    secret_id = _create(bulkhead, "stripe", CANARY)
+    _register(bulkhead, secret_id, "mailer", {"acknowledges": True})
+    holder = _as_token(bulkhead, "secrets:access")
+    number = holder.json("secrets", "access", secret_id)["version_number"]
+    shown = holder.ok(
+        "secrets", "consumers", "acknowledge", secret_id, "service/mailer", str(number)
+    )
+    assert "service/mailer has acknowledged version 1." in shown
+
+
+def test_a_consumer_that_nobody_knows_leads_to_those_that_are_there(bulkhead: Bulkhead) -> None:
+    secret_id = _create(bulkhead, "stripe", CANARY)
+    consumers = ("secrets", "consumers")
+    unknown = bulkhead.run(*consumers, "acknowledge", "stripe", "service/nobody", "current")
+    assert unknown.returncode == 3
+    assert f"next: bulkhead secrets usage {secret_id}" in unknown.stderr
+    misnamed = bulkhead.run(*consumers, "register", "stripe", "mailer")
+    assert misnamed.returncode == 2
+    assert "such as service/mailer" in misnamed.stderr
+
+
 def test_every_consumer_is_listed_however_many_there_are(bulkhead: Bulkhead) -> None:
     secret_id = _create(bulkhead, "stripe", CANARY)
     consumers = [f"shop-{number:03}" for number in range(PAGE_SIZE + 1)]

@@ -25,11 +25,15 @@ _MOST_NAMED = 10
 def show_usage(session: Session, secret: SecretArgument) -> None:
     """List what uses a secret, with the version that it used last and when.
 
-    Listed is what was registered. A read with a token registers nothing: `versions` shows when
-    each version was read last.
+    Listed is what was registered, by the platform or with `consumers register`. A read with a
+    token registers nothing: `versions` shows when each version was read last.
     """
-    found = active_secret(session, secret)
-    entries = consumers_of(session, found)
+    list_consumers(session, active_secret(session, secret))
+
+
+def list_consumers(session: Session, secret: JsonObject, version_number: int | None = None) -> None:
+    """Print the consumers of a secret; with a number, those who would miss that version."""
+    entries = consumers_of(session, secret, version_number)
     if not session.output.as_json:
         name_of = consumer_names(session, entries)
         entries = [
@@ -42,9 +46,10 @@ def show_usage(session: Session, secret: SecretArgument) -> None:
             }
             for entry in entries
         ]
-    session.output.listing(
-        entries, _COLUMNS, (f"Nothing is registered to use {clean(found['name'])}.",)
-    )
+    what = clean(secret["name"])
+    if version_number is not None:
+        what = f"version {version_number} of {what}"
+    session.output.listing(entries, _COLUMNS, (f"Nothing is registered to use {what}.",))
 
 
 def consumers_of(
