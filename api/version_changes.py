@@ -137,12 +137,12 @@ async def _refuse_rotating(
         return
     if facts.is_finished and facts.retirement is Retirement.KEEP:
         return
-    address = f"/v1/operations/{secret.active_operation_id}"
-    how = f"Wait for its end with POST {address}:wait, or cancel it with POST {address}:cancel."
+    watch = f"`bulkhead operations watch {secret.active_operation_id}`"
+    how = f"Wait for its end ({watch}), or cancel it."
     if facts.is_finished:
         how = (
-            "Have the consumers that it waits for acknowledge the new version, or remove their "
-            f"references; then wait for its end with POST {address}:wait."
+            "Have the consumers that it waits for acknowledge the new version (`bulkhead secrets "
+            f"consumers`), or remove them; then wait for its end ({watch})."
         )
     raise BulkheadError(
         Reason.CONFLICT,

@@ -350,6 +350,6 @@ def _require(scope: RequestScope, needed: SecretScope, action: str, secret_id: s
 def _no_rotation() -> BulkheadError:
     return BulkheadError(
         Reason.NOT_FOUND,
-        "The secret does not rotate; say how with PUT /v1/secrets/{id}/rotation.",
+        "The secret does not rotate; say how first (`bulkhead secrets rotation set`).",
         path=("path", "id"),
     )

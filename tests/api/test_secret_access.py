@@ -102,6 +102,16 @@ async def test_a_refusal_is_audited_whatever_the_path_holds(gate: Gate) -> None:
     assert {line[2] for line in denied} == {keeper.person.workspace, "sec_" + "0" * 32}
 
 
+async def test_a_number_names_no_version_and_is_told_what_does(gate: Gate) -> None:
+    keeper = await new_keeper(gate)
+    secret = await keeper.create()
+    answer = await keeper.person.post(f"/v1/secrets/{secret['id']}/versions/1:access")
+    error = error_of(answer, 404, "NOT_FOUND")
+    assert error["path"] == ["path", "vid"]
+    assert "not by its number" in error["message"]
+    assert "bulkhead secrets versions" in error["message"]
+
+
 async def test_a_denial_says_why(gate: Gate) -> None:
     keeper = await new_keeper(gate)
     secret = await keeper.create()

@@ -65,6 +65,7 @@ async def test_a_second_rotation_is_refused_and_names_the_first(gate: Gate) -> N
     for answer in answers:
         error = error_of(answer, 409, "CONFLICT")
         assert error["metadata"]["operation_id"] == operation["id"]
+        assert f"bulkhead operations watch {operation['id']}" in error["message"]
 
 
 @pytest.mark.parametrize("is_finished", [False, True])
@@ -95,6 +96,7 @@ async def test_what_a_rotation_works_with_is_not_destroyed_before_its_end(
         error = error_of(await keeper.switch(version, "destroy", query), 409, "CONFLICT")
         assert error["metadata"]["operation_id"] == operation["id"]
         assert ("cancel" in error["message"]) is not is_finished
+        assert f"bulkhead operations watch {operation['id']}" in error["message"]
     ok(await keeper.patch(secret, {"version_aliases": {"current": 1}}))
     ok(await keeper.switch(other, "destroy"))
     ok(await keeper.patch(secret, {"version_aliases": {"current": 2}}))

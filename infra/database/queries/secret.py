@@ -279,7 +279,9 @@ def check_readable(number: int | None, state: VersionState | None) -> None:
     if number is None:
         raise BulkheadError(
             Reason.NOT_FOUND,
-            "The secret has no such version and no such alias.",
+            "The secret has no such version and no such alias. A version is named by its id, by an "
+            "alias such as `current`, or as `latest`, and not by its number: the list of versions "
+            "(`bulkhead secrets versions`) has the id of each number.",
             path=("path", "vid"),
         )
     if state is VersionState.DISABLED:

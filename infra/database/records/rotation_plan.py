@@ -25,8 +25,8 @@ def plan_rotation(
     if secret.active_operation_id is not None:
         raise BulkheadError(
             Reason.CONFLICT,
-            "A rotation of this secret is running. Wait for it with "
-            f"POST /v1/operations/{secret.active_operation_id}:wait, or cancel it.",
+            "A rotation of this secret is running. Wait for its end (`bulkhead operations watch "
+            f"{secret.active_operation_id}`), or cancel it.",
             metadata={"operation_id": secret.active_operation_id},
         )
     if secret.state is not SecretState.ACTIVE:
