@@ -61,7 +61,7 @@ def add_member(
     """Have a user belong to the workspace. Needs an owner.
 
     Users, and owners beside whoever made the workspace, are made by the operator of the platform:
-    for the embedded stack by `make user`.
+    for the embedded stack by `make user`, with docker-compose by its `platform user`.
     """
     made = session.client.create(_path(session), {"user_id": user, "role": role})
     if session.output.as_json:

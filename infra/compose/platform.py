@@ -9,6 +9,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from domain.errors import BulkheadError, Reason
 from infra.compose.volumes import Volumes
 from infra.database.bootstrap import bootstrap
+from infra.database.engine import DatabaseRole
 from infra.embedded.home import Home
 from infra.embedded.owner import ensure_owner
 from infra.openbao.operator import Operator
@@ -75,6 +76,16 @@ def owner_lines(volumes: Volumes) -> str:
     """
     lines = _read(home_of(volumes).owner_file).splitlines(keepends=True)
     return "".join(line for line in lines if not line.startswith("BULKHEAD_CA_FILE="))
+
+
+def prepared_database(settings: PlatformSettings) -> DatabaseSettings:
+    """Return the database, whose roles a start has made.
+
+    Raises:
+        BulkheadError: FAILED_PRECONDITION where there was none yet.
+    """
+    _read(Path(settings.database.passwords_dir, DatabaseRole.OWNER))
+    return settings.database
 
 
 def authority_certificate(volumes: Volumes) -> str:

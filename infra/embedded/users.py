@@ -21,6 +21,8 @@ from infra.settings import DatabaseSettings
 # What can be typed anywhere and means one person.
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,99}")
 
+USER_HELP: Final = "make a user with a token, which is shown once"
+
 _MADE: Final = "made"
 _REFUSALS: Final = {
     "no_workspace": "There is no workspace {workspace}; give its slug or its id.",
@@ -28,7 +30,7 @@ _REFUSALS: Final = {
     "taken": "There is a user {name} already. Take another name; or EXISTING=1 (`--existing`) "
     "gives that user the role, and another token in place of those they had.",
     "first_owner": "{name} is the first owner, whose token is in the owner's file: without that "
-    "file `make up` makes another one.",
+    "file the next start (`make up`, `docker compose up`) makes another one.",
     "lowered": "{name} has a higher role in {workspace}; `bulkhead members set-role` lowers it.",
 }
 
@@ -53,13 +55,18 @@ class MadeUser:
 
 def add_user_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to those of `python -m infra.embedded`."""
-    user = commands.add_parser("user", help="make a user with a token, which is shown once")
-    user.add_argument("name", help="letters, digits and ._@+-")
-    user.add_argument("--workspace", default="default", help="slug or id")
-    user.add_argument("--role", type=Role, choices=tuple(Role), default=Role.MEMBER)
+    user = commands.add_parser("user", help=USER_HELP)
+    add_user_arguments(user)
     user.add_argument(
         "--to", type=Path, metavar="FILE", help="write address and token there, not to be seen"
     )
+
+
+def add_user_arguments(user: argparse.ArgumentParser) -> None:
+    """Add what says who shall be made."""
+    user.add_argument("name", help="letters, digits and ._@+-")
+    user.add_argument("--workspace", default="default", help="slug or id")
+    user.add_argument("--role", type=Role, choices=tuple(Role), default=Role.MEMBER)
     user.add_argument(
         "--existing",
         action="store_true",
@@ -68,22 +75,37 @@ def add_user_command(commands: "argparse._SubParsersAction[argparse.ArgumentPars
 
 
 def run_user(stack: Stack, chosen: argparse.Namespace) -> None:
-    """Make the user, and show the token once."""
-    wanted = NewUser(
-        name=chosen.name, workspace=chosen.workspace, role=chosen.role, exists=chosen.existing
-    )
-    token = new_token(TokenKind.USER)
-    file: Path | None = chosen.to and chosen.to.absolute()
-    if file is None:
-        made = create_user(stack.database, wanted, token)
-    else:
-        made = _create_with_file(stack, wanted, token, file)
-    what = f"{wanted.name} ({made.user_id}) is {wanted.role} of {made.workspace_id}."
-    if file is not None:
-        say(Console(), f"{what} Address and token are in {file}, which only you can read.")
+    """Make the user, and show the token once, or keep it in a file."""
+    if chosen.to is None:
+        show_new_user(stack.database, chosen)
         return
+    file: Path = chosen.to.absolute()
+    wanted = _wanted(chosen)
+    made = _create_with_file(stack, wanted, new_token(TokenKind.USER), file)
+    what = _told(wanted, made)
+    say(Console(), f"{what} Address and token are in {file}, which only you can read.")
+
+
+def show_new_user(settings: DatabaseSettings, chosen: argparse.Namespace) -> None:
+    """Make the user, and print the token and nothing else to the standard output.
+
+    Raises:
+        BulkheadError: as `create_user`.
+    """
+    wanted, token = _wanted(chosen), new_token(TokenKind.USER)
+    what = _told(wanted, create_user(settings, wanted, token))
     say(Console(stderr=True), f"{what} The token is not shown again; `bulkhead login` asks for it:")
     print(token)
+
+
+def _wanted(chosen: argparse.Namespace) -> NewUser:
+    return NewUser(
+        name=chosen.name, workspace=chosen.workspace, role=chosen.role, exists=chosen.existing
+    )
+
+
+def _told(wanted: NewUser, made: MadeUser) -> str:
+    return f"{wanted.name} ({made.user_id}) is {wanted.role} of {made.workspace_id}."
 
 
 def create_user(settings: DatabaseSettings, wanted: NewUser, token: str) -> MadeUser:
@@ -118,7 +140,8 @@ def create_user(settings: DatabaseSettings, wanted: NewUser, token: str) -> Made
     except psycopg.OperationalError as error:
         raise BulkheadError(
             Reason.DEPENDENCY_UNAVAILABLE,
-            "The stack's database does not answer, and no user was made; `make up` starts it.",
+            "The stack's database does not answer, and no user was made; start the stack first "
+            "(`make up`, or `docker compose up --detach --wait`).",
         ) from error
     outcome, user_id, workspace_id = row or ("", "", "")
     if outcome != _MADE:
