@@ -27,6 +27,9 @@ from infra.database.tables import MachineRow
 # A signature is of use for this long, in either direction of a clock that is off.
 CLOCK_TOLERANCE_SECONDS: Final = 300
 
+# Ten years; what is further off is shown as that.
+_LARGEST_OFFSET: Final = 315_360_000
+
 
 @dataclass(slots=True)
 class NodeScope:
@@ -119,7 +122,8 @@ async def _record(
 ) -> None:
     denials: AuditBudget = request.app.state.node_denials
     if refusal.clock_offset_seconds is not None:
-        machine.clock_offset_seconds = refusal.clock_offset_seconds
+        offset = refusal.clock_offset_seconds
+        machine.clock_offset_seconds = max(-_LARGEST_OFFSET, min(offset, _LARGEST_OFFSET))
     # A server that was shut out comes back with every turn of its timer; one line an hour tells it.
     if denials.take(f"{machine.id} {refusal.why}") == 1:
         add_audit_event(

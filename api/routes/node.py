@@ -9,10 +9,11 @@ import re
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from ipaddress import IPv6Address, ip_address
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Header, Request
-from pydantic import AfterValidator, Field, IPvAnyAddress, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 from starlette.responses import FileResponse, PlainTextResponse, Response
 from typing_extensions import TypedDict
 
@@ -60,7 +61,12 @@ def _as_line(text: str) -> str:
 
 
 def _as_address(text: str) -> str:
-    return str(IPvAnyAddress(text))  # type: ignore[operator] # it is called by pydantic otherwise
+    address = ip_address(text)
+    if isinstance(address, IPv6Address) and address.scope_id is not None:
+        # A zone is of one machine alone, and any text.
+        message = "This is an address of one link; leave it out."
+        raise ValueError(message)
+    return str(address)
 
 
 Hostname = Annotated[

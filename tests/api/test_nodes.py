@@ -367,6 +367,25 @@ async def test_an_instruction_to_restart_is_told_once(
     assert uninstalled == (True,)
 
 
+async def test_a_clock_that_is_absurdly_off_is_told_too(
+    gate: Gate, person: Person, cluster: JSON
+) -> None:
+    server, machine = await new_machine(gate, person, cluster)
+    answer = await server.report(clock=990_000_000_000)
+    assert answer.status_code == 401
+    assert "clock" in error_of(answer)["message"]
+    shown = (await person.get(f"/v1/machines/{machine['id']}")).json()
+    assert shown["clock_offset_seconds"] > 300_000_000
+
+
+@pytest.mark.parametrize("zone", ["eth0", "\x1b[31mEVIL\n\u202e", "\0"])
+async def test_an_address_of_one_link_is_none_of_a_server(
+    gate: Gate, person: Person, cluster: JSON, zone: str
+) -> None:
+    server, _ = await new_machine(gate, person, cluster)
+    assert (await server.report(addresses=[f"fe80::7%{zone}"])).status_code == 422
+
+
 @pytest.mark.parametrize("clock", [-3600, 3600])
 async def test_a_clock_that_is_off_is_told_and_shown(
     gate: Gate, person: Person, cluster: JSON, clock: int
