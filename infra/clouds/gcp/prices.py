@@ -161,12 +161,14 @@ def _parts_of(sku: Json) -> list[tuple[tuple[str, str, str], float]]:
     on_demand = category.get("usageType") == "OnDemand"
     if found is None or not on_demand or category.get("resourceFamily") != "Compute":
         return []
-    price = sku["pricingInfo"][-1]["pricingExpression"]
-    if price["usageUnit"] != _UNITS[found["of"]]:
+    # What is announced has no price yet.
+    newest = sku.get("pricingInfo", [])[-1:]
+    price: Json = newest[0]["pricingExpression"] if newest else {}
+    dollars = max((_dollars(rate["unitPrice"]) for rate in price.get("tieredRates", [])), default=0)
+    if price.get("usageUnit") != _UNITS[found["of"]] or not dollars:
         return []
     family = (found["family"] or _COMPUTE_OPTIMIZED).lower()
-    dollars = max((_dollars(rate["unitPrice"]) for rate in price["tieredRates"]), default=0.0)
-    return [((region, family, found["of"]), dollars) for region in sku["serviceRegions"]]
+    return [((region, family, found["of"]), dollars) for region in sku.get("serviceRegions", [])]
 
 
 def _dollars(money: Json) -> float:

@@ -35,6 +35,8 @@ _FAMILIES: Final = {
     "C4A Arm Instance": _Family(0.0306, 0.00347, ("us-central1",)),
 }
 
+_UNKNOWN: Final = _Family(0.0, 0.0)
+
 # What is said around a family's name, how it is used, and for which part of the price.
 _NEIGHBOURS: Final = (
     ("{} {} running in {}", "OnDemand", 1.0),
@@ -61,6 +63,8 @@ class Prices:
 
 
 def _skus() -> Iterator[Json]:
+    announced, _ = _pair(_NEIGHBOURS[0][0], "E9 Instance", "us-central1", "OnDemand", _UNKNOWN, 1.0)
+    yield announced | {"pricingInfo": []}
     for name, family in _FAMILIES.items():
         for region in family.regions:
             for form, usage, share in _NEIGHBOURS:
