@@ -47,6 +47,7 @@ from api.routes import (
     region,
     registry_connection,
     rollout,
+    rollout_plan,
     secret,
     secret_policy,
     secret_reference,
@@ -100,6 +101,7 @@ _ROUTES: Final = (
     install_logs,
     grant,
     rollout,
+    rollout_plan,
     emergency_stop,
 )
 

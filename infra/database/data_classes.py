@@ -224,6 +224,11 @@ _TABLES: Final[dict[str, dict[DataClass, str]]] = {
         _I: "workspace_id rollout_id install_id",
         _O: "sequence kind wave message at",
     },
+    "rollout_previews": {
+        _I: "workspace_id install_id rollout_id package_version_id",
+        _T: "plan",
+        _O: "semver render_hash plan_digest created_at",
+    },
     "rollout_targets": {
         _I: "workspace_id rollout_id install_id grant_id customer_workspace_id cluster_id"
         " region_id from_version_id from_render_id operation_id rollback_operation_id",

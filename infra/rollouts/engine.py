@@ -113,10 +113,10 @@ class TargetSubject:
 
 
 class TargetPlanner(Protocol):
-    """Makes the plan of a target, and changes nothing."""
+    """Makes the plan of a target, and changes nothing of the install."""
 
     async def digest_of(self, subject: TargetSubject) -> str:
-        """Return the digest of what the version would do to the install.
+        """Return the digest of what the version would do, and keep the plan for its own people.
 
         Raises:
             BulkheadError: the plan cannot be made.

@@ -1,9 +1,12 @@
 """Makes the plan of a target as its install's operation would make it."""
 
+from sqlalchemy import func
+from sqlalchemy.dialects.postgresql import insert
+
 from domain.errors import BulkheadError, Reason
 from infra.database.engine import Database
-from infra.database.tables import InstallRow, RenderRow
-from infra.installs.deployer import Deployer
+from infra.database.tables import InstallRow, RenderRow, RolloutPreviewRow
+from infra.installs.deployer import Deployer, Preview
 from infra.rollouts.engine import TargetSubject
 
 
@@ -20,7 +23,7 @@ class InstallPlanner:
         self._deployer = deployer
 
     async def digest_of(self, subject: TargetSubject) -> str:
-        """Return the digest of what the version would do to the install.
+        """Return the digest of what the version would do, and keep the plan for its own people.
 
         Raises:
             BulkheadError: the plan cannot be made.
@@ -43,4 +46,26 @@ class InstallPlanner:
             good,
             operation_id=subject.rollout_id,
         )
+        await self._keep(subject, preview)
         return preview.plan_digest
+
+    async def _keep(self, subject: TargetSubject, preview: Preview) -> None:
+        """Write the plan where the customer reads it, and the vendor cannot."""
+        planned = {
+            "rollout_id": subject.rollout_id,
+            "package_version_id": subject.version.id,
+            "semver": subject.version.semver,
+            "render_hash": preview.render_hash,
+            "plan": preview.plan,
+            "plan_digest": preview.plan_digest,
+            "created_at": func.now(),
+        }
+        statement = insert(RolloutPreviewRow).values(
+            workspace_id=subject.plane.workspace_id, install_id=subject.install_id, **planned
+        )
+        async with self._database.workspace(subject.plane.workspace_id) as session:
+            await session.execute(
+                statement.on_conflict_do_update(
+                    index_elements=["workspace_id", "install_id"], set_=planned
+                )
+            )

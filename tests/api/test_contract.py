@@ -151,6 +151,7 @@ EXTENSIONS = {
     ("POST", "/v1/installs/{id}:approve"),
     ("GET", "/v1/installs/{id}/renders/{render_id}/plan"),
     ("GET", "/v1/installs/{id}/renders/{render_id}/diff"),
+    ("GET", "/v1/installs/{id}/rollout_plan"),
     ("GET", "/v1/installs/{id}/drift"),
     ("POST", "/v1/installs/{id}:detect_drift"),
     ("POST", "/v1/grants"),

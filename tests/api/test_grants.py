@@ -5,11 +5,13 @@ from collections.abc import AsyncIterator
 
 import psycopg
 import pytest
+from psycopg.types.json import Jsonb
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from domain.caller import Role
 from infra.database.engine import Database, DatabaseRole
+from infra.database.queries.install import find_rollout_preview
 from tests.api.gate import JSON, Gate, Person
 from tests.api.installs import Customer, new_customer
 from tests.api.keeper import error_of, ok
@@ -22,6 +24,7 @@ CUSTOMERS_TABLES = (
     "renders",
     "install_secrets",
     "install_drift",
+    "rollout_previews",
     "operations",
     "clusters",
     "regions",
@@ -231,3 +234,35 @@ async def test_the_database_shows_a_vendor_the_row_of_the_grant_alone(
                 mine,
             )
     assert isinstance(refused.value.orig, psycopg.errors.InsufficientPrivilege)
+
+
+async def test_a_customer_alone_sees_what_a_rollout_planned_for_an_install(gate: Gate) -> None:
+    customer = await new_customer(gate)
+    install = await customer.new_deployed(grant={})
+    path = f"/v1/installs/{install['id']}/rollout_plan"
+    error_of(await customer.person.get(path), 404, "NOT_FOUND")
+    planned = {
+        "changes": [{"key": "apps/Deployment//web", "change": "changed", "diff": []}],
+        "needs": [],
+        "counts": {"changed": 1},
+        "hooks": [],
+    }
+    with gate.administrator() as connection:
+        connection.execute(
+            "INSERT INTO rollout_previews (workspace_id, install_id, rollout_id, semver,"
+            " package_version_id, render_hash, plan, plan_digest)"
+            " VALUES (%s, %s, 'roll_1', '2.0.0', %s, 'sha256:a', %s, 'sha256:b')",
+            (
+                customer.person.workspace,
+                install["id"],
+                install["package_version_id"],
+                Jsonb({**planned, "chart": {"name": "web"}}),
+            ),
+        )
+    found = ok(await customer.person.get(path))
+    assert {name: found[name] for name in planned} == planned
+    assert (found["semver"], found["plan_digest"]) == ("2.0.0", "sha256:b")
+    assert "chart" not in found
+    error_of(await customer.vendor.get(path), 404, "NOT_FOUND")
+    async with gate.clients.database.workspace(customer.vendor.workspace) as session:
+        assert await find_rollout_preview(session, install["id"]) is None

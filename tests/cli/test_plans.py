@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cli.commands.installs.renders import show_drift
+from cli.commands.installs.renders import show_drift, show_plan_of_render
 from cli.commands.installs.upkeep import window_of
 from cli.documents import no_secret, values_of
 from cli.errors import CliError
@@ -179,3 +179,28 @@ def test_drift_is_looked_for_at_once_when_that_is_asked_for() -> None:
     show_drift(api.session(), "eu")
     assert {request.method for request in api.sent} == {"GET"}
     assert "bulkhead installs drift eu --look" in api.next_commands()
+
+
+def test_what_a_rollout_planned_is_shown_to_the_installs_own_people() -> None:
+    install = {"id": "inst_1", "labels": {"name": "eu"}}
+    plan = {
+        "rollout_id": "roll_1",
+        "semver": "2.0.0",
+        "plan_digest": "sha256:3f",
+        "changes": [{**CHANGE, "diff": [{"path": "spec.replicas", "before": 1, "after": 2}]}],
+        "counts": {"changed": 1},
+        "created_at": 0,
+    }
+    api = Recorded(
+        {
+            "GET /installs": [install],
+            "GET /installs/inst_1": install,
+            "GET /installs/inst_1/rollout_plan": plan,
+        }
+    )
+    show_plan_of_render(api.session(), "eu", rollout=True)
+    assert "Plan of roll_1 for eu: 2.0.0" in api.shown
+    assert "~ spec.replicas: 1 -> 2" in api.shown
+    assert "sha256:3f" in api.shown
+    with pytest.raises(CliError, match="Give a render, or --rollout"):
+        show_plan_of_render(api.session(), "eu", "rnd_1", rollout=True)

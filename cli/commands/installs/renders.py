@@ -65,10 +65,20 @@ def list_renders(
 @command(
     app,
     "plan",
-    examples=("bulkhead installs plan shop-eu", "bulkhead installs plan shop-eu rnd_0199..."),
+    examples=(
+        "bulkhead installs plan shop-eu",
+        "bulkhead installs plan shop-eu rnd_0199...",
+        "bulkhead installs plan shop-eu --rollout",
+    ),
 )
 def show_plan_of_render(
-    session: Session, install: InstallArgument, render: _RenderArgument = None
+    session: Session,
+    install: InstallArgument,
+    render: _RenderArgument = None,
+    rollout: Annotated[  # noqa: FBT002 - Typer's flags are boolean parameters
+        bool,
+        typer.Option("--rollout", help="What the vendor's last rollout of plans alone planned."),
+    ] = False,
 ) -> None:
     """Show what applying a render does, or did, as a diff, and what it needs for that.
 
@@ -76,6 +86,12 @@ def show_plan_of_render(
     hidden, whoever made them.
     """
     found = install_called(session, install)
+    if rollout:
+        if render is not None:
+            message = "Give a render, or --rollout."
+            raise CliError(message, ExitCode.USAGE)
+        _show_rollout_plan(session, found)
+        return
     shown = _render(session, found, render)
     output = session.output
     standing = standing_of(shown)
@@ -217,6 +233,17 @@ def show_drift(
         session.output.data(findings)
     else:
         _tell_drift(session, found, findings)
+
+
+def _show_rollout_plan(session: Session, install: JsonObject) -> None:
+    plan = session.client.get(f"{path_of(install)}/rollout_plan")
+    if session.output.as_json:
+        session.output.data(plan)
+        return
+    name, version = title_of(session, install), clean(plan["semver"])
+    at = f"Made {age(plan['created_at'])} ago; its vendor sees the digest alone."
+    title = f"Plan of {clean(plan['rollout_id'])} for {name}: {version}"
+    show_plan(session.output, plan, title, at)
 
 
 def _tell_drift(session: Session, install: JsonObject, findings: Sequence[JsonObject]) -> None:

@@ -20,6 +20,7 @@ from infra.database.tables import (
     InstallDriftRow,
     InstallRow,
     RenderRow,
+    RolloutPreviewRow,
 )
 
 _CUSTOMERS: Final = text("SELECT id, name FROM customers_of_vendor(:workspaces)")
@@ -119,6 +120,12 @@ async def names_of_customers(
 async def find_render(session: AsyncSession, install_id: str, render_id: str) -> RenderRow | None:
     """Read a render of an install."""
     query = select(RenderRow).where(RenderRow.id == render_id, RenderRow.install_id == install_id)
+    return (await session.exec(query)).one_or_none()
+
+
+async def find_rollout_preview(session: AsyncSession, install_id: str) -> RolloutPreviewRow | None:
+    """Read what a rollout planned last for an install of the session's workspace."""
+    query = select(RolloutPreviewRow).where(RolloutPreviewRow.install_id == install_id)
     return (await session.exec(query)).one_or_none()
 
 

@@ -29,6 +29,7 @@ from infra.database.tables.install import (
     InstallRow,
     InstallSecretRow,
     RenderRow,
+    RolloutPreviewRow,
 )
 from infra.database.tables.machine import MachineRow, WorkerBootstrapRow
 from infra.database.tables.operation import OperationRow, OperationStepRow
@@ -89,6 +90,7 @@ __all__ = [
     "RegistryConnectionRow",
     "RenderRow",
     "RolloutEventRow",
+    "RolloutPreviewRow",
     "RolloutRow",
     "RolloutTargetRow",
     "SecretAuditLogRow",

@@ -121,6 +121,25 @@ class InstallDriftRow(SQLModel, table=True):
     resolved_at: datetime | None = time_column()
 
 
+class RolloutPreviewRow(SQLModel, table=True):
+    """What a rollout of plans alone planned last for an install; the row is the customer's.
+
+    `plan` is as in `RenderRow`; its vendor has `plan_digest` alone.
+    """
+
+    __tablename__ = "rollout_previews"
+
+    workspace_id: str = Field(primary_key=True, foreign_key="workspaces.id")
+    install_id: str = Field(primary_key=True)
+    rollout_id: str
+    package_version_id: str
+    semver: str
+    render_hash: str
+    plan: dict[str, Any] = json_column()
+    plan_digest: str
+    created_at: datetime = now_column()
+
+
 class GrantRow(SQLModel, table=True):
     """A vendor's right to move one install, given and revoked by the customer.
 

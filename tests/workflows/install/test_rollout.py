@@ -16,6 +16,7 @@ from domain.identifiers import Prefix, new_id
 from domain.package import ProductState
 from domain.rollout import TERMINAL, Obstacle, RolloutState, TargetState
 from domain.rollout_strategy import Selector, Strategy
+from infra.database.queries.install import find_rollout_preview
 from infra.database.records import rollout_requests
 from infra.database.records.rollout_rows import lock_rollout
 from infra.database.tables import OperationRow, ProductRow, RolloutRow, RolloutTargetRow
@@ -204,6 +205,10 @@ async def test_a_rollout_deploys_what_was_planned_and_approved_and_can_be_taken_
         planned = await vendor.until(rollout, RolloutState.PLANNED)
         assert planned.plan_digest is not None
         assert await vendor.versions() == {first.version_id}
+        for install in vendor.installs:
+            version, changes = await _planned_for(site, install)
+            assert version == second.version_id
+            assert "added" in [change for key, change in changes.items() if "ConfigMap" in key]
         await vendor.approve(rollout, planned.plan_digest)
         await vendor.until(rollout, baking=True)
         assert await vendor.versions() == {second.version_id}
@@ -284,6 +289,16 @@ async def test_a_rollout_goes_on_while_a_cluster_does_not_answer_and_comes_back_
         for place, install in ((site, near), (other, far)):
             await site.platform.succeed(await place.delete(install))
             assert await place.remains(install) == {}
+
+
+async def _planned_for(site: Site, install_id: str) -> tuple[str, dict[str, str]]:
+    """Return the version that a rollout planned for an install, and what becomes of objects."""
+    async with site.platform.api.workspace(site.owner.workspace_id) as session:
+        found = await find_rollout_preview(session, install_id)
+    assert found is not None
+    return found.package_version_id, {
+        change["key"]: change["change"] for change in found.plan["changes"]
+    }
 
 
 async def _until_moved(vendor: _Vendor, install_id: str, version: Published) -> None:
