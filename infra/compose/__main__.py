@@ -18,7 +18,7 @@ from infra.compose.platform import (
 )
 from infra.compose.secret_files import write_secrets
 from infra.compose.volumes import OPENBAO_PORT, Users, Volumes
-from infra.embedded.users import USER_HELP, add_user_arguments, show_new_user
+from infra.embedded.new_users import USER_HELP, add_user_arguments, show_new_user
 
 _COMMANDS = {
     "secrets": "make the secrets of every service",

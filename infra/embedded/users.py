@@ -1,56 +1,25 @@
-"""The command by which an operator makes users, and gives them tokens."""
+"""The command by which the operator of an embedded stack makes users, and gives them tokens."""
 
 import argparse
-import re
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
-import psycopg
 from rich.console import Console
 
-from domain.caller import Role
 from domain.errors import BulkheadError, Reason
-from domain.identifiers import Prefix, new_id
-from domain.tokens import TokenKind, hash_of, new_token
+from domain.tokens import TokenKind, new_token
 from infra.embedded.console import say
-from infra.embedded.owner import connected, write_login
+from infra.embedded.new_users import (
+    USER_HELP,
+    MadeUser,
+    NewUser,
+    add_user_arguments,
+    create_user,
+    show_new_user,
+    told,
+    wanted_user,
+)
+from infra.embedded.owner import write_login
 from infra.embedded.stack import Stack
-from infra.settings import DatabaseSettings
-
-# What can be typed anywhere and means one person.
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,99}")
-
-USER_HELP: Final = "make a user with a token, which is shown once"
-
-_MADE: Final = "made"
-_REFUSALS: Final = {
-    "no_workspace": "There is no workspace {workspace}; give its slug or its id.",
-    "no_user": "There is no user {name} yet; without EXISTING=1 (`--existing`) one is made.",
-    "taken": "There is a user {name} already. Take another name; or EXISTING=1 (`--existing`) "
-    "gives that user the role, and another token in place of those they had.",
-    "first_owner": "{name} is the first owner, whose token is in the owner's file: without that "
-    "file the next start (`make up`, `docker compose up`) makes another one.",
-    "lowered": "{name} has a higher role in {workspace}; `bulkhead members set-role` lowers it.",
-}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class NewUser:
-    """Who shall be made; `exists`: whoever is there already gets another token."""
-
-    name: str
-    workspace: str
-    role: Role
-    exists: bool = False
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class MadeUser:
-    """Who was made, and where."""
-
-    user_id: str
-    workspace_id: str
 
 
 def add_user_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -62,92 +31,16 @@ def add_user_command(commands: "argparse._SubParsersAction[argparse.ArgumentPars
     )
 
 
-def add_user_arguments(user: argparse.ArgumentParser) -> None:
-    """Add what says who shall be made."""
-    user.add_argument("name", help="letters, digits and ._@+-")
-    user.add_argument("--workspace", default="default", help="slug or id")
-    user.add_argument("--role", type=Role, choices=tuple(Role), default=Role.MEMBER)
-    user.add_argument(
-        "--existing",
-        action="store_true",
-        help="the user is there already: another token, in place of the ones before",
-    )
-
-
 def run_user(stack: Stack, chosen: argparse.Namespace) -> None:
     """Make the user, and show the token once, or keep it in a file."""
     if chosen.to is None:
         show_new_user(stack.database, chosen)
         return
     file: Path = chosen.to.absolute()
-    wanted = _wanted(chosen)
+    wanted = wanted_user(chosen)
     made = _create_with_file(stack, wanted, new_token(TokenKind.USER), file)
-    what = _told(wanted, made)
+    what = told(wanted, made)
     say(Console(), f"{what} Address and token are in {file}, which only you can read.")
-
-
-def show_new_user(settings: DatabaseSettings, chosen: argparse.Namespace) -> None:
-    """Make the user, and print the token and nothing else to the standard output.
-
-    Raises:
-        BulkheadError: as `create_user`.
-    """
-    wanted, token = _wanted(chosen), new_token(TokenKind.USER)
-    what = _told(wanted, create_user(settings, wanted, token))
-    say(Console(stderr=True), f"{what} The token is not shown again; `bulkhead login` asks for it:")
-    print(token)
-
-
-def _wanted(chosen: argparse.Namespace) -> NewUser:
-    return NewUser(
-        name=chosen.name, workspace=chosen.workspace, role=chosen.role, exists=chosen.existing
-    )
-
-
-def _told(wanted: NewUser, made: MadeUser) -> str:
-    return f"{wanted.name} ({made.user_id}) is {wanted.role} of {made.workspace_id}."
-
-
-def create_user(settings: DatabaseSettings, wanted: NewUser, token: str) -> MadeUser:
-    """Make a user and have the token open the workspace.
-
-    Raises:
-        BulkheadError: INVALID_ARGUMENT for a name that is none; FAILED_PRECONDITION with what is
-            in the way; DEPENDENCY_UNAVAILABLE while the database does not run.
-    """
-    if not _NAME.fullmatch(wanted.name):
-        raise BulkheadError(
-            Reason.INVALID_ARGUMENT,
-            "A user's name has up to 100 letters, digits and ._@+-, a letter or digit first.",
-        )
-    try:
-        with connected(settings) as connection:
-            row = connection.execute(
-                "SELECT outcome, made_user, made_in"
-                " FROM create_user(%s, %s, %s, %s, %s, %s, %s, %s, %s)",
-                (
-                    new_id(Prefix.USER),
-                    wanted.name,
-                    wanted.workspace,
-                    wanted.role,
-                    new_id(Prefix.MEMBER),
-                    new_id(Prefix.API_TOKEN),
-                    hash_of(token),
-                    new_id(Prefix.AUDIT_EVENT),
-                    wanted.exists,
-                ),
-            ).fetchone()
-    except psycopg.OperationalError as error:
-        raise BulkheadError(
-            Reason.DEPENDENCY_UNAVAILABLE,
-            "The stack's database does not answer, and no user was made; start the stack first "
-            "(`make up`, or `docker compose up --detach --wait`).",
-        ) from error
-    outcome, user_id, workspace_id = row or ("", "", "")
-    if outcome != _MADE:
-        words = _REFUSALS[outcome].format(name=wanted.name, workspace=wanted.workspace)
-        raise BulkheadError(Reason.FAILED_PRECONDITION, f"{words} Nothing was changed.")
-    return MadeUser(user_id=user_id, workspace_id=workspace_id)
 
 
 def _create_with_file(stack: Stack, wanted: NewUser, token: str, file: Path) -> MadeUser:

@@ -8,7 +8,7 @@ import pytest
 from domain.caller import Role
 from domain.identifiers import Prefix, new_id
 from domain.tokens import TokenKind, new_token
-from infra.embedded.users import NewUser, create_user
+from infra.embedded.new_users import NewUser, create_user
 from tests.api.gate import JSON, Gate, Person, a_key
 from tests.api.keeper import error_of, new_keeper, ok
 

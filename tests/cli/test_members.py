@@ -8,8 +8,8 @@ import pytest
 from domain.caller import Role
 from domain.tokens import TokenKind, new_token
 from infra.embedded.home import Home
+from infra.embedded.new_users import NewUser, create_user
 from infra.embedded.stack import Stack
-from infra.embedded.users import NewUser, create_user
 from infra.settings import EmbeddedSettings
 from tests.cli.conftest import Bulkhead
 

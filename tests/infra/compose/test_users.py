@@ -1,5 +1,7 @@
 """The operator of a composed stack makes users, as the one of an embedded stack does."""
 
+import subprocess
+import sys
 import uuid
 from pathlib import Path
 
@@ -9,6 +11,8 @@ from domain.identifiers import Prefix, new_id
 from domain.tokens import hash_of, is_well_formed
 from infra.compose.__main__ import main
 from tests.servers import Servers
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -71,3 +75,11 @@ def test_before_the_first_start_the_command_says_how_to_start(
     assert main(["user", "ada"]) == 1
 
     assert "docker compose up" in capsys.readouterr().err
+
+
+def test_the_commands_load_nothing_that_the_image_of_the_api_lacks() -> None:
+    loaded = "import sys, infra.compose.__main__; print(*sys.modules)"
+    shown = subprocess.run(
+        [sys.executable, "-c", loaded], check=True, cwd=ROOT, capture_output=True, text=True
+    ).stdout
+    assert {"infra.embedded.stack", "pulumi", "supervisor"} & set(shown.split()) == set()
