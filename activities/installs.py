@@ -17,7 +17,7 @@ from activities.install_steps import POLL_SECONDS, InstallSteps
 from activities.progress import note_progress
 from activities.records import worker_is_stopping
 from domain.errors import BulkheadError, Reason
-from domain.install import Change, Health, InstallState, ObjectScope
+from domain.install import Change, Health, ObjectScope
 from domain.names import install_namespace_of
 from domain.owned_operation import InstallOperation
 from domain.rollout_failures import UnhealthyObject
@@ -113,8 +113,9 @@ class InstallActivities(InstallSteps):
         )
         if not skipped:
             await self._deployer.renders.keep(sight.install, render.id, data)
-        await self._records.keep_rendered(operation, manifest, digest, chart)
-        await self._empty_old(operation, sight)
+        old = await self._records.keep_rendered(operation, manifest, digest, chart)
+        if old:
+            await self._empty(operation, sight, old)
         return Rendered(skipped=skipped)
 
     @activity.defn
@@ -154,7 +155,7 @@ class InstallActivities(InstallSteps):
     @activity.defn
     async def sync_secrets(self, operation: InstallOperation) -> None:
         """Write the Kubernetes Secrets that the render's values refer to; those before stay."""
-        sight = await self._begin(operation)
+        sight = await self._records.begin_sync(operation)
         async with self._reaching(operation):
             await self._secrets.sync(operation, extract_references(sight.deploying.values))
 
@@ -171,7 +172,7 @@ class InstallActivities(InstallSteps):
     @activity.defn
     async def apply_cluster_objects(self, operation: InstallOperation) -> None:
         """Apply the render's objects of cluster scope, CRDs first; those before stay for now."""
-        sight = await self._begin(operation)
+        sight = await self._records.begin_sync(operation)
         async with self._reaching(operation):
             deployed = await self._deployer.renders.load(sight.deploying)
             await self._deployer.cluster_objects.apply(
@@ -197,7 +198,7 @@ class InstallActivities(InstallSteps):
         Raises:
             BulkheadError: FAILED_PRECONDITION when helm or a hook fails.
         """
-        sight = await self._begin(operation)
+        sight = await self._records.begin_sync(operation)
         render = sight.deploying
         async with self._reaching(operation):
             deployed = await self._deployer.renders.load(render)
@@ -277,19 +278,12 @@ class InstallActivities(InstallSteps):
             await self._settle_cluster_objects(operation, sight.deploying)
             await self._secrets.prune(operation, extract_references(sight.deploying.values))
 
-    async def _empty_old(self, operation: InstallOperation, sight: InstallSight) -> None:
-        old = await self._records.old_renders(operation)
-        for render_id in old:
+    async def _empty(
+        self, operation: InstallOperation, sight: InstallSight, render_ids: list[str]
+    ) -> None:
+        for render_id in render_ids:
             await self._deployer.renders.forget(sight.install, render_id)
-        if old:
-            await self._records.empty(operation, old)
-
-    async def _begin(self, operation: InstallOperation) -> InstallSight:
-        """Look at what is deployed by a step that changes objects; the first of them says so."""
-        sight = await self._records.look(operation)
-        if sight.install.state is not InstallState.SYNCING:
-            await self._records.begin_sync(operation)
-        return sight
+        await self._records.empty(operation, render_ids)
 
     async def _plan(self, operation: InstallOperation, sight: InstallSight) -> Planned:
         render = sight.deploying

@@ -15,7 +15,14 @@ from domain.operation import OperationState
 from tests.api import contract
 from tests.api.catalog import new_package
 from tests.api.gate import JSON, Gate, a_key
-from tests.api.installs import PLAN_DIGEST, Customer, new_customer, objects
+from tests.api.installs import (
+    CHART,
+    PLAN_DIGEST,
+    RENDER_HASH,
+    Customer,
+    new_customer,
+    objects,
+)
 from tests.api.keeper import Keeper, error_of, new_keeper, ok
 
 
@@ -292,9 +299,10 @@ async def test_renders_that_nobody_comes_back_to_are_emptied(
         _have_rollout(connection, customer, install, returned_to)
     ok(await customer.call(install, "/renders", {}), 201)
     running = await customer._running(install)  # noqa: SLF001 - the tests' own
-    assert await customer.records.old_renders(running) == [first]
+    rendered = (running, objects(), RENDER_HASH, CHART)
+    assert await customer.records.keep_rendered(*rendered) == [first]
     await customer.records.empty(running, [first])
-    assert await customer.records.old_renders(running) == []
+    assert await customer.records.keep_rendered(*rendered) == []
     assert await customer.records.cluster_objects_of(running) == [crd]
     for what in ("plan", "diff"):
         answer = await customer.person.get(f"{path}/{first}/{what}")

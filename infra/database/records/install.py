@@ -90,26 +90,7 @@ class InstallRecords:
             BulkheadError: ABORTED when the install is gone.
         """
         async with self._database.workspace(operation.workspace_id) as session:
-            query = select(InstallRow, ClusterRow.state, OperationRow.request).where(
-                InstallRow.id == operation.install_id,
-                ClusterRow.id == InstallRow.cluster_id,
-                OperationRow.id == operation.operation_id,
-                OperationRow.owner_id == InstallRow.id,
-            )
-            found = (await session.exec(query)).one_or_none()
-            if found is None:
-                raise taken_over()
-            install, cluster_state, request = found
-            render = await render_of(session, install, request.get("render_id"))
-            source = render.restored_from_render_id if render is not None else None
-            return InstallSight(
-                install=install,
-                cluster_state=ClusterState(cluster_state),
-                render=render,
-                good=await render_of(session, install, install.current_render_id),
-                source=await render_of(session, install, source),
-                request=dict(request),
-            )
+            return await _sight_of(session, operation)
 
     async def cluster_state_of(self, operation: InstallOperation) -> ClusterState | None:
         """Return the state of the operation's cluster; None when it is gone."""
@@ -140,7 +121,7 @@ class InstallRecords:
         manifest: list[dict[str, Any]],
         render_hash: str,
         chart: dict[str, str],
-    ) -> None:
+    ) -> list[str]:
         """The render came to these objects, in which no datum of a Secret is.
 
         Args:
@@ -149,19 +130,8 @@ class InstallRecords:
             render_hash: of them.
             chart: the chart's `name`, `semver` and `app_version`.
 
-        Raises:
-            BulkheadError: ABORTED when another operation took the lock over.
-        """
-        async with self._database.workspace(operation.workspace_id) as session:
-            _, install, render = await _hold(session, operation)
-            if install is not None and render is not None:
-                render.manifest = manifest
-                render.render_hash = render_hash
-                render.plan = {"chart": chart}
-                render.updated_at = datetime.now(UTC)
-
-    async def old_renders(self, operation: InstallOperation) -> list[str]:
-        """Return renders of which what they put into Secrets may be forgotten; then `empty` them.
+        Returns:
+            Renders of which what they put into Secrets may be forgotten; then `empty` them.
 
         Raises:
             BulkheadError: ABORTED when another operation took the lock over.
@@ -170,6 +140,12 @@ class InstallRecords:
             _, install, render = await _hold(session, operation)
             if install is None or render is None:
                 return []
+            render.manifest = manifest
+            render.render_hash = render_hash
+            render.plan = {"chart": chart}
+            render.updated_at = datetime.now(UTC)
+            # What follows acts in the vendor's workspace too.
+            await session.flush()
             return await old_renders.find_old(session, install, render)
 
     async def empty(self, operation: InstallOperation, render_ids: Sequence[str]) -> None:
@@ -243,17 +219,32 @@ class InstallRecords:
             if render is not None:
                 render.unhealthy = unhealthy.as_json()
 
-    async def begin_sync(self, operation: InstallOperation) -> None:
-        """Objects of the install begin to change.
+    async def begin_sync(self, operation: InstallOperation) -> InstallSight:
+        """Objects of the install begin to change, or do so already; return what is known of it.
 
         Raises:
-            BulkheadError: ABORTED when another operation took the lock over.
+            BulkheadError: ABORTED when the install is gone, or not the operation's any more.
         """
         async with self._database.workspace(operation.workspace_id) as session:
-            _, install, _ = await _hold(session, operation)
-            if install is not None and install.state is not InstallState.SYNCING:
-                install.state = InstallState.SYNCING
-                note_change(install)
+            sight = await _sight_of(session, operation)
+            if sight.install.state is not InstallState.SYNCING:
+                begun = await session.execute(
+                    update(InstallRow)
+                    .where(
+                        col(InstallRow.id) == operation.install_id,
+                        col(InstallRow.active_operation_id) == operation.operation_id,
+                    )
+                    .values(
+                        state=InstallState.SYNCING,
+                        version=col(InstallRow.version) + 1,
+                        updated_at=func.now(),
+                    )
+                    .returning(col(InstallRow.id))
+                    .execution_options(synchronize_session=False)
+                )
+                if begun.first() is None:
+                    raise taken_over()
+            return sight
 
     async def keep_revision(self, operation: InstallOperation, revision: int) -> None:
         """The release has this revision by now."""
@@ -351,6 +342,29 @@ class InstallRecords:
         """No secret has the install for a consumer any more."""
         async with self._database.workspace(operation.workspace_id) as session:
             await remove_references(session, [operation.install_id])
+
+
+async def _sight_of(session: AsyncSession, operation: InstallOperation) -> InstallSight:
+    query = select(InstallRow, ClusterRow.state, OperationRow.request).where(
+        InstallRow.id == operation.install_id,
+        ClusterRow.id == InstallRow.cluster_id,
+        OperationRow.id == operation.operation_id,
+        OperationRow.owner_id == InstallRow.id,
+    )
+    found = (await session.exec(query)).one_or_none()
+    if found is None:
+        raise taken_over()
+    install, cluster_state, request = found
+    render = await render_of(session, install, request.get("render_id"))
+    source = render.restored_from_render_id if render is not None else None
+    return InstallSight(
+        install=install,
+        cluster_state=ClusterState(cluster_state),
+        render=render,
+        good=await render_of(session, install, install.current_render_id),
+        source=await render_of(session, install, source),
+        request=dict(request),
+    )
 
 
 def _take_values(
