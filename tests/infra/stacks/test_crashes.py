@@ -159,6 +159,7 @@ async def test_a_lock_of_the_dead_is_broken_and_their_calls_forgotten(
 
 
 @pytest.mark.full
+@pytest.mark.parametrize("laboratory", list(Provider), indirect=True)
 async def test_what_a_killed_run_made_goes_with_a_destroy(laboratory: Laboratory) -> None:
     program = await new_machine(laboratory)
     await die_in_the_middle(laboratory, program)
@@ -169,11 +170,15 @@ async def test_what_a_killed_run_made_goes_with_a_destroy(laboratory: Laboratory
 
 
 @pytest.mark.full
+@pytest.mark.parametrize("laboratory", list(Provider), indirect=True)
 async def test_a_killed_destroy_is_finished_by_the_next(laboratory: Laboratory) -> None:
     program = await laboratory.plan_network()
     await laboratory.run(StackAction.UP, program)
+    whole = len(await laboratory.inventory(program))
     running = asyncio.create_task(laboratory.run(StackAction.DESTROY, program))
-    await until(lambda: len(laboratory.cloud.inventory(program.workspace_id, program.stack_id)) < 4)
+    await until(
+        lambda: len(laboratory.cloud.inventory(program.workspace_id, program.stack_id)) < whole
+    )
     kill(program, "pulumi --non-interactive destroy")
     with pytest.raises(BulkheadError):
         await running
