@@ -39,6 +39,19 @@ def check_text(text: str) -> str:
     return text
 
 
+def storable(value: Any) -> Any:  # noqa: ANN401 - JSON of any kind
+    """Return a value with U+FFFD in place of what cannot be stored, to be shown and not used."""
+    match value:
+        case str():
+            return _UNSTORABLE.sub("\ufffd", value)
+        case Mapping():
+            return {storable(name): storable(part) for name, part in value.items()}
+        case list():
+            return [storable(part) for part in value]
+        case _:
+            return value
+
+
 def _parts_of(node: object) -> Sequence[object]:
     match node:
         case str():

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any, Final
 
+from domain.json_document import storable
 from infra.kubernetes.client import Object
 
 HIDDEN: Final = "(hidden)"
@@ -72,14 +73,15 @@ def _walk(
 
 
 def _shown(path: tuple[str, ...], before: Any, after: Any, *, hide: bool) -> dict[str, Any]:  # noqa: ANN401 - JSON
-    text = ".".join(path).replace(".[", "[")
+    text = storable(".".join(path).replace(".[", "["))
     if hide:
         return {
             "path": text,
             "before": None if before is None else HIDDEN,
             "after": None if after is None else HIDDEN,
         }
-    return {"path": text, "before": _cut(before), "after": _cut(after)}
+    # What is live may be anybody's, and is no text of PostgreSQL's then.
+    return {"path": text, "before": storable(_cut(before)), "after": storable(_cut(after))}
 
 
 def _cut(value: Any) -> Any:  # noqa: ANN401 - JSON
