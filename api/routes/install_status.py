@@ -14,6 +14,7 @@ from api.install_reading import readable_install
 from api.scope import Context, Scope, open_scope
 from domain.identifiers import Prefix
 from domain.install import InstallState
+from domain.operation import OperationState
 from infra.database.queries.install import find_install, find_render
 from infra.database.queries.operation import find_operation
 from infra.database.tables import InstallRow, OperationRow
@@ -22,12 +23,12 @@ from infra.kubernetes.pods import Pod, PodReader
 
 router = APIRouter(prefix="/installs", tags=["installs"])
 
-# The words of Argo CD for the states of an operation.
+# The words of Argo CD for the states of an operation; one that was terminated has failed there.
 _PHASES: Final = {
-    "RUNNING": "Running",
-    "SUCCEEDED": "Succeeded",
-    "FAILED": "Failed",
-    "CANCELLED": "Terminating",
+    OperationState.RUNNING: "Running",
+    OperationState.SUCCEEDED: "Succeeded",
+    OperationState.FAILED: "Failed",
+    OperationState.CANCELLED: "Failed",
 }
 
 
@@ -129,6 +130,12 @@ def _pod_body(pod: Pod) -> PodBody:
     )
 
 
+def _phase_of(operation: OperationRow) -> str:
+    if operation.state is OperationState.RUNNING and operation.cancel_requested_at is not None:
+        return "Terminating"
+    return _PHASES[operation.state]
+
+
 def _status_body(
     install: InstallRow, revision: str | None, operation: OperationRow | None
 ) -> StatusBody:
@@ -138,7 +145,7 @@ def _status_body(
         sync=install.sync,
         revision=revision,
         resources=install.resources,  # type: ignore[typeddict-item] # as the observer writes them
-        operation_phase=None if operation is None else _PHASES[operation.state],
+        operation_phase=None if operation is None else _phase_of(operation),
         updated_at=unix_or_none(install.observed_at),
         state=install.state,
         reconciling=install.active_operation_id is not None,

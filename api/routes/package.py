@@ -59,7 +59,7 @@ async def list_packages(
     scope: Scope,
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
-    view: Literal["basic", "full"] = "full",  # noqa: ARG001 - both show all: it is little
+    view: Literal["basic", "full"] = "basic",  # noqa: ARG001 - both show all: it is little
 ) -> Response:
     """List the workspace's packages, newest first."""
     before = position_of(cursor, Prefix.PACKAGE)
@@ -98,7 +98,7 @@ async def get_package(
     request: Request,
     scope: Scope,
     package_id: Identifier,
-    view: Literal["basic", "full"] = "full",  # noqa: ARG001 - both show all: it is little
+    view: Literal["basic", "full"] = "basic",  # noqa: ARG001 - both show all: it is little
 ) -> Response:
     """Get a package."""
     package = await package_changes.find(scope, package_id)

@@ -443,6 +443,14 @@ async def test_a_suspended_cluster_moves_and_loses_no_install(gate: Gate) -> Non
     assert (status["operation_phase"], status["health"]) == ("Succeeded", "Healthy")
 
 
+async def test_an_operation_that_is_being_cancelled_is_terminating(customer: Customer) -> None:
+    install = await customer.new()
+    status = f"/v1/installs/{install['id']}/status"
+    assert ok(await customer.person.get(status))["operation_phase"] == "Running"
+    ok(await customer.person.post(f"/v1/operations/{install['active_operation_id']}:cancel"), 202)
+    assert ok(await customer.person.get(status))["operation_phase"] == "Terminating"
+
+
 async def test_installs_are_their_workspaces_alone(gate: Gate, customer: Customer) -> None:
     await customer.new()
     install = await customer.new_deployed()
