@@ -264,7 +264,7 @@ class InstallActivities(InstallSteps):
                     seconds=self._settings.degraded_seconds
                 )
                 if lasts or now > deadline:
-                    await self._note_unhealthy(operation, sight, seen, status)
+                    await self._note_unhealthy(operation, seen, status)
                     raise _unhealthy(status, now - began)
                 note_progress(f"{status.health}: {status.reason}")
                 is_fresh = now - began < _SOON
@@ -328,14 +328,13 @@ class InstallActivities(InstallSteps):
     async def _note_unhealthy(
         self,
         operation: InstallOperation,
-        sight: InstallSight,
         seen: list[Seen],
         status: ObjectStatus,
     ) -> None:
         worst = next((one for one in seen if one.status.health is status.health), None)
         if worst is not None:
-            said, values = worst.status.reason, sight.deploying.values
-            unhealthy = UnhealthyObject.of(worst.wanted, status.health, said, values)
+            kind, said = str(worst.wanted["kind"]), worst.status.reason
+            unhealthy = UnhealthyObject.of(kind, status.health, said)
             await self._records.note_unhealthy(operation, unhealthy)
 
 

@@ -2,13 +2,13 @@
 
 The error of an operation is its customer's: it may quote what an object, a cluster or a chart says,
 and thereby values or lines of a log. Only this crosses: the step that failed, and of an object that
-did not become healthy its kind, its name and words of Kubernetes' own. Kind and name are of the
-vendor's chart; a name that has a value of the customer's in it is left out.
+did not become healthy its kind and words of Kubernetes' own. No name does, nor a kind that is the
+chart's own: a chart makes them of the customer's values, in whatever encoding.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from domain.errors import Reason
 from domain.install import Health
@@ -43,8 +43,25 @@ _CAUSES: Final = (
     "DeadlineExceeded",
 )
 
-# Shorter values are in any name by accident.
-_SHORTEST_VALUE: Final = 3
+# Kinds of Kubernetes' own that can be unhealthy.
+_KINDS: Final = frozenset(
+    {
+        "CronJob",
+        "CustomResourceDefinition",
+        "DaemonSet",
+        "Deployment",
+        "Ingress",
+        "Job",
+        "PersistentVolumeClaim",
+        "Pod",
+        "PodDisruptionBudget",
+        "ReplicaSet",
+        "ReplicationController",
+        "Service",
+        "StatefulSet",
+    }
+)
+_OTHER_KIND: Final = "an object of its chart"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,46 +69,33 @@ class UnhealthyObject:
     """The object by which an install did not become healthy, as a vendor may see it.
 
     Attributes:
-        kind: of the object.
-        name: of the same; empty where it has a value of the customer's in it.
+        kind: of the object, where it is one of Kubernetes' own.
         health: that it had in the end.
         cause: what Kubernetes calls the reason, of words that are known; empty: none of them.
     """
 
     kind: str
-    name: str
     health: Health
     cause: str = ""
 
     @classmethod
-    def of(
-        cls, manifest: Mapping[str, Any], health: Health, said: str, values: Mapping[str, Any]
-    ) -> "UnhealthyObject":
+    def of(cls, kind: str, health: Health, said: str) -> "UnhealthyObject":
         """Return what may be told of an object.
 
         Args:
-            manifest: the object.
+            kind: of the object.
             health: of the same.
             said: why it is not healthy; of this only words that are known are kept.
-            values: the customer's, of the install.
         """
-        name = str(manifest["metadata"]["name"])
-        is_the_customers = any(value.lower() in name.lower() for value in _texts(values))
         return cls(
-            kind=str(manifest["kind"]),
-            name="" if is_the_customers else name,
+            kind=kind if kind in _KINDS else _OTHER_KIND,
             health=health,
             cause=next((cause for cause in _CAUSES if cause in said), ""),
         )
 
     def as_json(self) -> dict[str, str]:
         """Return what a row has of it."""
-        return {
-            "kind": self.kind,
-            "name": self.name,
-            "health": self.health,
-            "cause": self.cause,
-        }
+        return {"kind": self.kind, "health": self.health, "cause": self.cause}
 
 
 def failure_told(step: str | None, reason: str, unhealthy: Mapping[str, str] | None) -> str:
@@ -109,24 +113,11 @@ def failure_told(step: str | None, reason: str, unhealthy: Mapping[str, str] | N
         return f"{_STEPS[step]}, or is not what was approved"
     said = _STEPS.get(step or "", "Its operation failed")
     if step == Step.WAIT_UNTIL_HEALTHY and unhealthy is not None:
-        named = f"{unhealthy['kind']} {unhealthy['name']}".rstrip()
         cause = f" ({unhealthy['cause']})" if unhealthy["cause"] else ""
-        return f"{said}: {named} is {unhealthy['health']}{cause}"
+        return f"{said}: {unhealthy['kind']} is {unhealthy['health']}{cause}"
     return said if step == Step.WAIT_UNTIL_HEALTHY else f"{said} ({reason})"
 
 
 def let_go_told(obstacle: str) -> str:
     """Return a sentence for the vendor about an operation that a rollout waits for no more."""
     return f"Its operation did not go on ({obstacle}), and is cancelled."
-
-
-def _texts(value: object) -> Iterator[str]:
-    if isinstance(value, str):
-        if len(value) >= _SHORTEST_VALUE:
-            yield value
-    elif isinstance(value, Mapping):
-        for one in value.values():
-            yield from _texts(one)
-    elif isinstance(value, list):
-        for one in value:
-            yield from _texts(one)

@@ -245,7 +245,7 @@ async def test_a_broken_chart_is_stopped_at_the_canary_and_a_good_one_reaches_al
         sick = await site.publish("web", "1.1.1", files=_SICK)
         row = await vendor.until(await vendor.roll_out(sick, _STRATEGY))
         assert await vendor.failure(row.id) == (
-            "The new version did not become healthy: Pod sick is Degraded (CrashLoopBackOff). "
+            "The new version did not become healthy: Pod is Degraded (CrashLoopBackOff). "
             "It has what it had before."
         )
         good = await site.publish("web", "1.2.0")
