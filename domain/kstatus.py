@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
+from domain.foreign_text import printable
 from domain.install import Health
 from domain.kstatus_pods import newest_pods, status_of_pod
 from domain.live_object import (
@@ -19,7 +20,6 @@ from domain.live_object import (
     healthy,
     holds,
     part,
-    printable,
     progressing,
     said_by,
 )

@@ -1,17 +1,13 @@
 """Fields of live Kubernetes objects, and what is said of an object that was looked at."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from domain.install import Health
 
 # A live object as JSON.
 Live = Mapping[str, Any]
-
-_UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f]+")
-_LONGEST_REASON: Final = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +56,6 @@ def part(of: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     """Return a field that is a mapping, an empty one where there is none."""
     found = of.get(name)
     return found if isinstance(found, Mapping) else {}
-
-
-def printable(text: str) -> str:
-    """Return a text as one line that can be stored and shown, shortened where it is long."""
-    return _UNPRINTABLE.sub(" ", text)[:_LONGEST_REASON]
 
 
 def healthy(reason: str) -> ObjectStatus:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-from domain.live_object import Live, group_of, part, printable
+from domain.foreign_text import printable
+from domain.live_object import Live, group_of, part
 
 # Of the standards: another one could refuse pods of which nothing here says so.
 POD_SECURITY_VERSION: Final = "v1.36"

@@ -26,9 +26,10 @@ MEANINGS: Final[dict[DataClass, str]] = {
     DataClass.IDENTIFIER: "An id that we made, or a reference to one: random but for the time in "
     "it, and of no meaning outside the platform.",
     DataClass.PERSONAL: "Names a person.",
-    DataClass.CUSTOMER_TEXT: "Chosen by a customer: names, labels, descriptions. Asked to hold "
-    "nothing secret; may hold personal data for all we know. Never part of a path, a log line or "
-    "a name outside the database.",
+    DataClass.CUSTOMER_TEXT: "Chosen by a customer: names, labels, descriptions; and what their "
+    "charts and clusters say, which errors of their operations repeat. Asked to hold nothing "
+    "secret; may hold personal data for all we know. Never part of a path, a log line or a name "
+    "outside the database.",
     DataClass.CREDENTIAL_HASH: "A SHA-256 hash of a random 256-bit token, or a part of the token "
     "that is too short to be of use. The token itself is shown once and not kept.",
     DataClass.CONFIGURATION: "What was asked for: settings, limits, roles, and requests and "
@@ -156,8 +157,9 @@ _TABLES: Final[dict[str, dict[DataClass, str]]] = {
     },
     "operation_steps": {
         _I: "workspace_id operation_id",
+        _T: "error_message progress",
         _O: "name position status attempt started_at completed_at next_try_at error_reason"
-        " error_message retryable progress",
+        " retryable",
     },
     "machines": {
         _I: "workspace_id id cluster_id bootstrap_id active_operation_id compute_config_id pool_id"
@@ -176,7 +178,8 @@ _TABLES: Final[dict[str, dict[DataClass, str]]] = {
     "operations": {
         _I: "workspace_id id owner_id parent_operation_id predecessor_operation_id caller",
         _C: "type owner_type request response",
-        _O: "state placement error last_error waiting_for cancellable cancel_requested_at"
+        _T: "error last_error",
+        _O: "state placement waiting_for cancellable cancel_requested_at"
         " cancel_requested_by version"
         " started_at workflow_started_at completed_at",
     },

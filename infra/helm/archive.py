@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from domain.errors import BulkheadError, Reason
+from domain.foreign_text import printable
 from domain.json_document import check_document
 from domain.semver import Range, Version
 from infra.helm import go_yaml
@@ -100,9 +101,9 @@ def read_archive(archive: bytes, ref: str) -> Chart:
         digest=digest_of(archive),
         ref=ref,
         archive=archive,
-        app_version=str(about.get("appVersion") or "")[:_MAXIMUM_APP_VERSION],
+        app_version=printable(str(about.get("appVersion") or ""), _MAXIMUM_APP_VERSION),
         kube_version=str(about.get("kubeVersion") or ""),
-        description=str(about.get("description") or "")[:_MAXIMUM_DESCRIPTION],
+        description=printable(str(about.get("description") or ""), _MAXIMUM_DESCRIPTION),
         schema={} if schema is None else _schema_in("values.schema.json", schema),
         default_values=_mapping(files, "values.yaml") or {},
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from domain.errors import BulkheadError, Reason
+from domain.foreign_text import printable
 
 # The cause of a failure that a killed Helm may have left behind.
 LOCKED: Final = "locked"
@@ -246,7 +247,7 @@ def _shown(text: str, hidden: Iterable[str]) -> str:
         if len(one) < _SHORTEST_HIDDEN:
             break
         shown = shown.replace(one, "(hidden)")
-    return _cut(" ".join(shown.split()))
+    return _cut(printable(" ".join(shown.split()), len(shown)))
 
 
 def _variants(hidden: Iterable[str]) -> set[str]:

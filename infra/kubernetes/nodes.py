@@ -1,11 +1,11 @@
 """Node objects: what they show, and the little that the platform changes in them."""
 
-import re
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
 from domain.errors import BulkheadError, Reason
+from domain.foreign_text import printable
 from infra.kubernetes.client import KubernetesClient, Object
 
 _NODES: Final = "/api/v1/nodes"
@@ -13,10 +13,7 @@ _LEASES: Final = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases
 
 _READY: Final = "Ready"
 
-# Of texts that root on a server chooses, and that the platform stores and shows. PostgreSQL takes
-# no NUL.
-_UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f]+")
-_LONGEST_TEXT: Final = 500
+# Root on a server chooses them, and the platform stores and shows them.
 _MOST_CONDITIONS: Final = 32
 
 
@@ -59,11 +56,6 @@ class NodeSight:
                 if kind != _READY and condition["status"] == "True"
             )
         )
-
-
-def printable(text: str) -> str:
-    """Return a text as one line that can be stored and shown, shortened where it is long."""
-    return _UNPRINTABLE.sub(" ", text)[:_LONGEST_TEXT]
 
 
 def path_of(name: str) -> str:

@@ -16,11 +16,11 @@ from domain.audit_budget import AuditBudget
 from domain.caller import system_caller
 from domain.cluster import HostedControlPlane
 from domain.errors import BulkheadError, Reason
+from domain.foreign_text import printable
 from domain.machine import NODE_USER_PREFIX
 from infra.database.engine import Database
 from infra.database.records.audit import add_audit_event
 from infra.database.tables import AuditEventRow
-from infra.kubernetes.nodes import printable
 from infra.kubernetes.signing_requests import SigningRequest, decide, remove
 from infra.machines.approver import KnownNode, Verdict, audit_id_of, judge
 from infra.machines.clusters import HostClusters

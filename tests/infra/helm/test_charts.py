@@ -221,9 +221,11 @@ def test_what_is_no_sound_chart_is_refused(bad: bytes) -> None:
     assert refused.value.reason is Reason.INVALID_ARGUMENT
 
 
-def test_of_a_long_description_the_beginning_is_kept() -> None:
+def test_what_a_chart_says_of_itself_is_kept_as_one_short_line() -> None:
     chart = read_archive(tar_of(about_of(f"description: {'a' * 5000}")), "")
     assert chart.description == "a" * 1000
+    chart = read_archive(tar_of(about_of(r'description: "a\e]0;pwn\a\u202eb\nc"')), "")
+    assert chart.description == "a ]0;pwn b c"
 
 
 async def test_helm_gets_what_was_checked_however_a_tar_can_be_read(helm: Helm) -> None:
