@@ -9,21 +9,25 @@ import pytest
 import pytest_asyncio
 
 from domain.cloud import SERVER, Provider
+from domain.names import workflow_id_of
 from domain.operation import OperationState, OperationType, Step
+from domain.owned_operation import MachineOperation
 from tests.clouds import aws_case, gcp_case, hcloud_case
 from tests.clouds.case import LocalAccount, ProviderCase
 from tests.durability import Moment, cases_of, survives_repeats, unwinds_every_cancellation
 from tests.workflows.conftest import Injected
-from tests.workflows.dying_worker import end_despite_a_kill
+from tests.workflows.dying_worker import end_despite_a_kill, running_worker
 from tests.workflows.hetzner import Hetzner
 from tests.workflows.machine.cloud.customer import Customer
 from tests.workflows.machine.cloud.elsewhere import CustomerElsewhere
-from tests.workflows.machine.cloud.scenarios import Creating, Deleting
+from tests.workflows.machine.cloud.scenarios import Creating, Deleting, until
 from tests.workflows.machine.cloud.sleeping import Resuming, Suspending
 from tests.workflows.machine.cloud.test_accounts import bring_token, until_parked
 from tests.workflows.machine.fleet import Fleet
 
+Kind = type[Creating | Deleting]
 ELSEWHERE = [aws_case.CASE, gcp_case.CASE]
+EVERYWHERE = [hcloud_case.CASE, *ELSEWHERE]
 STORM_SECONDS = 12
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(1200)]
@@ -50,6 +54,20 @@ def provider_of(case: ProviderCase) -> str:
     return str(case.provider)
 
 
+async def is_making_a_server(customer: Customer) -> bool:
+    """Tell whether the account has a server that the engine still works on."""
+    there = any(thing.resource == SERVER for thing in await customer.has())
+    return there and ("machine", "changing") in await customer.stacks()
+
+
+async def planned_for(scenario: Creating | Deleting, queue: str) -> MachineOperation:
+    """Plan an operation whose steps run on a queue alone, those of its cluster's host too."""
+    await scenario.plan()
+    operation = scenario.operation
+    plane = replace(operation.control_plane, host=queue)
+    return replace(operation, machine=replace(operation.machine, control_plane=plane))
+
+
 def api_of(customer: Customer) -> LocalAccount:
     """Return the customer's account as what its provider's API can be disturbed with."""
     if isinstance(customer, CustomerElsewhere):
@@ -70,11 +88,12 @@ async def test_a_machine_comes_sleeps_wakes_and_goes(elsewhere: Customer) -> Non
     await elsewhere.give_back()
 
 
+@pytest.mark.parametrize("kind", [Creating, Deleting])
 @pytest.mark.parametrize("elsewhere", ELSEWHERE, indirect=True, ids=provider_of)
-async def test_a_delete_goes_though_every_activity_runs_twice(
-    injected: Injected, elsewhere: Customer
+async def test_an_operation_succeeds_though_every_activity_runs_twice(
+    kind: Kind, injected: Injected, elsewhere: Customer
 ) -> None:
-    await survives_repeats(Deleting(elsewhere), injected.injector)
+    await survives_repeats(kind(elsewhere), injected.injector)
 
 
 @pytest.mark.parametrize("elsewhere", ELSEWHERE, indirect=True, ids=provider_of)
@@ -114,26 +133,64 @@ async def test_a_cancel_at_every_step_is_undone(injected: Injected, elsewhere: C
     await unwinds_every_cancellation(scenario, injected.injector, cases_of(scenario))
 
 
+@pytest.mark.parametrize("elsewhere", EVERYWHERE, indirect=True, ids=provider_of)
+async def test_a_cancel_while_the_engine_makes_the_server_is_undone(elsewhere: Customer) -> None:
+    scenario = Creating(elsewhere)
+    operation_id = await scenario.plan()
+    await scenario.begin()
+    await until(lambda: is_making_a_server(elsewhere))
+    await scenario.cancel(operation_id)
+    assert await scenario.end_of(operation_id, 1) is OperationState.CANCELLED
+    await scenario.verify_undone()
+
+
+# Between the provider's effect and its record: where something could be made twice or forgotten.
+@pytest.mark.parametrize(
+    ("kind", "step"),
+    [
+        (Creating, Step.ENSURE_NETWORK),
+        (Creating, Step.CREATE_SERVER),
+        (Deleting, Step.REMOVE_SERVER),
+        (Deleting, Step.RELEASE_NETWORK),
+    ],
+)
 @pytest.mark.parametrize("elsewhere", ELSEWHERE, indirect=True, ids=provider_of)
-async def test_a_create_completes_although_its_worker_is_killed(
-    elsewhere: Customer, hetzner: Hetzner
+async def test_an_operation_completes_although_its_worker_is_killed_after_a_step(
+    kind: Kind, step: Step, elsewhere: Customer, hetzner: Hetzner
 ) -> None:
-    scenario, queue = Creating(elsewhere), f"dying-{uuid4().hex}"
-    await scenario.plan()
-    operation = scenario.operation
-    plane = replace(operation.control_plane, host=queue)
-    operation = replace(operation, machine=replace(operation.machine, control_plane=plane))
-    case = (Step.CREATE_SERVER, Moment.AFTER)
-    platform, kind = elsewhere.fleet.platform, scenario.operation_type
-    state = await end_despite_a_kill(platform, kind, operation, queue, case, hetzner)
+    scenario, queue = kind(elsewhere), f"dying-{uuid4().hex}"
+    operation = await planned_for(scenario, queue)
+    platform, what = elsewhere.fleet.platform, scenario.operation_type
+    case = (step, Moment.AFTER)
+    state = await end_despite_a_kill(platform, what, operation, queue, case, hetzner)
     assert state is OperationState.SUCCEEDED
     await scenario.verify_done()
     await scenario.clean_up()
 
 
-@pytest.mark.parametrize(
-    "elsewhere", [hcloud_case.CASE, *ELSEWHERE], indirect=True, ids=provider_of
-)
+@pytest.mark.parametrize("elsewhere", ELSEWHERE, indirect=True, ids=provider_of)
+async def test_a_worker_that_is_killed_while_the_engine_makes_the_server_makes_no_second_one(
+    elsewhere: Customer, hetzner: Hetzner
+) -> None:
+    scenario, queue = Creating(elsewhere), f"dying-{uuid4().hex}"
+    operation = await planned_for(scenario, queue)
+    platform, what = elsewhere.fleet.platform, scenario.operation_type
+    await platform.client.start_workflow(
+        scenario.workflow,
+        operation,
+        id=workflow_id_of(what, operation.owner_id, operation.operation_id),
+        task_queue=queue,
+    )
+    with running_worker(platform.servers, queue, hetzner) as dying:
+        await until(lambda: is_making_a_server(elsewhere))
+        dying.kill()
+    with running_worker(platform.servers, queue, hetzner):
+        await scenario.succeed(operation)
+    await scenario.verify_done()
+    await scenario.clean_up()
+
+
+@pytest.mark.parametrize("elsewhere", EVERYWHERE, indirect=True, ids=provider_of)
 async def test_a_storm_of_refusals_is_sat_out(elsewhere: Customer) -> None:
     scenario, api = Deleting(elsewhere), api_of(elsewhere)
 
