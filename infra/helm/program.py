@@ -16,6 +16,7 @@ from typing import Any, Final, TypeVar
 from domain.errors import BulkheadError, Reason
 from infra.helm.archive import files_of, with_file
 from infra.helm.failures import LOCKED, failure_of, template_place
+from infra.helm.lookups import can_look_up, lookups
 from infra.helm.manifest import is_test, parse_stream
 from infra.helm.places import DEPLOYMENT_BYTES, RENDER_HEAP_BYTES, Places
 from infra.helm.process import Ended, run_helm
@@ -38,6 +39,9 @@ _PLACE_WITHIN_SECONDS: Final = 120.0
 # print in the order of their names, and `~` comes last.
 _LAST_TEMPLATE: Final = "~end.yaml"
 _NO_YAML: Final = b"end: ["
+
+# Of Secrets, in a sentence.
+_NAMED: Final = 3
 
 _UPGRADE_OPTIONS: Final = (
     *("--install", "--server-side=true", "--force-conflicts", "--reset-values"),
@@ -100,7 +104,8 @@ class Helm:
             values: over the chart's own; with names where they are secret.
             release: for which it is rendered.
             access: to the cluster, whose capabilities then count, and for the templates' `lookup`,
-                which reads what the login may read; None: nobody is asked.
+                which reads what the login may read, but for the data of Secrets that the chart did
+                not make; None: nobody is asked.
             is_upgrade: whether templates are told so.
             kube_version: that templates are told without a cluster.
             api_versions: that templates are told without a cluster, such as `example.com/v1/Web`.
@@ -122,10 +127,12 @@ class Helm:
             arguments += [] if kube_version is None else [f"--kube-version={kube_version}"]
             arguments += [f"--api-versions={version}" for version in api_versions]
         contents = {"CHART": marked, "VALUES": json.dumps(values).encode()}
-        ended = await self._run(arguments, contents, access, seconds=seconds)
+        async with _seen_by_templates(archive, release, access) as (seen, withheld):
+            ended = await self._run(arguments, contents, seen, seconds=seconds)
         place = template_place(ended.said)
         if place is None or not place.endswith(f"/templates/{_LAST_TEMPLATE}"):
-            raise failure_of(ended.said, hidden=hidden)
+            error = failure_of(ended.said, hidden=hidden)
+            raise _needs_what_is_withheld(error, withheld) if withheld else error
         return await asyncio.to_thread(_rendered, archive, ended.output)
 
     async def upgrade(
@@ -249,6 +256,31 @@ class Helm:
                 return work(client)
 
         return await asyncio.to_thread(ask)
+
+
+@contextlib.asynccontextmanager
+async def _seen_by_templates(
+    archive: bytes, release: Release, access: ClusterAccess | None
+) -> AsyncIterator[tuple[ClusterAccess | None, set[str]]]:
+    """Yield what a render is given of a cluster, and the names of Secrets that it shall not see."""
+    if access is None or not await asyncio.to_thread(can_look_up, archive):
+        yield access, set()
+        return
+    with KubernetesClient(access.url, lambda: access.login) as client:
+        async with lookups(client, release) as found:
+            yield ClusterAccess(found.url, access.login), found.withheld
+
+
+def _needs_what_is_withheld(error: BulkheadError, withheld: Iterable[str]) -> BulkheadError:
+    names = ", ".join(sorted(withheld)[:_NAMED])
+    return BulkheadError(
+        error.reason,
+        f"The chart looks up what it has not made: of the Kubernetes Secret {names} templates see "
+        f"no data. Have it refer to the Secret by its name. {error.message}",
+        path=error.path,
+        metadata=error.metadata,
+        retryable=error.retryable,
+    )
 
 
 @contextlib.asynccontextmanager

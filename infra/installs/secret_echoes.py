@@ -1,28 +1,23 @@
 """Sees to it that a rendering does not repeat what is in Secrets.
 
-A template may look up the Kubernetes Secrets of the install's own namespace, whoever made them, and
-by means that nobody sees in its text. What it prints is kept in rows, outside of Secrets as it is.
+A template may look up the Kubernetes Secrets that its chart made (`infra.helm.lookups`), and have
+data of others by its values. What it prints is kept in rows, outside of Secrets as it is.
 """
 
 import base64
 import binascii
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from domain.errors import BulkheadError, Reason
 from domain.names import install_namespace_of
+from infra.helm.lookups import is_public
 from infra.helm.manifest import named
 from infra.kubernetes.client import KubernetesClient, Object
 
 # Shorter ones stand in objects by chance.
 _SHORTEST: Final = 8
-
-# Public by what they are; webhooks and ingresses name them in the open.
-_CERTIFICATES: Final = re.compile(
-    r"(-----BEGIN (CERTIFICATE|PUBLIC KEY)-----[A-Za-z0-9+/=\s]+-----END \2-----\s*)+"
-)
 
 # How JSON has whitespace and what HTML would read, after its backslashes are gone.
 _IN_JSON: Final = (
@@ -64,7 +59,7 @@ def carried_texts(client: KubernetesClient, install_id: str) -> dict[str, str]:
             except binascii.Error:
                 continue
             # Where it is itself is what Kubernetes has in tokens of ServiceAccounts.
-            if plain != space and not _CERTIFICATES.fullmatch(plain.strip()):
+            if plain != space and not is_public(plain):
                 for text in (plain, plain.strip(), encoded):
                     found[text] = secret["metadata"]["name"]
     return found

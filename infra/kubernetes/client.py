@@ -236,6 +236,16 @@ class KubernetesClient:
         """Return what is no object: `/readyz`, metrics, a log."""
         return self._send("GET", path, None, _JSON, {}, "*/*").data.decode(errors="replace")
 
+    def fetch(self, path: str, accept: str) -> tuple[str, bytes]:
+        """Return an answer as it came: what kind of content it is, and the content.
+
+        Args:
+            path: with its query.
+            accept: the kinds of content that will do.
+        """
+        answer = self._send("GET", path, None, _JSON, {}, accept)
+        return answer.headers.get("content-type", _JSON), answer.data
+
     def _ask(
         self,
         method: str,

@@ -176,9 +176,9 @@ async def test_what_a_cluster_says_of_a_version_is_heard(
     expected = Check(kind=CheckKind.HTTP, service="web", port=80, path="/broken", status=500)
     absent = Check(kind=CheckKind.HTTP, service="absent", port=80)
     assert await install.look(web) is None
-    assert await install.look(broken) == "Its http check answered 500."
+    assert await install.look(broken) == "Its http check was not answered by 200."
     assert await install.look(expected) is None
-    assert await install.look(absent) == "Its http check answered 404."
+    assert await install.look(absent) == "Its http check was not answered by 200."
     metric = Check(kind=CheckKind.METRIC, service="web", port=80, query="errors", threshold=0.5)
     assert await install.look(metric) is None
     for other in (replace(metric, threshold=0.1), replace(metric, threshold=0.1, query="x")):

@@ -1,5 +1,6 @@
 """Charts whose maker wants more than an install of theirs may have."""
 
+import base64
 import json
 from functools import partial
 from typing import Any
@@ -48,6 +49,18 @@ _TALKATIVE = """\
 {{ range (lookup "v1" "Secret" .Release.Namespace "").items }}
 {{ if hasPrefix "sec-" .metadata.name }}{{ fail (b64dec .data.value) }}{{ end }}
 {{ end }}
+"""
+
+# Spells what it finds as no comparison expects it.
+_SPELLING = """\
+apiVersion: v1
+kind: ConfigMap
+{{- $found := lookup "v1" "Secret" .Release.Namespace .Values.password }}
+metadata: {name: d-{{ $found.data.value | b64dec | b32enc | lower | replace "=" "" }}}
+"""
+_SPELLING_ALOUD = """\
+{{ $found := lookup "v1" "Secret" .Release.Namespace .Values.password }}
+{{ fail ($found.data.value | b64dec | upper) }}
 """
 
 # Asks for what an operator made, and says nowhere in its text that it does.
@@ -142,17 +155,26 @@ async def test_a_chart_cannot_copy_a_secret_of_the_customers_into_rows(site: Sit
     async with forgotten(site, first):
         await site.platform.succeed(first)
         await _have_theirs(site, first.install_id)
-        for template in (_CURIOUS, _TALKATIVE, _BUILT):
+        for template in (_TALKATIVE, _BUILT, _SPELLING, _SPELLING_ALOUD):
             curious = await site.publish(
                 "secret-consumer", "2.0.0", files={"templates/copied.yaml": template}
             )
             update = await site.update(first.install_id, curious, values)
             error = await failed(site, update)
             assert error["reason"] == "INVALID_ARGUMENT"
+            assert "Have it refer to the Secret by its name" in error["message"]
             render = await site.render_of(update)
-            written = json.dumps([error, render.manifest, render.plan])
-            assert _VALUE not in written
-            assert _KEY_LINE not in written
+            _assert_nothing_of_theirs(json.dumps([error, render.manifest, render.plan]))
+        curious = await site.publish(
+            "secret-consumer", "2.0.1", files={"templates/copied.yaml": _CURIOUS}
+        )
+        update = await site.update(first.install_id, curious, values)
+        await site.platform.succeed(update)
+        render = await site.render_of(update)
+        _assert_nothing_of_theirs(json.dumps([render.manifest, render.plan]))
+        copied = await site.find(first.install_id, "configmaps/copied")
+        assert copied is not None
+        assert copied["data"]["found"] == "nothing"
         assert (await site.known(first.install_id)).state is InstallState.HEALTHY
 
 
@@ -280,6 +302,12 @@ async def test_nobody_who_has_a_charts_rights_changes_what_its_pods_may(site: Si
                 install_user_of(first.install_id),
                 lambda client: client.create(f"{namespace}/pods", _greedy_pod()),
             )
+
+
+def _assert_nothing_of_theirs(written: str) -> None:
+    spelled = base64.b32encode(_VALUE.encode()).decode().rstrip("=")
+    for text in (_VALUE, _VALUE.upper(), _KEY_LINE, spelled, spelled.lower()):
+        assert text not in written
 
 
 async def _have_theirs(site: Site, install_id: str) -> None:
