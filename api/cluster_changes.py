@@ -12,7 +12,6 @@ from typing import Any, Final
 from api import machine_plans
 from api.fields import check_etag, not_found
 from api.machine_plans import MachineRequest
-from api.quotas import refuse_beyond
 from api.routes.operation import send_cancellation
 from api.scope import RequestScope
 from domain.cluster import (
@@ -27,6 +26,7 @@ from domain.operation import OperationType
 from infra.database.queries.cluster import admit_cluster, claim_slot_memory, find_cluster
 from infra.database.queries.machine import ids_of_machines
 from infra.database.queries.operation import find_operation
+from infra.database.queries.quota import refuse_beyond
 from infra.database.queries.workspace import find_region
 from infra.database.records.machine_plan import plan_cluster
 from infra.database.records.operation import (

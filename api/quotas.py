@@ -4,8 +4,6 @@ from api.scope import RequestScope
 from domain.quota import QuotaMetric
 from infra.database.queries.quota import hold_quotas, read_quota, refuse_beyond
 
-__all__ = ["check_quota", "refuse_beyond"]
-
 
 async def check_quota(scope: RequestScope, metric: QuotaMetric, wanted: int = 1) -> None:
     """Refuse more of a metric than remains of it; nobody else uses it before the transaction ends.

@@ -12,14 +12,13 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from api.fields import check_id, not_found
 from api.links import Links
-from api.quotas import refuse_beyond
 from api.secret_bodies import SecretBody, SecretVersionBody, secret_body, version_body
 from domain.caller import Caller
 from domain.errors import BulkheadError, Reason
 from domain.identifiers import Prefix
 from domain.quota import QuotaMetric
 from domain.secret import CLOUD_KINDS, SecretKind, SecretState, SecretValue
-from infra.database.queries.quota import hold_quotas, read_quota
+from infra.database.queries.quota import hold_quotas, read_quota, refuse_beyond
 from infra.database.queries.secret import VersionCounts, find_secret
 from infra.database.records.new_rows import NewRows
 from infra.database.records.secret import allocate_number, begin_secret, begin_version

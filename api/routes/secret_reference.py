@@ -18,7 +18,6 @@ from api import secret_changes
 from api.errors import documented
 from api.fields import Body, Cursor, Identifier, Limit, check_id, not_found
 from api.pages import DEFAULT_LIMIT, texts_of, texts_page
-from api.quotas import refuse_beyond
 from api.scope import RequestScope, Scope
 from domain.caller import Scope as SecretScope
 from domain.compute import COMPUTE_CONFIG_CONSUMER
@@ -28,7 +27,7 @@ from domain.install import INSTALL_CONSUMER
 from domain.package import REGISTRY_CONNECTION_CONSUMER
 from domain.quota import QuotaMetric
 from domain.secret import ROTATION_CONSUMER, SecretState
-from infra.database.queries.quota import read_quota
+from infra.database.queries.quota import read_quota, refuse_beyond
 from infra.database.queries.secret import find_reference, find_secret, references_of, would_miss
 from infra.database.records.reference import (
     Reference,

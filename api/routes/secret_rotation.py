@@ -16,7 +16,6 @@ from api.errors import documented
 from api.fields import Body, IdempotencyKey, Identifier, check_etag, check_id, not_found
 from api.idempotency import answer_once
 from api.links import Links
-from api.quotas import refuse_beyond
 from api.routes.operation import OperationBody, operation_body
 from api.scope import RequestScope, Scope
 from domain.caller import Scope as SecretScope
@@ -33,7 +32,7 @@ from domain.secret import (
     SecretKind,
     SecretState,
 )
-from infra.database.queries.quota import hold_quotas, read_quota
+from infra.database.queries.quota import hold_quotas, read_quota, refuse_beyond
 from infra.database.queries.secret import find_secret
 from infra.database.records.operation import secret_operation_of
 from infra.database.records.reference import (
