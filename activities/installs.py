@@ -291,7 +291,12 @@ class InstallActivities(InstallSteps):
         plan = await self._deployer.plan(
             operation.control_plane, operation.install_id, deployed, sight.good
         )
-        digest = plan.digest(render.render_hash or "", render.package_version_id, render.values)
+        digest = plan.digest(
+            sight.install.plan_key,
+            render.render_hash or "",
+            render.package_version_id,
+            render.values,
+        )
         wanted = sight.request.get(APPROVED_PLAN_DIGEST)
         if wanted is not None and wanted != digest:
             raise BulkheadError(

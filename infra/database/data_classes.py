@@ -139,7 +139,7 @@ _TABLES: Final[dict[str, dict[DataClass, str]]] = {
         _C: "channel automatic_updates_enabled pinned_semver update_window hold_until"
         " drift_correction",
         _O: "held_at state health health_message health_since sync resources"
-        " release_revision observed_at drift_looked_at version created_at updated_at",
+        " release_revision observed_at drift_looked_at plan_key version created_at updated_at",
     },
     "inventories": {
         _I: "workspace_id id operation_id machine_id stack_id",

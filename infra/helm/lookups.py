@@ -12,6 +12,7 @@ import binascii
 import json
 import re
 import secrets
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -19,11 +20,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any, Final
 
+import structlog
+
 from domain.errors import BulkheadError
 from infra.helm.archive import files_of
 from infra.helm.manifest import LAST_APPLIED
 from infra.helm.releases import Release
 from infra.kubernetes.client import KubernetesClient, Object
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 # What the text of a chart has that looks something up; `tpl` runs texts that are made of others.
 _CALLS: Final = (b"lookup", b"tpl")
@@ -84,10 +89,7 @@ async def lookups(client: KubernetesClient, release: Release) -> AsyncIterator[L
     class Handler(_Handler):
         place = _Place(prefix, client, release, found)
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        # Helm keeps connections, and is gone before its server is.
-        server.daemon_threads = True
-        server.block_on_close = False
+    with _Server(("127.0.0.1", 0), Handler) as server:
         found.url = f"http://127.0.0.1:{server.server_port}{prefix}"
         thread = Thread(target=server.serve_forever, args=(_STOPS_WITHIN_SECONDS,), daemon=True)
         thread.start()
@@ -147,6 +149,18 @@ class _Place:
     client: KubernetesClient
     release: Release
     found: Lookups
+
+
+class _Server(ThreadingHTTPServer):
+    # Helm keeps connections, and is gone before its server is.
+    daemon_threads = True
+    block_on_close = False
+
+    def handle_error(self, *_arguments: Any) -> None:  # noqa: ANN401 - the base class's
+        """Log where an answer failed; but for a Helm that was ended, and reads none any more."""
+        error = sys.exception()
+        if not isinstance(error, ConnectionError):
+            log.error("a lookup failed", exc_info=error)
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -120,7 +120,7 @@ class Deployer:
         return Preview(
             render_hash=rendering.render_hash,
             plan={**plan.as_json(), "chart": rendering.chart},
-            plan_digest=plan.digest(rendering.render_hash, version.id, values),
+            plan_digest=plan.digest(install.plan_key, rendering.render_hash, version.id, values),
             needs_approval=plan.needs_approval,
             is_unchanged=good is not None and good.render_hash == rendering.render_hash,
         )

@@ -1,6 +1,7 @@
 """What becomes of an install's objects when a render is applied, as people approve it."""
 
 import hashlib
+import hmac
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -106,8 +107,16 @@ class Plan:
             "release_bytes": self.release_bytes,
         }
 
-    def digest(self, render_hash: str, version_id: str, values: dict[str, Any]) -> str:
-        """Return what an approval is bound to: the plan, its inputs, and what was seen live."""
+    def digest(self, key: str, render_hash: str, version_id: str, values: dict[str, Any]) -> str:
+        """Return what an approval is bound to: the plan, its inputs, and what was seen live.
+
+        Args:
+            key: the install's own. A vendor sees the digest and knows everything but the values,
+                and shall not try guesses of them.
+            render_hash: of what was rendered.
+            version_id: of the package.
+            values: the customer's.
+        """
         facts = {
             "changes": [found.as_json() for found in self.changes],
             "hooks": list(self.hooks),
@@ -116,7 +125,7 @@ class Plan:
             "values": values,
         }
         text = json.dumps(facts, sort_keys=True, separators=(",", ":"))
-        return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+        return f"sha256:{hmac.digest(key.encode(), text.encode(), hashlib.sha256).hex()}"
 
 
 def uids_in(plan: Mapping[str, Any] | None, change: Change, scope: ObjectScope) -> dict[str, str]:

@@ -31,6 +31,7 @@ from infra.settings import HelmSettings, OutboundSettings
 from infra.temporal.client import TemporalConnection
 from tests.api.gate import JSON, Gate, Person
 from tests.api.keeper import ok
+from workflows.install.drift import CompareInstall
 from workflows.package.create import CreatePackage
 from workflows.package.resolve import ResolveChart
 from workflows.registry import sandbox
@@ -92,7 +93,7 @@ async def new_product(person: Person, package_id: str, **more: Any) -> JSON:  # 
 
 @contextlib.asynccontextmanager
 async def running_chart_worker(gate: Gate, *plain: str) -> AsyncIterator[None]:
-    """Run a worker that looks charts up, and does nothing else that the API's tests ask for.
+    """Run a worker that looks charts up and has installs compared, and does nothing else.
 
     Args:
         gate: whose database and namespace.
@@ -117,7 +118,7 @@ async def running_chart_worker(gate: Gate, *plain: str) -> AsyncIterator[None]:
         async with Worker(
             await temporal.client(),
             task_queue=CONTROL_TASK_QUEUE,
-            workflows=[CreatePackage, ResolveChart],
+            workflows=[CompareInstall, CreatePackage, ResolveChart],
             activities=[
                 packages.resolve_chart,
                 packages.look_up_chart,

@@ -1,63 +1,21 @@
 """What of installs is not as it was rendered: listed, and looked for when somebody asks."""
 
-import contextlib
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
-
 import pytest
-from temporalio import activity
-from temporalio.worker import Worker
 
 from domain.caller import Role
 from domain.errors import Reason
 from domain.identifiers import Prefix, new_id
-from domain.install_drift import InstallDriftRequest, ObjectDrift
-from domain.names import CONTROL_TASK_QUEUE, task_queue_of_host
-from infra.database.records.install_drift import InstallDriftRecords
+from domain.install_drift import ObjectDrift
 from tests.api import contract
-from tests.api.gate import HOST, Gate
+from tests.api.drift import finding, running_drift_worker
+from tests.api.gate import Gate
 from tests.api.installs import SECRET_DATUM, Customer, new_customer
 from tests.api.keeper import error_of, ok
-from workflows.install.drift import CompareInstall
-from workflows.registry import sandbox
 
 
 @pytest.fixture(scope="module")
 async def customer(gate: Gate) -> Customer:
     return await new_customer(gate)
-
-
-@dataclass
-class Looks:
-    """Stands for the worker of a cluster's host, which finds what a test says."""
-
-    records: InstallDriftRecords
-    finds: list[ObjectDrift] = field(default_factory=list)
-
-    @activity.defn(name="detect_install_drift")
-    async def look(self, request: InstallDriftRequest) -> int:
-        subject = await self.records.subject_of(request)
-        if subject is not None:
-            await self.records.write(request, subject.render_id, self.finds)
-        return len(self.finds)
-
-
-@contextlib.asynccontextmanager
-async def looking(gate: Gate, *finds: ObjectDrift) -> AsyncIterator[None]:
-    client = await gate.clients.temporal.client()
-    # The sweeper is asked by the clock alone.
-    looks = Looks(InstallDriftRecords(gate.worker_database, gate.worker_database), list(finds))
-    control = Worker(
-        client,
-        task_queue=CONTROL_TASK_QUEUE,
-        workflows=[CompareInstall],
-        workflow_runner=sandbox(),
-    )
-    async with (
-        control,
-        Worker(client, task_queue=task_queue_of_host(HOST), activities=[looks.look]),
-    ):
-        yield
 
 
 async def test_what_drifted_is_listed_without_data_of_secrets(customer: Customer) -> None:
@@ -83,7 +41,8 @@ async def test_who_asks_gets_a_look_of_this_moment(gate: Gate, customer: Custome
     own = f"/v1/installs/{install['id']}"
     assert install["drift_looked_at"] is None
     delta = {"path": "spec.replicas", "before": 0, "after": 1}
-    async with looking(gate, ObjectDrift(key="apps/Deployment//web", delta=(delta,))):
+    drift = ObjectDrift(key="apps/Deployment//web", delta=(delta,))
+    async with running_drift_worker(gate), finding(gate, drift):
         looked = ok(await customer.person.post(f"{own}:detect_drift"))
     assert contract.differences(looked, contract.INSTALL, *contract.INSTALL_OPTIONAL) == []
     assert looked["drift_looked_at"] >= install["created_at"]
@@ -93,7 +52,7 @@ async def test_who_asks_gets_a_look_of_this_moment(gate: Gate, customer: Custome
         "open",
         [delta],
     )
-    async with looking(gate):
+    async with running_drift_worker(gate), finding(gate):
         ok(await customer.person.post(f"{own}:detect_drift"))
     (found,) = ok(await customer.person.get(f"{own}/drift"))["data"]
     assert found["state"] == "resolved"

@@ -21,6 +21,7 @@ from tests import charts
 from tests.api import contract
 from tests.api.catalog import running_chart_worker
 from tests.api.compute import HCLOUD, config_body
+from tests.api.drift import finding
 from tests.api.gate import Gate, Person
 from tests.api.holdings import TABLES, new_holdings
 from tests.api.keeper import Keeper, new_keeper, ok
@@ -67,7 +68,7 @@ def registry() -> Iterator[charts.Registry]:
 
 @pytest.fixture(scope="module", autouse=True)
 async def worker(gate: Gate, registry: charts.Registry) -> AsyncIterator[None]:
-    async with running_chart_worker(gate, registry.address):
+    async with running_chart_worker(gate, registry.address), finding(gate):
         yield
 
 

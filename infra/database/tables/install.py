@@ -1,5 +1,6 @@
 """Installs: what is wanted on a cluster, what was rendered, and who may move it."""
 
+import secrets
 from datetime import datetime
 from typing import Any
 
@@ -17,6 +18,7 @@ class InstallRow(SQLModel, table=True):
     `values` are the customer's, with references where the values are secret, never the values.
     `update_window` is `{timezone, days, start, end}`; None: at any time. `pinned_semver` keeps
     automatic updates and rollouts from it. `resources` are the contract's ResourceStatus.
+    `plan_key` is random; with it digests of plans are made.
     """
 
     __tablename__ = "installs"
@@ -51,6 +53,7 @@ class InstallRow(SQLModel, table=True):
     observed_at: datetime | None = time_column()
     drift_looked_at: datetime | None = time_column()
     active_operation_id: str | None = None
+    plan_key: str = Field(default_factory=lambda: secrets.token_urlsafe(32))
     version: int = 1
     created_at: datetime = now_column()
     updated_at: datetime = now_column()

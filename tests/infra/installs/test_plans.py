@@ -1,4 +1,6 @@
-"""What a plan shows of objects that go."""
+"""What a plan shows of objects that go, and what its digest tells."""
+
+from secrets import token_urlsafe
 
 from domain.identifiers import Prefix, new_id
 from domain.install import Change, ObjectScope
@@ -32,3 +34,12 @@ async def test_hooks_of_cluster_scope_that_go_are_in_the_plan(world: World) -> N
     shown = [(one.change, one.scope, one.reference["name"]) for one in plan.changes]
     assert shown == [(Change.DELETED, ObjectScope.CLUSTER, "before-all")]
     assert plan.needs_approval
+
+
+def test_who_knows_all_of_a_plan_but_the_values_cannot_try_them_on_its_digest() -> None:
+    plan = Plan(changes=(), unchanged=0, hooks=(), needs=(), cluster_objects=(), release_bytes=0)
+    key, values = token_urlsafe(), {"pin": "1234"}
+    digest = plan.digest(key, "sha256:0", "pkv_1", values)
+    assert digest == plan.digest(key, "sha256:0", "pkv_1", values)
+    assert digest != plan.digest(key, "sha256:0", "pkv_1", {"pin": "1235"})
+    assert digest != plan.digest(token_urlsafe(), "sha256:0", "pkv_1", values)

@@ -1,4 +1,4 @@
-"""Customers see what a rollout of plans alone planned for their installs."""
+"""Customers see what a rollout planned for their installs; its digest tells vendors no values."""
 
 from pathlib import Path
 

@@ -20,3 +20,6 @@ CREATE POLICY own_workspace ON rollout_previews TO bulkhead_api, bulkhead_worker
 CREATE POLICY functions ON rollout_previews TO bulkhead_definer USING (true) WITH CHECK (true);
 GRANT SELECT ON rollout_previews TO bulkhead_api, bulkhead_definer;
 GRANT SELECT, INSERT, UPDATE, DELETE ON rollout_previews TO bulkhead_worker;
+
+-- Makes the digests of an install's plans, so that they let nobody guess at the customer's values.
+ALTER TABLE installs ADD COLUMN plan_key text NOT NULL DEFAULT gen_random_uuid();
