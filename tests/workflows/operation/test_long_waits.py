@@ -309,6 +309,7 @@ async def test_an_operation_that_only_goes_forward_begins_anew_at_any_step(
     assert bench.account.calls.count(Step.CHECK_CREDENTIAL) == len(lengths)
 
 
+@pytest.mark.full
 async def test_an_operation_that_has_done_a_step_does_not_begin_anew(
     bench: Bench, short_histories: int
 ) -> None:
