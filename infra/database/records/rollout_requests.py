@@ -60,6 +60,8 @@ async def create_rollout(
     _check_number(len(reached))
     rollout_id = new_id(Prefix.ROLLOUT)
     order = spread_order(list(reached), rollout_id)
+    # Those that have the version come last: a canary of them would show nothing.
+    order.sort(key=lambda each: reached[each].current_version_id == package_version_id)
     places = assign_waves(order, strategy)
     rollout = RolloutRow(
         workspace_id=caller.workspace_id,

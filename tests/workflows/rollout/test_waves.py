@@ -37,6 +37,18 @@ async def test_nothing_but_the_canary_moves_while_it_bakes(lab: Lab) -> None:
     assert row.counts == {TargetState.SUCCEEDED: 1, TargetState.SKIPPED: 3}
 
 
+async def test_who_has_the_version_already_is_no_canary(lab: Lab) -> None:
+    offer = lab.offer(12)
+    await lab.sql(
+        "UPDATE grants SET current_version_id = %s WHERE product_id = %s"
+        " AND (labels ->> 'n')::int > 1",
+        (offer.new, offer.product_id),
+    )
+    place = await lab.create(offer, Strategy(canary=2), start=False)
+    canaries = [each for each in await lab.targets(place) if each.wave == 0]
+    assert [each.from_version_id for each in canaries] == [offer.old, offer.old]
+
+
 async def test_a_version_that_fails_is_stopped_at_the_canary(lab: Lab) -> None:
     offer = lab.offer(6)
     lab.fail(list(lab.versions(offer)), offer.new)
