@@ -83,6 +83,6 @@ def _last_look(config: JsonObject) -> str:
         return "it is not known when its account was looked at."
     problem = clean(config.get("problem"))
     if config["looked_at"] is None:
-        return f"not looked at yet. {problem}".rstrip()
+        return f"not looked at yet, which is done each hour. {problem}".rstrip()
     ago = age(config["looked_at"])
     return f"tried {ago} ago: {problem}" if problem else f"looked at {ago} ago."

@@ -86,7 +86,8 @@ class ProductRollout:
         self._remove_more_clusters()
         self._story.done(
             f"Package and product {_PRODUCT} stay, as their rollouts do; the next run publishes "
-            "newer versions of them"
+            "newer versions of them. Its pods run on simulated nodes alone, so that it is of no "
+            "use on other clusters"
         )
 
     def _stop_at_the_canary(
