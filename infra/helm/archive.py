@@ -120,14 +120,17 @@ def files_of(archive: bytes) -> dict[str, bytes]:
     return dict(_unpacked(archive, _Room(), 0))
 
 
-def with_file(archive: bytes, name: str, content: bytes) -> bytes:
+def with_file(files: Mapping[str, bytes], name: str, content: bytes) -> bytes:
     """Return the archive of a chart that has one more file in the folder `templates`.
 
-    It is written anew from what was read here: a tar can be made that Helm reads differently, and
-    so holds a schema that nobody checked.
+    Args:
+        files: of the chart, from `files_of`: a tar can be made that Helm reads differently, and so
+            holds a schema that nobody checked.
+        name: of the file.
+        content: of the same.
     """
-    files = {**files_of(archive), f"templates/{name}": content}
-    packed = _tar((f"chart/{path}", text) for path, text in files.items())
+    every = {**files, f"templates/{name}": content}
+    packed = _tar((f"chart/{path}", text) for path, text in every.items())
     return gzip.compress(packed, compresslevel=1, mtime=0)
 
 

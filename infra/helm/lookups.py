@@ -13,9 +13,9 @@ import json
 import re
 import secrets
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any, Final
@@ -23,7 +23,6 @@ from typing import Any, Final
 import structlog
 
 from domain.errors import BulkheadError
-from infra.helm.archive import files_of
 from infra.helm.manifest import LAST_APPLIED
 from infra.helm.releases import Release
 from infra.kubernetes.client import KubernetesClient, Object
@@ -51,9 +50,9 @@ _DISCOVERY: Final = "apidiscovery.k8s.io"
 _STOPS_WITHIN_SECONDS: Final = 0.05
 
 
-def can_look_up(archive: bytes) -> bool:
+def can_look_up(files: Mapping[str, bytes]) -> bool:
     """Tell whether a chart's templates can call `lookup`."""
-    return any(call in content for content in files_of(archive).values() for call in _CALLS)
+    return any(call in content for content in files.values() for call in _CALLS)
 
 
 def is_public(text: str) -> bool:
@@ -61,7 +60,7 @@ def is_public(text: str) -> bool:
     return _CERTIFICATES.fullmatch(text.strip()) is not None
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Lookups:
     """A server that templates ask.
 
@@ -71,7 +70,7 @@ class Lookups:
     """
 
     url: str
-    withheld: set[str] = field(default_factory=set)
+    withheld: set[str]
 
 
 @asynccontextmanager
@@ -83,18 +82,16 @@ async def lookups(client: KubernetesClient, release: Release) -> AsyncIterator[L
         release: whose Secrets keep their data.
     """
     prefix = f"/{secrets.token_urlsafe(32)}"
-    # Known before the server is, which has to know it too.
-    found = Lookups("")
+    withheld: set[str] = set()
 
     class Handler(_Handler):
-        place = _Place(prefix, client, release, found)
+        place = _Place(prefix, client, release, withheld)
 
     with _Server(("127.0.0.1", 0), Handler) as server:
-        found.url = f"http://127.0.0.1:{server.server_port}{prefix}"
         thread = Thread(target=server.serve_forever, args=(_STOPS_WITHIN_SECONDS,), daemon=True)
         thread.start()
         try:
-            yield found
+            yield Lookups(f"http://127.0.0.1:{server.server_port}{prefix}", withheld)
         finally:
             await asyncio.to_thread(server.shutdown)
 
@@ -148,7 +145,7 @@ class _Place:
     prefix: str
     client: KubernetesClient
     release: Release
-    found: Lookups
+    withheld: set[str]
 
 
 class _Server(ThreadingHTTPServer):
@@ -168,7 +165,8 @@ class _Handler(BaseHTTPRequestHandler):
     place: _Place
 
     def do_GET(self) -> None:
-        path = self.path.removeprefix(self.place.prefix)
+        place = self.place
+        path = self.path.removeprefix(place.prefix)
         if path == self.path:
             self.send_error(404)
             return
@@ -176,18 +174,14 @@ class _Handler(BaseHTTPRequestHandler):
         # Nothing but JSON can be looked through, and of that no table.
         accept = wanted if _DISCOVERY in wanted else _JSON
         try:
-            kind, content = self.place.client.fetch(path, accept)
-            answer = json.loads(content)
-            self._answer(200, kind, without_data(answer, self.place.release, self._withheld))
+            kind, content = place.client.fetch(path, accept)
+            found = json.loads(content)
+            self._answer(200, kind, without_data(found, place.release, place.withheld))
         except BulkheadError as error:
             status = int(error.metadata.get("status", 503))
             self._answer(status, _JSON, _status_of(error, status))
         except ValueError:
             self.send_error(502)
-
-    @property
-    def _withheld(self) -> set[str]:
-        return self.place.found.withheld
 
     def _answer(self, status: int, kind: str, answer: Object) -> None:
         content = json.dumps(answer).encode()

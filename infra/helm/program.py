@@ -116,7 +116,8 @@ class Helm:
             BulkheadError: INVALID_ARGUMENT when values do not fit the chart's schema, with their
                 path, or templates fail; PERMISSION_DENIED when they look up what they may not.
         """
-        marked = await asyncio.to_thread(with_file, archive, _LAST_TEMPLATE, _NO_YAML)
+        files = await asyncio.to_thread(files_of, archive)
+        marked = await asyncio.to_thread(with_file, files, _LAST_TEMPLATE, _NO_YAML)
         arguments = ["template", release.name, "CHART", f"--namespace={release.namespace}"]
         # Hooks are among what all templates print; Helm would print them once more.
         arguments += ["--values=VALUES", "--debug", "--no-hooks"]
@@ -127,13 +128,13 @@ class Helm:
             arguments += [] if kube_version is None else [f"--kube-version={kube_version}"]
             arguments += [f"--api-versions={version}" for version in api_versions]
         contents = {"CHART": marked, "VALUES": json.dumps(values).encode()}
-        async with _seen_by_templates(archive, release, access) as (seen, withheld):
+        async with _seen_by_templates(files, release, access) as (seen, withheld):
             ended = await self._run(arguments, contents, seen, seconds=seconds)
         place = template_place(ended.said)
         if place is None or not place.endswith(f"/templates/{_LAST_TEMPLATE}"):
             error = failure_of(ended.said, hidden=hidden)
             raise _needs_what_is_withheld(error, withheld) if withheld else error
-        return await asyncio.to_thread(_rendered, archive, ended.output)
+        return await asyncio.to_thread(_rendered, files, ended.output)
 
     async def upgrade(
         self,
@@ -260,10 +261,10 @@ class Helm:
 
 @contextlib.asynccontextmanager
 async def _seen_by_templates(
-    archive: bytes, release: Release, access: ClusterAccess | None
+    files: Mapping[str, bytes], release: Release, access: ClusterAccess | None
 ) -> AsyncIterator[tuple[ClusterAccess | None, set[str]]]:
     """Yield what a render is given of a cluster, and the names of Secrets that it shall not see."""
-    if access is None or not await asyncio.to_thread(can_look_up, archive):
+    if access is None or not await asyncio.to_thread(can_look_up, files):
         yield access, set()
         return
     with KubernetesClient(access.url, lambda: access.login) as client:
@@ -301,7 +302,7 @@ async def _place_of(places: asyncio.Semaphore) -> AsyncIterator[None]:
         places.release()
 
 
-def _rendered(archive: bytes, output: str) -> list[Object]:
+def _rendered(files: Mapping[str, bytes], output: str) -> list[Object]:
     """Return the objects in what Helm printed, and those of the chart's folders `crds`."""
     parts = _SOURCE.split(output)
     found: list[Object] = []
@@ -310,7 +311,7 @@ def _rendered(archive: bytes, output: str) -> list[Object]:
         name = path.rpartition("/")[2]
         if not name.startswith("_") and name != _LAST_TEMPLATE:
             found += parse_stream(text)
-    for path, content in sorted(files_of(archive).items()):
+    for path, content in sorted(files.items()):
         if _is_crd_file(path):
             found += parse_stream(content.decode(errors="replace"))
     return [obj for obj in found if not is_test(obj)]

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from infra.helm.archive import files_of
 from infra.helm.lookups import can_look_up
 from infra.helm.manifest import LAST_APPLIED
 from infra.kubernetes.client import Object
@@ -87,4 +88,4 @@ async def test_templates_see_what_their_own_chart_keeps_in_secrets_and_no_other_
     ],
 )
 def test_a_chart_that_looks_nothing_up_asks_the_cluster_itself(template: str, can: bool) -> None:  # noqa: FBT001 - a case
-    assert can_look_up(archive("web", files={"templates/own.yaml": template})) is can
+    assert can_look_up(files_of(archive("web", files={"templates/own.yaml": template}))) is can
