@@ -1,13 +1,17 @@
 """The clock finds what was changed by hand, and has it corrected where the customer wants that."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from uuid import uuid4
 
+import pytest
 import pytest_asyncio
 from sqlmodel import col, select
+from temporalio.client import WorkflowFailureError
 
+from domain.errors import BulkheadError, Reason
 from domain.install import DriftState, Health, InstallState, Sync
 from domain.install_drift import CORRECTION_MESSAGE, InstallDriftRequest
 from domain.names import CONTROL_TASK_QUEUE, install_namespace_of
@@ -15,6 +19,8 @@ from domain.operation import OperationState
 from infra.database.engine import Database, DatabaseRole
 from infra.database.tables import InstallDriftRow, OperationRow
 from infra.installs.observer import InstallObserver
+from tests.durability import Fault, Moment
+from tests.workflows.conftest import Injected
 from tests.workflows.install.site import Site
 from workflows.install.drift import CompareInstall, DetectInstallDrift
 
@@ -48,7 +54,7 @@ async def detect(site: Site, install_id: str) -> None:
     )
 
 
-async def compare(site: Site, install_id: str) -> int:
+async def compare(site: Site, install_id: str, workflow_id: str = "") -> int:
     """Look at one install, as for a request that waits."""
     request = InstallDriftRequest(
         workspace_id=site.owner.workspace_id,
@@ -58,7 +64,7 @@ async def compare(site: Site, install_id: str) -> int:
     return await site.platform.client.execute_workflow(
         CompareInstall.run,
         request,
-        id=f"look-{uuid4().hex}",
+        id=workflow_id or f"look-{uuid4().hex}",
         task_queue=CONTROL_TASK_QUEUE,
         execution_timeout=timedelta(seconds=60),
     )
@@ -130,4 +136,41 @@ async def test_a_release_is_as_rendered_until_somebody_changes_it_and_is_correct
     assert after["metadata"]["labels"]["team"] == "blue"
     await detect(site, install)
     assert await states(site, install) == [DriftState.CORRECTED]
+    await site.forget(install)
+
+
+async def test_a_look_that_is_repeated_fails_or_is_cancelled_leaves_one_finding(
+    site: Site, injected: Injected
+) -> None:
+    install, injector = await site.installed(await site.publish("web")), injected.injector
+    path = f"/apis/apps/v1/namespaces/{install_namespace_of(install)}/deployments/web"
+    await site.ask(lambda client: client.patch(path, {"spec": {"replicas": 0}}))
+
+    async def fail() -> None:
+        raise BulkheadError(Reason.DEPENDENCY_UNAVAILABLE, "planted")
+
+    try:
+        injector.repeat = True
+        assert await compare(site, install) == 1
+        injector.repeat = False
+        for moment in Moment:
+            injector.fault = Fault("CompareInstall", install, moment, fail)
+            with pytest.raises(WorkflowFailureError):
+                await compare(site, install)
+            assert injector.fault.struck
+            assert await states(site, install) == [DriftState.OPEN]
+        for moment in Moment:
+            name = f"look-{uuid4().hex}"
+            cancel = site.platform.client.get_workflow_handle(name).cancel
+            injector.fault = Fault("CompareInstall", install, moment, cancel)
+            # One that arrives while the activity ends may come too late.
+            with contextlib.suppress(WorkflowFailureError):
+                assert await compare(site, install, name) == 1
+            assert injector.fault.struck
+            assert await states(site, install) == [DriftState.OPEN]
+    finally:
+        injector.repeat, injector.fault = False, None
+    assert await compare(site, install) == 1
+    assert await states(site, install) == [DriftState.OPEN]
+    assert (await site.known(install)).active_operation_id is None
     await site.forget(install)
