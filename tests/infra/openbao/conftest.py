@@ -7,6 +7,8 @@ import pytest
 from domain.cluster import HostedControlPlane
 from domain.identifiers import Prefix, new_id
 from infra.openbao.client import OpenBao
+from infra.openbao.policies import API
+from infra.openbao.session import OpenBaoSession
 from infra.openbao.signing import ApiOpenBao
 from tests.servers import Servers
 
@@ -23,6 +25,13 @@ def api(servers: Servers) -> Iterator[ApiOpenBao]:
     client = ApiOpenBao(servers.openbao("api"))
     yield client
     client.close()
+
+
+@pytest.fixture
+def session(servers: Servers) -> Iterator[OpenBaoSession]:
+    session = OpenBaoSession(servers.openbao("api"), API)
+    yield session
+    session.close()
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """Requests with values are told apart by hashes that tell nobody the values."""
 
 import hashlib
-from collections.abc import Iterator
 
 import pytest
 
@@ -9,18 +8,9 @@ from domain.errors import BulkheadError, Reason
 from domain.identifiers import Prefix, new_id
 from infra.openbao.client import OpenBao
 from infra.openbao.fingerprints import RequestFingerprints
-from infra.openbao.policies import API
 from infra.openbao.session import OpenBaoSession
-from tests.servers import Servers
 
 _REQUEST = b"POST /v1/secrets\n" + b'{"value":"v"}'
-
-
-@pytest.fixture
-def session(servers: Servers) -> Iterator[OpenBaoSession]:
-    session = OpenBaoSession(servers.openbao("api"), API)
-    yield session
-    session.close()
 
 
 @pytest.fixture

@@ -12,20 +12,13 @@ from domain.identifiers import Prefix, new_id
 from domain.names import secret_namespace_of, value_path_of
 from domain.secret import MAXIMUM_VALUE_BYTES, SecretValue, ValueEncoding, VersionPlace
 from infra.openbao.client import OpenBao
-from infra.openbao.policies import API, WORKER
+from infra.openbao.policies import WORKER
 from infra.openbao.session import OpenBaoSession
 from infra.openbao.values import Presence, ValueStore
 from tests.servers import Servers
 
 _VALUE = SecretValue(b"first value")
 _OTHER = SecretValue(b"another value")
-
-
-@pytest.fixture
-def session(servers: Servers) -> Iterator[OpenBaoSession]:
-    session = OpenBaoSession(servers.openbao("api"), API)
-    yield session
-    session.close()
 
 
 @pytest.fixture
