@@ -18,7 +18,7 @@ from infra.helm.archive import files_of, with_file
 from infra.helm.failures import LOCKED, failure_of, template_place
 from infra.helm.lookups import can_look_up, lookups
 from infra.helm.manifest import is_test, parse_stream
-from infra.helm.places import DEPLOYMENT_BYTES, RENDER_HEAP_BYTES, Places
+from infra.helm.places import DEPLOYMENT_HEAP_BYTES, RENDER_HEAP_BYTES, Places
 from infra.helm.process import Ended, run_helm
 from infra.helm.releases import Release, Revision, break_lock, history
 from infra.kubernetes.client import KubernetesClient, Object
@@ -245,7 +245,7 @@ class Helm:
                 config,
                 seconds=seconds,
                 may_finish=not is_render,
-                heap_bytes=RENDER_HEAP_BYTES if is_render else DEPLOYMENT_BYTES,
+                heap_bytes=RENDER_HEAP_BYTES if is_render else DEPLOYMENT_HEAP_BYTES,
             )
 
     @staticmethod
