@@ -418,9 +418,9 @@ def test_a_consumer_is_registered_acknowledges_and_is_removed(bulkhead: Bulkhead
     assert pinned["version_number"] == 1
     acknowledged = bulkhead.json(*consumers, "acknowledge", "stripe", "service/mailer", "2")
     assert acknowledged["acknowledged_number"] == 2
-    listed = bulkhead.json(*consumers, "list", "stripe")
+    listed = bulkhead.json("secrets", "usage", "stripe")
     assert [entry["consumer_id"] for entry in listed] == ["old", "mailer"]
-    missing = bulkhead.json(*consumers, "list", "stripe", "--would-miss", "2")
+    missing = bulkhead.json("secrets", "usage", "stripe", "--would-miss", "2")
     assert [entry["consumer_id"] for entry in missing] == ["mailer"]
     removed = bulkhead.ok(*consumers, "remove", "stripe", "service/mailer")
     assert "service/mailer is not registered to use stripe any more." in removed

@@ -13,14 +13,13 @@ from cli.commands.secrets.group import (
     path_of,
     version_of,
 )
-from cli.commands.secrets.usage import list_consumers
 from cli.errors import CliError, ExitCode
 from cli.options import command
 from cli.session import SECRET, Session, is_id
 from cli.text import clean
 
 consumers_app = typer.Typer(
-    help="Consumers of a secret: your services that use it, and the version each works with.",
+    help="Have your services say that they use a secret, and which version; `usage` lists them.",
     no_args_is_help=True,
 )
 
@@ -29,33 +28,6 @@ _CONSUMER = re.compile(r"([a-z][a-z0-9_]*)/([A-Za-z0-9][A-Za-z0-9._-]*)")
 _ConsumerArgument = Annotated[
     str, typer.Argument(metavar="TYPE/ID", help="What it is and which one, as service/mailer.")
 ]
-
-
-@command(
-    consumers_app,
-    "list",
-    examples=(
-        "bulkhead secrets consumers list stripe",
-        "bulkhead secrets consumers list stripe --would-miss 1",
-    ),
-)
-def list_all(
-    session: Session,
-    secret: SecretArgument,
-    would_miss: Annotated[
-        str | None,
-        typer.Option(metavar="VERSION", help="Only those that would miss this version."),
-    ] = None,
-) -> None:
-    """List what uses a secret, with the version that it used last and when.
-
-    The same as `bulkhead secrets usage`.
-    """
-    found = active_secret(session, secret)
-    number = None
-    if would_miss is not None:
-        number = version_of(session, found, would_miss)["version_number"]
-    list_consumers(session, found, number)
 
 
 @command(

@@ -1,9 +1,19 @@
 """Who uses a secret, and what breaks without a version of it."""
 
 from collections.abc import Sequence
+from typing import Annotated
+
+import typer
 
 from cli.client import JsonObject
-from cli.commands.secrets.group import SecretArgument, active_secret, app, current_number, path_of
+from cli.commands.secrets.group import (
+    SecretArgument,
+    active_secret,
+    app,
+    current_number,
+    path_of,
+    version_of,
+)
 from cli.consumer_names import consumer_names
 from cli.options import command
 from cli.output import Column
@@ -21,19 +31,30 @@ _COLUMNS = (
 _MOST_NAMED = 10
 
 
-@command(app, "usage", examples=("bulkhead secrets usage stripe",))
-def show_usage(session: Session, secret: SecretArgument) -> None:
+@command(
+    app,
+    "usage",
+    examples=("bulkhead secrets usage stripe", "bulkhead secrets usage stripe --would-miss 1"),
+)
+def show_usage(
+    session: Session,
+    secret: SecretArgument,
+    would_miss: Annotated[
+        str | None,
+        typer.Option(metavar="VERSION", help="Only those that would miss this version."),
+    ] = None,
+) -> None:
     """List what uses a secret, with the version that it used last and when.
 
     Listed is what was registered, by the platform or with `consumers register`. A read with a
     token registers nothing: `versions` shows when each version was read last.
     """
-    list_consumers(session, active_secret(session, secret))
-
-
-def list_consumers(session: Session, secret: JsonObject, version_number: int | None = None) -> None:
-    """Print the consumers of a secret; with a number, those who would miss that version."""
-    entries = consumers_of(session, secret, version_number)
+    found = active_secret(session, secret)
+    what, number = clean(found["name"]), None
+    if would_miss is not None:
+        number = version_of(session, found, would_miss)["version_number"]
+        what = f"version {number} of {what}"
+    entries = consumers_of(session, found, number)
     if not session.output.as_json:
         name_of = consumer_names(session, entries)
         entries = [
@@ -46,9 +67,6 @@ def list_consumers(session: Session, secret: JsonObject, version_number: int | N
             }
             for entry in entries
         ]
-    what = clean(secret["name"])
-    if version_number is not None:
-        what = f"version {version_number} of {what}"
     session.output.listing(entries, _COLUMNS, (f"Nothing is registered to use {what}.",))
 
 
