@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from domain.kstatus import ObjectStatus
-    from infra.database.records.install import InstallSight
+    from infra.database.records.install_sight import InstallSight
     from infra.installs.plan import Plan
 
 

@@ -5,7 +5,6 @@ ended. Nothing here holds the data of a Secret.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -31,6 +30,7 @@ from infra.database.records.install_rows import (
     render_of,
     state_by_health,
 )
+from infra.database.records.install_sight import InstallSight, sight_of
 from infra.database.records.operation import end_operation, hold, notify, taken_over
 from infra.database.tables import (
     ClusterRow,
@@ -43,38 +43,6 @@ from infra.database.tables import (
 
 # What an approval was given for, in an operation's request: set by a rollout that planned before.
 APPROVED_PLAN_DIGEST = "approved_plan_digest"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class InstallSight:
-    """What an operation's activities need to know, at one moment.
-
-    Attributes:
-        install: the install.
-        cluster_state: its cluster's.
-        render: what the operation deploys; None for an operation that deploys nothing.
-        good: the render that is deployed, to which everything returns; None before the first.
-        source: the render whose objects are applied once more; None: the version is rendered.
-        request: the operation's.
-    """
-
-    install: InstallRow
-    cluster_state: ClusterState
-    render: RenderRow | None
-    good: RenderRow | None
-    source: RenderRow | None
-    request: dict[str, Any]
-
-    @property
-    def deploying(self) -> RenderRow:
-        """The render of an operation that has one.
-
-        Raises:
-            BulkheadError: ABORTED when it is gone.
-        """
-        if self.render is None:
-            raise taken_over()
-        return self.render
 
 
 class InstallRecords:
@@ -90,7 +58,7 @@ class InstallRecords:
             BulkheadError: ABORTED when the install is gone.
         """
         async with self._database.workspace(operation.workspace_id) as session:
-            return await _sight_of(session, operation)
+            return await sight_of(session, operation)
 
     async def cluster_state_of(self, operation: InstallOperation) -> ClusterState | None:
         """Return the state of the operation's cluster; None when it is gone."""
@@ -226,7 +194,7 @@ class InstallRecords:
             BulkheadError: ABORTED when the install is gone, or not the operation's any more.
         """
         async with self._database.workspace(operation.workspace_id) as session:
-            sight = await _sight_of(session, operation)
+            sight = await sight_of(session, operation)
             if sight.install.state is not InstallState.SYNCING:
                 begun = await session.execute(
                     update(InstallRow)
@@ -342,29 +310,6 @@ class InstallRecords:
         """No secret has the install for a consumer any more."""
         async with self._database.workspace(operation.workspace_id) as session:
             await remove_references(session, [operation.install_id])
-
-
-async def _sight_of(session: AsyncSession, operation: InstallOperation) -> InstallSight:
-    query = select(InstallRow, ClusterRow.state, OperationRow.request).where(
-        InstallRow.id == operation.install_id,
-        ClusterRow.id == InstallRow.cluster_id,
-        OperationRow.id == operation.operation_id,
-        OperationRow.owner_id == InstallRow.id,
-    )
-    found = (await session.exec(query)).one_or_none()
-    if found is None:
-        raise taken_over()
-    install, cluster_state, request = found
-    render = await render_of(session, install, request.get("render_id"))
-    source = render.restored_from_render_id if render is not None else None
-    return InstallSight(
-        install=install,
-        cluster_state=ClusterState(cluster_state),
-        render=render,
-        good=await render_of(session, install, install.current_render_id),
-        source=await render_of(session, install, source),
-        request=dict(request),
-    )
 
 
 def _take_values(
