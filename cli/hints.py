@@ -10,7 +10,7 @@ _RESOURCE = re.compile(r"/(?P<kind>[a-z_]+)/(?P<id>[a-z]+_[0-9a-zA-Z]+)")
 _LOGIN = "bulkhead login --url {url}"
 
 # Which list shows what there is, by the resource in the path of the request.
-_LISTS = {
+LISTS = {
     "api_tokens": "bulkhead tokens list",
     "clusters": "bulkhead clusters list",
     "compute_configs": "bulkhead compute-configs list",
@@ -30,7 +30,7 @@ _LISTS = {
 }
 
 # Which command shows one of them, and with it why something is refused.
-_GETS = {
+GETS = {
     "clusters": "bulkhead clusters get {id}",
     "compute_configs": "bulkhead compute-configs get {id}",
     "installs": "bulkhead installs get {id}",
@@ -173,11 +173,11 @@ def _about_resource(
     is_refused = is_refused or (
         status == HTTPStatus.UNPROCESSABLE_ENTITY and request_path.endswith(":cancel")
     )
-    if place and is_refused and place["kind"] in _GETS:
-        shown.append(_GETS[place["kind"]].format(id=place["id"]))
+    if place and is_refused and place["kind"] in GETS:
+        shown.append(GETS[place["kind"]].format(id=place["id"]))
     kind = request_path.lstrip("/").split("/", 1)[0]
-    if status in {HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT} and kind in _LISTS:
-        shown.append(_LISTS[kind])
+    if status in {HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT} and kind in LISTS:
+        shown.append(LISTS[kind])
     return tuple(shown[:1])
 
 

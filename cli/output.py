@@ -16,6 +16,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
+from cli.api_words import in_commands
 from cli.errors import CliError
 from cli.invocation import Invocation
 from cli.text import clean
@@ -214,17 +215,18 @@ class Output:
             facts = {**failure.facts(), "next": next_commands}
             self._err.write(json.dumps({"error": facts}) + "\n")
             return
-        error_line: tuple[tuple[str, str], ...] = (
-            (f"{failure.title}: ", "bold red"),
-            (clean(failure.message), ""),
-        )
+        message = self._in_commands(failure.message)
+        error_line = ((f"{failure.title}: ", "bold red"), (message, ""))
         _print_line(self.progress_console, self._err, error_line)
         for label, value in (*failure.notes, *failure.detail_lines()):
-            line = ((f"  {label}: ", "dim"), (clean(value), ""))
+            line = ((f"  {label}: ", "dim"), (self._in_commands(value), ""))
             _print_line(self.progress_console, self._err, line)
         for command in next_commands:
             line = (("  next: ", "dim"), (clean(command), "cyan"))
             _print_line(self.progress_console, self._err, line, copied=True)
+
+    def _in_commands(self, text: str) -> str:
+        return clean(in_commands(text, self.invocation.typed))
 
 
 def _console(stream: TextIO) -> Console:

@@ -113,7 +113,6 @@ async def _readable(scope: RequestScope, install_id: str) -> PodPlace:
         raise BulkheadError(
             Reason.FAILED_PRECONDITION,
             "Logs are off in this workspace, for applications may write secrets into them. An "
-            "owner turns them on with `bulkhead workspaces logs enable WORKSPACE`, or by PATCH "
-            '/v1/workspaces/{id} with {"install_logs_enabled": true}.',
+            'owner turns them on by PATCH /v1/workspaces/{id} with {"install_logs_enabled": true}.',
         )
     return place

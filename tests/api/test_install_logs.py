@@ -302,7 +302,7 @@ async def test_logs_are_off_until_an_owner_turns_them_on(site: LogSite, gate: Ga
     assert (off["install_logs_enabled"], off.get("install_logs_warning")) == (False, None)
     try:
         error = error_of(await person.get(logs), 409, "FAILED_PRECONDITION")
-        assert "bulkhead workspaces logs enable" in error["message"]
+        assert "PATCH /v1/workspaces" in error["message"]
         body, etag = {"install_logs_enabled": True}, {"if-match": off["etag"]}
         refused = await admin.call("PATCH", workspace, json=body, headers=etag)
         error_of(refused, 403, "PERMISSION_DENIED")
