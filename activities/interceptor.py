@@ -162,7 +162,9 @@ class _Inbound(ActivityInboundInterceptor):
         next_try_at = _next_try_at(error, info.attempt, info.retry_policy)
         # The failure itself is what matters: Temporal keeps it also when the row cannot be written.
         with contextlib.suppress(BulkheadError):
-            await self._steps.failed(step, error.reason, error.message, next_try_at)
+            await self._steps.failed(
+                step, error.reason, error.message, next_try_at, _gives_up_at(info)
+            )
 
 
 def _step_of(call: ExecuteActivityInput) -> StepAttempt | None:
@@ -212,6 +214,13 @@ def _next_try_at(error: BulkheadError, attempt: int, policy: RetryPolicy | None)
     if policy.maximum_interval is not None:
         pause = min(pause, policy.maximum_interval)
     return datetime.now(UTC) + pause
+
+
+def _gives_up_at(info: activity.Info) -> datetime | None:
+    """Return when no attempt is made any more; None: it is tried until it succeeds."""
+    if not info.schedule_to_close_timeout:
+        return None
+    return info.scheduled_time + info.schedule_to_close_timeout
 
 
 def _asked_pause(error: BulkheadError) -> timedelta | None:

@@ -5,9 +5,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from cli.client import JsonObject
-from cli.text import clean
+from cli.text import clean, duration, moment
 
 _CANCELLED = "cancelled"
+_UNDO = "undo_"
 ENDED_STEPS = frozenset({"completed", "failed", "skipped", _CANCELLED})
 
 # What helps an operation that waits, by what it waits for.
@@ -124,7 +125,7 @@ class OperationProgress:
             return self.wait
         if self.operation.get("cancel_requested_at"):
             return "a cancel was asked for: what was done is being undone"
-        return ""
+        return self.repeats
 
     @property
     def wait(self) -> str:
@@ -140,10 +141,38 @@ class OperationProgress:
             return f"waits for: {waiting_for}"
         return known.format(owner=clean(self.operation.get("owner_id")))
 
+    @property
+    def repeats(self) -> str:
+        """Which step fails and is tried again, since when and until when; may be empty."""
+        step = self._running_step()
+        if step is None or not (step.get("retryable") and step.get("error_message")):
+            return ""
+        name, until = clean(step["name"]).replace("_", " "), step.get("gives_up_at")
+        end = "it succeeds" if until is None else moment(until)
+        told = f"{name} fails since {moment(step['started_at'])}, and is tried again until {end}"
+        if step["name"].startswith(_UNDO) or not self.operation.get("cancellable"):
+            return told
+        return f"{told}; to end it now: bulkhead operations cancel {clean(self.operation['id'])}"
+
+    @property
+    def doing(self) -> str:
+        """What is being done, and for how long."""
+        step = self._running_step()
+        if step is None:
+            return "the next step is about to begin"
+        view = self._view(step, self.operation.get("last_error") or {})
+        took = "" if view.seconds is None else f" for {duration(view.seconds)}"
+        detail = f" ({view.detail})" if view.detail else ""
+        return f"{view.name.replace('_', ' ')} runs{took}{detail}"
+
     def steps(self) -> list[StepView]:
         """Return the steps as they stand now."""
         last_error = self.operation.get("last_error") or {}
         return [self._view(step, last_error) for step in self.operation["steps"]]
+
+    def _running_step(self) -> JsonObject | None:
+        running = (step for step in self.operation["steps"] if step["status"] == "running")
+        return next(running, None)
 
     def _view(self, step: JsonObject, last_error: JsonObject) -> StepView:
         details = []

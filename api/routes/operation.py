@@ -96,8 +96,9 @@ class OperationFailure(TypedDict):
 class OperationStepBody(TypedDict):
     """One thing that the operation does. `started_at` is 0 before it starts.
 
-    `attempt`, `duration_ms` and `progress` are ours; many a step takes less than the contract's
-    whole second.
+    `attempt`, `duration_ms`, `progress`, `next_try_at` and `gives_up_at` are ours; many a step
+    takes less than the contract's whole second. What fails is tried again until `gives_up_at`;
+    null: until it succeeds.
     """
 
     name: str
@@ -109,6 +110,8 @@ class OperationStepBody(TypedDict):
     attempt: int
     error_message: str | None
     progress: str | None
+    next_try_at: int | None
+    gives_up_at: int | None
     retryable: bool
     skippable: bool
 
@@ -124,8 +127,9 @@ class HoldingStopBody(TypedDict):
 class OperationBody(TypedDict):
     """The contract's Operation; `duration_ms`, `etag`, `waiting_for` and what follows are ours.
 
-    `inventory` is the last look into a cloud's account, where one was taken, and `emergency_stop`
-    what holds the operation; both are shown with the steps.
+    `cancellable`: a cancel can be asked for, and was not yet. `inventory` is the last look into a
+    cloud's account, where one was taken, and `emergency_stop` what holds the operation; both are
+    shown with the steps.
     """
 
     id: str
@@ -146,6 +150,8 @@ class OperationBody(TypedDict):
     duration_ms: int | None
     etag: str
     waiting_for: str | None
+    cancellable: bool
+    cancel_requested_at: int | None
     steps: NotRequired[list[OperationStepBody]]
     inventory: NotRequired[InventoryBody]
     emergency_stop: NotRequired[HoldingStopBody]
@@ -278,6 +284,12 @@ def operation_body(
         duration_ms=_milliseconds(row.started_at, row.completed_at),
         etag=str(row.version),
         waiting_for=row.waiting_for,
+        cancellable=(
+            row.state is OperationState.RUNNING
+            and row.cancellable
+            and row.cancel_requested_at is None
+        ),
+        cancel_requested_at=unix_or_none(row.cancel_requested_at),
     )
     if steps is not None:
         body["steps"] = [
@@ -298,6 +310,7 @@ def _failure(stored: dict[str, Any] | None) -> OperationFailure | None:
 
 
 def _step_body(step: OperationStepRow) -> OperationStepBody:
+    is_tried_again = step.retryable and step.status is StepStatus.RUNNING
     return OperationStepBody(
         name=step.name,
         status=step.status,
@@ -308,6 +321,8 @@ def _step_body(step: OperationStepRow) -> OperationStepBody:
         attempt=step.attempt,
         error_message=step.error_message,
         progress=step.progress,
+        next_try_at=unix_or_none(step.next_try_at if is_tried_again else None),
+        gives_up_at=unix_or_none(step.gives_up_at if is_tried_again else None),
         retryable=step.retryable,
         skippable=False,
     )

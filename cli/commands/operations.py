@@ -95,7 +95,7 @@ def get_operation(session: Session, operation: OperationArgument) -> None:
             ("On", f"{found['owner_type']} {_named_owner(session, found)}"),
             ("Started", moment(found["started_at"])),
             ("Took" if found["done"] else "So far", duration(progress.elapsed_seconds)),
-            ("Now", progress.wait or None),
+            ("Now", progress.notice or (None if found["done"] else progress.doing)),
             ("Left", (found.get("inventory") or {}).get("left")),
             ("Error", error.get("message")),
         ),
@@ -194,7 +194,10 @@ def _tell_next(session: Session, operation: JsonObject) -> None:
         session.output.next_commands(
             f"bulkhead installs plan {owner_id}", f"bulkhead installs approve {owner_id}"
         )
-    session.output.next_commands(f"bulkhead operations watch {clean(operation['id'])}")
+    operation_id = clean(operation["id"])
+    session.output.next_commands(f"bulkhead operations watch {operation_id}")
+    if operation.get("cancellable"):
+        session.output.next_commands(f"bulkhead operations cancel {operation_id}")
 
 
 def _names_of_owners(session: Session, operations: Sequence[JsonObject]) -> dict[str, str]:

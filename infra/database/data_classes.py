@@ -158,8 +158,8 @@ _TABLES: Final[dict[str, dict[DataClass, str]]] = {
     "operation_steps": {
         _I: "workspace_id operation_id",
         _T: "error_message progress",
-        _O: "name position status attempt started_at completed_at next_try_at error_reason"
-        " retryable",
+        _O: "name position status attempt started_at completed_at next_try_at gives_up_at"
+        " error_reason retryable",
     },
     "machines": {
         _I: "workspace_id id cluster_id bootstrap_id active_operation_id compute_config_id pool_id"

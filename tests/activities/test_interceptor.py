@@ -5,14 +5,18 @@ import contextlib
 import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
+from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput
 
 from activities.interceptor import ActivityInterceptor
 from activities.progress import note_progress
 from domain.caller import system_caller
+from domain.errors import BulkheadError, Reason
 from domain.identifiers import Prefix, new_id
 from domain.owned_operation import SecretOperation
 from infra.database.records.steps import Decision, StepAttempt, StepRecords
@@ -95,14 +99,63 @@ class _LosesACancel(StepRecords):
             await asyncio.Event().wait()
 
 
-async def test_an_activity_ends_although_the_cancel_of_its_heart_is_lost() -> None:
-    steps, workspace_id = _LosesACancel(), new_id(Prefix.WORKSPACE)
-    operation = SecretOperation(
+class _Fails(StepRecords):
+    """Keeps until when a step that failed is tried."""
+
+    def __init__(self) -> None:
+        self.given_up: list[datetime | None] = []
+
+    async def started(self, step: StepAttempt) -> Decision:
+        del step
+        return Decision.RUN
+
+    async def failed(
+        self,
+        step: StepAttempt,
+        reason: str,
+        message: str,
+        next_try_at: datetime | None,
+        gives_up_at: datetime | None = None,
+    ) -> None:
+        del step, reason, message, next_try_at
+        self.given_up.append(gives_up_at)
+
+
+def _of_a_secret() -> SecretOperation:
+    workspace_id = new_id(Prefix.WORKSPACE)
+    return SecretOperation(
         operation_id=new_id(Prefix.OPERATION),
         workspace_id=workspace_id,
         secret_id=new_id(Prefix.SECRET),
         caller=system_caller(workspace_id, "test"),
     )
+
+
+@pytest.mark.parametrize("minutes", [10, 0])
+async def test_a_step_that_fails_is_recorded_with_the_end_of_its_tries(minutes: int) -> None:
+    steps, operation = _Fails(), _of_a_secret()
+    environment = ActivityEnvironment()
+    scheduled, total = datetime(2026, 1, 1, tzinfo=UTC), timedelta(minutes=minutes)
+    environment.info = replace(
+        environment.info,
+        workflow_id=f"secret/any/rotate/{operation.operation_id}",
+        scheduled_time=scheduled,
+        # The server gives none as a span of nothing.
+        schedule_to_close_timeout=total,
+    )
+
+    async def work() -> None:
+        raise BulkheadError(Reason.DEPENDENCY_UNAVAILABLE, "No such host.")
+
+    inbound = ActivityInterceptor(steps).intercept_activity(_Bare())
+    call = ExecuteActivityInput(fn=work, args=[operation], executor=None, headers={})
+    with pytest.raises(ApplicationError):
+        await environment.run(inbound.execute_activity, call)
+    assert steps.given_up == [scheduled + total if minutes else None]
+
+
+async def test_an_activity_ends_although_the_cancel_of_its_heart_is_lost() -> None:
+    steps, operation = _LosesACancel(), _of_a_secret()
 
     async def work() -> None:
         note_progress("It goes on.")

@@ -88,6 +88,39 @@ async def test_a_cancel_is_stored_and_passed_on(gate: Gate) -> None:
     assert "EVENT_TYPE_WORKFLOW_EXECUTION_CANCEL_REQUESTED" in history
 
 
+async def test_a_step_that_is_tried_again_says_when_and_until_when(gate: Gate) -> None:
+    person = gate.new_person()
+    operation = await gate.new_cluster(person)
+    path = f"/v1/operations/{operation['id']}"
+    begun = (await person.get(path)).json()["steps"][0]
+    assert (begun["next_try_at"], begun["gives_up_at"]) == (None, None)
+    named = (person.workspace, operation["id"], begun["name"])
+    fails = (
+        "SELECT record_step_failed(%s, %s, %s, 'X', 'No.', to_timestamp(%s), to_timestamp(1900))"
+    )
+    with gate.administrator() as connection:
+        connection.execute(fails, (*named, 1800))
+    failing = (await person.get(path)).json()["steps"][0]
+    assert (failing["next_try_at"], failing["gives_up_at"]) == (1800, 1900)
+    with gate.administrator() as connection:
+        connection.execute(fails, (*named, None))
+    failed = (await person.get(path)).json()["steps"][0]
+    assert (failed["next_try_at"], failed["gives_up_at"]) == (None, None)
+
+
+async def test_an_operation_says_whether_a_cancel_can_be_asked_for(gate: Gate) -> None:
+    person = gate.new_person()
+    operation = await gate.new_cluster(person)
+    path = f"/v1/operations/{operation['id']}"
+    assert (operation["cancellable"], operation["cancel_requested_at"]) == (True, None)
+    asked = (await person.post(f"{path}:cancel")).json()
+    assert asked["cancellable"] is False
+    assert asked["cancel_requested_at"] is not None
+    ended = await gate.new_cluster(person)
+    await gate.reach_active(person, ended["id"])
+    assert (await person.get(f"/v1/operations/{ended['id']}")).json()["cancellable"] is False
+
+
 async def workflow_events(gate: Gate, workflow_id: str) -> list[str]:
     client = await gate.clients.temporal.client()
     handle = client.get_workflow_handle(workflow_id)

@@ -192,3 +192,54 @@ def test_the_end_of_an_operation_decides_the_exit_code(
     assert (failure.exit_code, failure.message) == (exit_code, message)
     assert failure.detail_lines() == (("reason", "CAPACITY_UNAVAILABLE"),)
     assert failure.next_commands == ("bulkhead operations get op_1",)
+
+
+_FAILS = {
+    "started_at": 1000,
+    "attempt": 4,
+    "retryable": True,
+    "error_message": "No such host.",
+    "gives_up_at": 1600,
+}
+
+
+def test_a_step_that_fails_says_since_when_until_when_and_how_to_end_it(clock: Clock) -> None:
+    step = _step("resolve_chart", "running", **_FAILS)
+    notice = _progress(_operation(step, cancellable=True), clock).notice
+    assert notice == (
+        "resolve chart fails since 1970-01-01 00:16:40 UTC, and is tried again until "
+        "1970-01-01 00:26:40 UTC; to end it now: bulkhead operations cancel op_1"
+    )
+
+
+@pytest.mark.parametrize(
+    ("changed", "of_operation", "told"),
+    [
+        ({"gives_up_at": None}, {"cancellable": False}, "tried again until it succeeds"),
+        ({"retryable": False, "error_message": None}, {"cancellable": True}, ""),
+        ({}, {"cancellable": False, "cancel_requested_at": 1001}, "is being undone"),
+    ],
+)
+def test_a_cancel_is_proposed_only_where_it_helps(
+    changed: dict[str, Any], of_operation: dict[str, Any], told: str, clock: Clock
+) -> None:
+    step = _step("resolve_chart", "running", **{**_FAILS, **changed})
+    notice = _progress(_operation(step, **of_operation), clock).notice
+    assert notice.endswith(told)
+    assert bool(notice) == bool(told)
+
+
+def test_the_way_back_is_not_told_to_be_cancelled(clock: Clock) -> None:
+    step = _step("undo_make_keys", "running", **{**_FAILS, "gives_up_at": None})
+    assert "cancel" not in _progress(_operation(step, cancellable=True), clock).notice
+
+
+def test_a_log_tells_once_that_a_step_is_tried_again(clock: Clock) -> None:
+    err = io.StringIO()
+    step = _step("resolve_chart", "running", **_FAILS)
+    progress = _progress(_operation(step, cancellable=True), clock)
+    view = LineView(progress, "Resolving package shop", Output(err=err))
+    for attempt in (4, 5, 6):
+        progress.update(_operation({**step, "attempt": attempt}, cancellable=True))
+        view.refresh()
+    assert err.getvalue().count("operations cancel op_1") == 1

@@ -129,21 +129,27 @@ class StepRecords:
         )
 
     async def failed(
-        self, step: StepAttempt, reason: str, message: str, next_try_at: datetime | None
+        self,
+        step: StepAttempt,
+        reason: str,
+        message: str,
+        next_try_at: datetime | None,
+        gives_up_at: datetime | None = None,
     ) -> None:
-        """An attempt failed; with `next_try_at` it is tried again then.
+        """An attempt failed; with `next_try_at` it is tried again then, until `gives_up_at`.
 
         Raises:
             BulkheadError: DEPENDENCY_UNAVAILABLE when the database does not answer.
         """
         await self._call(
-            "SELECT record_step_failed(%s, %s, %s, %s, %s, %s)",
+            "SELECT record_step_failed(%s, %s, %s, %s, %s, %s, %s)",
             step.workspace_id,
             step.operation_id,
             step.name,
             reason,
             message,
             next_try_at,
+            gives_up_at,
         )
 
     async def progressed(self, step: StepAttempt, progress: str) -> None:

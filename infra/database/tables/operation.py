@@ -64,7 +64,8 @@ class OperationRow(SQLModel, table=True):
 class OperationStepRow(SQLModel, table=True):
     """One step: planned with the operation, then written by the activity interceptor alone.
 
-    `progress` says how far a step is that takes minutes, in words.
+    `progress` says how far a step is that takes minutes, in words. One that fails is tried again
+    until `gives_up_at`; without it, until it succeeds.
     """
 
     __tablename__ = "operation_steps"
@@ -84,6 +85,7 @@ class OperationStepRow(SQLModel, table=True):
     started_at: datetime | None = time_column()
     completed_at: datetime | None = time_column()
     next_try_at: datetime | None = time_column()
+    gives_up_at: datetime | None = time_column()
     error_reason: str | None = None
     error_message: str | None = None
     retryable: bool = False
