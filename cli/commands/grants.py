@@ -1,7 +1,7 @@
 """Grants: what a customer lets a vendor do with an install, and takes back at any time."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 import typer
@@ -16,10 +16,10 @@ from cli.commands.installs.group import (
 from cli.commands.packages import version_of
 from cli.confirmation import confirm_by_name
 from cli.errors import ApiError, CliError, ExitCode
-from cli.names import title_of
+from cli.names import called, names_by_id, title_of
 from cli.options import YesOption, command
 from cli.output import Column
-from cli.session import CLUSTER, GRANT, PACKAGE_VERSION, PRODUCT, Session, is_id
+from cli.session import CLUSTER, GRANT, PACKAGE_VERSION, PRODUCT, WORKSPACE, Session, is_id
 from cli.text import age, clean, label_name_of, name_in
 
 app = typer.Typer(
@@ -71,7 +71,7 @@ def give_grant(
     if session.output.as_json:
         session.output.data(made)
         return
-    vendor = clean(made["vendor_workspace_id"])
+    vendor = called(session, WORKSPACE, made["vendor_workspace_id"])
     asked = "" if consent == "automatic" else ", version by version, as you agree"
     session.output.say(("✓ ", "green"), f"{vendor} may move {title_of(session, found)}{asked}.")
     session.output.next_commands(f"bulkhead grants revoke {shlex.quote(typed_name(found))}")
@@ -82,28 +82,7 @@ def list_grants(session: Session) -> None:
     """List the grants that the workspace gave, and those that it got."""
     entries = session.client.read_list(GRANT.path)
     if not session.output.as_json and entries:
-        products = {one["id"]: one for one in session.client.pages(PRODUCT.path)}
-        clusters = {one["id"]: name_in(one) for one in session.client.pages(CLUSTER.path)}
-        packages = [{"package_id": one["package"]["id"]} for one in products.values()]
-        versions = semvers(session, packages)
-        entries = [
-            {
-                **entry,
-                "install": _install_name(entry, products, clusters),
-                "version": versions.get(
-                    entry.get("current_version_id") or "", entry.get("current_version_id")
-                ),
-                "state": "in force" if entry.get("revoked_at") is None else "revoked",
-                "other": (
-                    entry["vendor_workspace_id"]
-                    if entry["role"] == "given"
-                    else entry["customer_workspace"]["name"]
-                ),
-                "waits": (entry.get("waiting_version") or {}).get("semver", ""),
-                "age": age(entry["created_at"]),
-            }
-            for entry in entries
-        ]
+        entries = _with_names(session, entries)
     session.show_list("grants", entries, _COLUMNS, "bulkhead grants give INSTALL")
     if not session.output.as_json and entries:
         session.output.next_commands(
@@ -122,7 +101,8 @@ def revoke_grant(
     found = _grant_called(session, grant)
     name = clean(grant)
     if not yes:
-        effect = f"The vendor {clean(found['vendor_workspace_id'])} can then no longer move it."
+        vendor = called(session, WORKSPACE, found["vendor_workspace_id"])
+        effect = f"The vendor {vendor} can then no longer move it."
         confirm_by_name(session, name, doing="revoking", effect=effect, done="revoked")
     path = f"{GRANT.path}/{segment(found['id'])}"
     answer = session.client.change("DELETE", path, etag=found.get("etag"))
@@ -169,6 +149,38 @@ def consent_to_version(
         session.output.data(answer)
     else:
         session.output.say(("✓ ", "green"), f"{clean(grant)} may get {clean(version)}.")
+
+
+def _with_names(session: Session, grants: Sequence[JsonObject]) -> list[JsonObject]:
+    """Return grants with what people call what they refer to."""
+    products = {one["id"]: one for one in session.client.pages(PRODUCT.path)}
+    clusters = {one["id"]: name_in(one) for one in session.client.pages(CLUSTER.path)}
+    packages = [{"package_id": one["package"]["id"]} for one in products.values()]
+    versions = semvers(session, packages)
+    vendors = {one["vendor_workspace_id"] for one in grants if one["role"] == "given"}
+    # A customer may belong to the vendor's workspace as well; who does not sees its id.
+    workspaces = names_by_id(session, WORKSPACE, vendors)
+
+    def other_side_of(grant: JsonObject) -> str:
+        if grant["role"] != "given":
+            return clean(grant["customer_workspace"]["name"])
+        vendor: str = grant["vendor_workspace_id"]
+        return workspaces.get(vendor, vendor)
+
+    return [
+        {
+            **grant,
+            "install": _install_name(grant, products, clusters),
+            "version": versions.get(
+                grant.get("current_version_id") or "", grant.get("current_version_id")
+            ),
+            "state": "in force" if grant.get("revoked_at") is None else "revoked",
+            "other": other_side_of(grant),
+            "waits": (grant.get("waiting_version") or {}).get("semver", ""),
+            "age": age(grant["created_at"]),
+        }
+        for grant in grants
+    ]
 
 
 def _check_told(check: JsonObject) -> str:

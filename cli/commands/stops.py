@@ -1,5 +1,6 @@
 """Emergency stops: while one is in force, nothing new begins in its scope."""
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import typer
@@ -7,6 +8,7 @@ import typer
 from cli.client import JsonObject, segment
 from cli.confirmation import confirm_by_name
 from cli.errors import CliError, ExitCode
+from cli.names import names_by_id
 from cli.options import YesOption, command
 from cli.output import Column
 from cli.session import EMERGENCY_STOP, PRODUCT, REGION, Session
@@ -15,6 +17,9 @@ from cli.text import age, clean, plural
 app = typer.Typer(
     help="Emergency stops: nothing new begins until they are lifted.", no_args_is_help=True
 )
+
+# What is stopped by its id; a provider has a name alone.
+_SUBJECTS = {"product": PRODUCT, "region": REGION}
 
 _COLUMNS = (
     Column("SCOPE", "scope"),
@@ -78,10 +83,11 @@ def list_stops(
     state = "all" if lifted_too else "in_force"
     entries = session.client.read_list(EMERGENCY_STOP.path, state=state)
     if not session.output.as_json:
+        names = _names_of_subjects(session, entries)
         entries = [
             {
                 **entry,
-                "of": entry.get("subject"),
+                "of": names.get(entry.get("subject") or "", entry.get("subject")),
                 "shown_state": clean(entry["state"]).replace("_", " "),
                 "age": age(entry["created_at"]),
             }
@@ -118,8 +124,16 @@ def lift_stop(
         session.output.say(("✓ ", "green"), f"{stop_id} is lifted; everything goes on.")
 
 
+def _names_of_subjects(session: Session, stops: Sequence[JsonObject]) -> dict[str, str]:
+    names: dict[str, str] = {}
+    for scope, noun in _SUBJECTS.items():
+        wanted = {stop["subject"] for stop in stops if stop["scope"] == scope}
+        names |= names_by_id(session, noun, wanted)
+    return names
+
+
 def _subject_id(session: Session, scope: str, subject: str) -> str:
-    noun = {"product": PRODUCT, "region": REGION}.get(scope)
+    noun = _SUBJECTS.get(scope)
     return subject if noun is None else session.id_of(noun, subject)
 
 

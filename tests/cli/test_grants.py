@@ -1,14 +1,7 @@
 """Grants as their two sides read them."""
 
-import io
-
-import httpx
-
-from cli.client import ApiClient
 from cli.commands.grants import list_grants
-from cli.configuration import Connection, Wishes
-from cli.output import Output
-from cli.session import Session
+from tests.cli.recorded import Answer, Recorded
 
 _GRANT = {
     "id": "grnt_1",
@@ -27,30 +20,32 @@ _GRANT = {
     "created_at": 0,
 }
 _GIVEN = {**_GRANT, "id": "grnt_2", "role": "given", "labels": {}, "cluster_id": "clu_1"}
-_LISTS = {
-    "/v1/grants": [_GRANT, _GIVEN],
-    "/v1/products": [{"id": "prod_1", "name": "shop", "package": {"id": "pkg_1"}}],
-    "/v1/clusters": [{"id": "clu_1", "name": "eu-1"}],
-    "/v1/packages/pkg_1/versions": [{"id": "pkgv_1", "semver": "1.4.0"}],
+_API: dict[str, Answer] = {
+    "GET /grants": [_GRANT, _GIVEN],
+    "GET /products": [{"id": "prod_1", "name": "shop", "package": {"id": "pkg_1"}}],
+    "GET /clusters": [{"id": "clu_1", "name": "eu-1"}],
+    "GET /packages/pkg_1/versions": [{"id": "pkgv_1", "semver": "1.4.0"}],
 }
 
 
-def _answer(request: httpx.Request) -> httpx.Response:
-    found = {"data": _LISTS[request.url.path], "has_more": False, "next_cursor": None}
-    return httpx.Response(200, json=found)
-
-
 def test_grants_are_listed_by_the_names_of_installs_and_versions() -> None:
-    out = io.StringIO()
-    wishes = Wishes(url="https://api.example")
-    session = Session(output=Output(out=out, err=io.StringIO()), wishes=wishes)
-    connection = Connection(url="https://api.example", token="t")
-    # In the place of the one that it would make from the environment.
-    session.__dict__["client"] = ApiClient(connection, transport=httpx.MockTransport(_answer))
-    list_grants(session)
-    header, received, given = out.getvalue().splitlines()
+    api = Recorded(_API)
+    list_grants(api.session())
+    header, received, given = api.out.getvalue().splitlines()
     assert header.split()[0] == "INSTALL"
     assert received.split()[0] == "shop-eu"
     assert given.startswith("shop on eu-1")
     assert "1.4.0" in received
-    assert "pkgv_1" not in out.getvalue()
+    assert "pkgv_1" not in api.out.getvalue()
+
+
+def test_both_sides_of_a_grant_are_called_by_their_names_where_they_can_be_read() -> None:
+    known = Recorded({**_API, "GET /workspaces/ws_1": {"id": "ws_1", "name": "Vendor Inc"}})
+    list_grants(known.session())
+    _, received, given = known.out.getvalue().splitlines()
+    assert "Acme" in received
+    assert "Vendor Inc" in given
+    assert "ws_1" not in given
+    unknown = Recorded(_API)
+    list_grants(unknown.session())
+    assert "ws_1" in unknown.out.getvalue().splitlines()[2]

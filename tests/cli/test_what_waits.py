@@ -112,6 +112,15 @@ def test_an_install_that_waits_for_an_approval_says_how_its_plan_is_seen_and_app
     assert api.next_commands() == ["bulkhead installs plan 'shop eu'", APPROVE]
 
 
+def test_the_status_of_an_install_that_is_being_made_says_which_step_runs() -> None:
+    step = {"name": "wait_until_healthy", "status": "running", "duration_ms": 12_000}
+    operation = {**_operation(None), "metadata": {"type": "install.create"}, "steps": [step]}
+    api = _api({"GET /operations/op_1": operation})
+    show_status(api.session(), INSTALL)
+    assert "Installing shop eu: wait until healthy runs for 12.0 s." in api.err.getvalue()
+    assert api.next_commands() == ["bulkhead operations watch op_1"]
+
+
 def _target(state: str, waiting_for: str | None, **more: Any) -> dict[str, Any]:  # noqa: ANN401
     return {
         "install_id": INSTALL,

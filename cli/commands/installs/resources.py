@@ -24,6 +24,7 @@ from cli.output import Column
 from cli.progress import OperationProgress
 from cli.session import CLUSTER, PRODUCT, REGION, Session
 from cli.text import age, clean, label_name_of, moment, name_in
+from cli.waiting import title_of as operation_title
 
 _COLUMNS = (
     Column("NAME", "shown_name"),
@@ -136,7 +137,7 @@ def get_install(session: Session, install: InstallArgument) -> None:
             ("Updated", moment(found["updated_at"])),
         ),
     )
-    _tell_approval(session, found, operation)
+    _tell_operation(session, found, operation)
 
 
 @command(app, "status", examples=("bulkhead installs status shop-eu",))
@@ -163,8 +164,9 @@ def show_status(session: Session, install: InstallArgument) -> None:
     output.say()
     rows = [_object_row(one) for one in resources]
     rows.sort(key=lambda row: (row["shown_health"] in {"Healthy", ""}, row["object"]))
-    output.listing(rows, _OBJECT_COLUMNS, ("No object of it was seen yet; ask again in a moment.",))
-    _tell_approval(session, found, _operation_on(session, found))
+    operation = _operation_on(session, found)
+    output.listing(rows, _OBJECT_COLUMNS, (_why_nothing(session, found, operation),))
+    _tell_operation(session, found, operation)
     typed = shlex.quote(typed_name(found))
     if any(row["shown_health"] in {"Degraded", "Missing"} for row in rows):
         output.next_commands(f"bulkhead installs logs {typed} --tail 50")
@@ -224,13 +226,26 @@ def _now(operation: JsonObject | None) -> str | None:
     return OperationProgress(operation).wait or None
 
 
-def _tell_approval(session: Session, install: JsonObject, operation: JsonObject | None) -> None:
-    """Say how the plan is looked at and approved for which an install waits."""
-    if operation is not None and operation.get("waiting_for") == APPROVAL:
+def _why_nothing(session: Session, install: JsonObject, operation: JsonObject | None) -> str:
+    """Say why no object of an install is shown: what is being done, and where that is."""
+    if operation is None:
+        return "No object of it was seen yet; ask again in a moment."
+    title = operation_title(operation, title_of(session, install))
+    doing = _now(operation) or OperationProgress(operation).doing
+    return f"{title}: {doing}. No object of it was seen yet."
+
+
+def _tell_operation(session: Session, install: JsonObject, operation: JsonObject | None) -> None:
+    """Say how the operation on an install is watched, or its plan looked at and approved."""
+    if operation is None:
+        return
+    if operation.get("waiting_for") == APPROVAL:
         typed = shlex.quote(typed_name(install))
         session.output.next_commands(
             f"bulkhead installs plan {typed}", f"bulkhead installs approve {typed}"
         )
+    else:
+        session.output.next_commands(f"bulkhead operations watch {clean(operation['id'])}")
 
 
 def _object_row(resource: JsonObject) -> JsonObject:

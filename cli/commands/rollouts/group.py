@@ -1,5 +1,7 @@
 """What all commands of rollouts share: the group, the argument, and following one to its end."""
 
+import shlex
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -9,8 +11,8 @@ from cli.completion import finished
 from cli.errors import ApiError, CliError, ExitCode
 from cli.rollout_follow import follow
 from cli.rollout_progress import ENDED, RolloutProgress, timeline
-from cli.session import ROLLOUT, Session
-from cli.text import clean, duration, plural
+from cli.session import PRODUCT, ROLLOUT, Session, is_id
+from cli.text import clean, duration, name_in, plural
 
 app = typer.Typer(
     help="Rollouts: a version on many installs, in waves that drive themselves.",
@@ -18,16 +20,18 @@ app = typer.Typer(
 )
 
 
-def _ids(session: Session) -> list[str]:
-    return [entry["id"] for entry in session.client.read_list(ROLLOUT.path, limit=20)]
+def _ids_and_products(session: Session) -> list[str]:
+    newest = [entry["id"] for entry in session.client.read_list(ROLLOUT.path, limit=20)]
+    products = session.client.read_list(PRODUCT.path, limit=100)
+    return newest + [name_in(entry) for entry in products]
 
 
 RolloutArgument = Annotated[
     str | None,
     typer.Argument(
         metavar="ROLLOUT",
-        help="Its id; by default the newest that goes on.",
-        autocompletion=finished(_ids),
+        help="Its id, or its product; by default the newest that goes on.",
+        autocompletion=finished(_ids_and_products),
     ),
 ]
 
@@ -73,21 +77,37 @@ def path_of(rollout: JsonObject) -> str:
 
 
 def rollout_called(session: Session, text: str | None, *, live_only: bool = True) -> JsonObject:
-    """Read a rollout by its id; without one the newest that goes on, or the newest of all.
+    """Read a rollout by its id, or the one that goes on, of a product or of all.
+
+    Without `live_only`, where none goes on the newest is meant.
 
     Raises:
-        CliError: there is none.
+        CliError: there is none, or several of the product go on.
     """
-    if text is not None:
+    if text is not None and is_id(ROLLOUT, text):
         return session.client.get(f"{ROLLOUT.path}/{segment(text)}")
-    newest = session.client.read_list(ROLLOUT.path, limit=20)
-    for entry in newest:
-        if not entry["done"]:
-            return session.client.get(path_of(entry))
+    filters: JsonObject = {} if text is None else {"product_id": session.id_of(PRODUCT, text)}
+    newest = session.client.read_list(ROLLOUT.path, limit=20, **filters)
+    going_on = [entry for entry in newest if not entry["done"]]
+    if text is not None and len(going_on) > 1:
+        raise _several(text, going_on)
+    if going_on:
+        return session.client.get(path_of(going_on[0]))
     if newest and not live_only:
         return session.client.get(path_of(newest[0]))
-    message = "No rollout goes on." if newest else "There is no rollout yet."
-    raise CliError(message, ExitCode.NOT_FOUND, next_commands=("bulkhead rollouts list",))
+    of = "" if text is None else f" of {clean(text)}"
+    message = f"No rollout{of} goes on." if newest else f"There is no rollout{of} yet."
+    listed = "bulkhead rollouts list"
+    if text is not None:
+        listed += f" --product {shlex.quote(clean(text))}"
+    raise CliError(message, ExitCode.NOT_FOUND, next_commands=(listed,))
+
+
+def _several(product: str, going_on: Sequence[JsonObject]) -> CliError:
+    ids = [clean(entry["id"]) for entry in going_on]
+    message = f"{len(ids)} rollouts of {clean(product)} go on; say which one: {', '.join(ids)}."
+    listed = f"bulkhead rollouts list --product {shlex.quote(clean(product))}"
+    return CliError(message, ExitCode.USAGE, next_commands=(listed,))
 
 
 def title_of(session: Session, rollout: JsonObject) -> str:

@@ -1,11 +1,13 @@
 """Rollouts looked at: listed, shown, watched, their installs and their timelines."""
 
 import shlex
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
 from cli.client import JsonObject
+from cli.commands.installs.group import semvers
 from cli.commands.rollouts.group import (
     RolloutArgument,
     app,
@@ -26,6 +28,7 @@ from cli.text import age, clean, duration, moment, name_in
 
 _COLUMNS = (
     Column("PRODUCT", "product"),
+    Column("VERSION", "version"),
     Column("STATE", "state"),
     Column("WAVE", "wave_of", right=True),
     Column("INSTALLS", "installs", wraps=True),
@@ -73,18 +76,7 @@ def list_rollouts(
         filters["product_id"] = session.id_of(PRODUCT, product)
     entries = session.client.read_list("/rollouts", limit=limit, **filters)
     if not session.output.as_json and entries:
-        names = {one["id"]: name_in(one) for one in session.client.pages(PRODUCT.path)}
-        entries = [
-            {
-                **entry,
-                "product": names.get(entry["product_id"], entry["product_id"]),
-                "wave_of": wave_name(entry, entry["wave"]),
-                "reason": RolloutProgress(session.client, entry).reason,
-                "installs": _counts(entry["counts"]),
-                "age": age(entry["created_at"]),
-            }
-            for entry in entries
-        ]
+        entries = _with_names(session, entries)
     session.show_list("rollouts", entries, _COLUMNS, "bulkhead rollouts create PRODUCT VERSION")
 
 
@@ -133,14 +125,15 @@ def get_rollout(session: Session, rollout: RolloutArgument = None) -> None:
     output.next_commands(f"bulkhead rollouts targets {found['id']}", *_what_goes_on(found))
 
 
-@command(app, "watch", examples=("bulkhead rollouts watch", "bulkhead rollouts watch roll_0199..."))
+@command(app, "watch", examples=("bulkhead rollouts watch", "bulkhead rollouts watch shop"))
 def watch_rollout(session: Session, rollout: RolloutArgument = None) -> None:
     """Show waves and installs live until the rollout ends; the exit code tells how it ended.
 
     0: it brought the version, except to what was left out. 7: it failed, or its way back did. 8: a
     person cancelled it or had it taken back.
     """
-    tell_end(session, follow_rollout(session, rollout_called(session, rollout)))
+    found = rollout_called(session, rollout, live_only=rollout is None)
+    tell_end(session, follow_rollout(session, found))
 
 
 @command(
@@ -199,6 +192,26 @@ def list_events(session: Session, rollout: RolloutArgument = None) -> None:
     progress = RolloutProgress(session.client, found)
     for line in timeline(progress, events):
         session.output.say(line, copied=True)
+
+
+def _with_names(session: Session, rollouts: Sequence[JsonObject]) -> list[JsonObject]:
+    """Return rollouts with the names of their products and versions."""
+    products = {one["id"]: one for one in session.client.pages(PRODUCT.path)}
+    shown = {entry["product_id"] for entry in rollouts} & products.keys()
+    packages = [{"package_id": products[one]["package"]["id"]} for one in shown]
+    versions = semvers(session, packages)
+    return [
+        {
+            **entry,
+            "product": name_in(products.get(entry["product_id"], {})) or entry["product_id"],
+            "version": versions.get(entry["package_version_id"], entry["package_version_id"]),
+            "wave_of": wave_name(entry, entry["wave"]),
+            "reason": RolloutProgress(session.client, entry).reason,
+            "installs": _counts(entry["counts"]),
+            "age": age(entry["created_at"]),
+        }
+        for entry in rollouts
+    ]
 
 
 def _what_goes_on(rollout: JsonObject) -> tuple[str, ...]:
