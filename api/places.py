@@ -1,8 +1,7 @@
 """Places as requests name them: their shape, and whether a workspace lets machines be there."""
 
-import re
 from collections.abc import Iterable
-from typing import Annotated, Final
+from typing import Annotated
 
 from pydantic import StringConstraints
 
@@ -10,17 +9,12 @@ from api.scope import RequestScope
 from domain.cloud import Provider
 from domain.compute import allowed_place
 from domain.errors import BulkheadError, Reason
+from infra.clouds.registry import profile_of
 from infra.database.queries.compute import allowed_places
 
 Place = Annotated[
     str, StringConstraints(min_length=1, max_length=63, pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$")
 ]
-
-# At these a machine is in a zone; their regions are named like them, less a letter.
-_ZONES: Final = {
-    Provider.AWS: (re.compile(r".+-\d+[a-z]"), "eu-central-1a"),
-    Provider.GCP: (re.compile(r".+\d-[a-z]"), "europe-west3-a"),
-}
 
 
 def check_place(provider: Provider, place: str, path: tuple[str, ...]) -> None:
@@ -29,11 +23,12 @@ def check_place(provider: Provider, place: str, path: tuple[str, ...]) -> None:
     Raises:
         BulkheadError: INVALID_ARGUMENT.
     """
-    zone = _ZONES.get(provider)
-    if zone is not None and not zone[0].fullmatch(place):
+    profile = profile_of(provider)
+    # A zone's region is named like it, less a letter.
+    if profile.zone is not None and not profile.zone.fullmatch(place):
         raise BulkheadError(
             Reason.INVALID_ARGUMENT,
-            f"At {provider} a machine is in a zone: name one, such as {zone[1]}.",
+            f"At {provider} a machine is in a zone: name one, such as {profile.zone_example}.",
             path=path,
         )
 

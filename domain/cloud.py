@@ -19,9 +19,7 @@ class Provider(StrEnum):
 
 
 CREDENTIAL_KINDS: Final = {
-    Provider.HCLOUD: SecretKind.HCLOUD,
-    Provider.AWS: SecretKind.AWS,
-    Provider.GCP: SecretKind.GCP,
+    provider: SecretKind(f"cloud_provider/{provider}") for provider in Provider
 }
 
 

@@ -7,38 +7,14 @@ a while, nobody asks it until then. What a client library made beyond that is co
 afterwards.
 """
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from domain.cloud import Provider
 from domain.errors import BulkheadError, Reason
+from infra.clouds.registry import profile_of
 from infra.database.engine import Database
 from infra.database.records.compute import Account
 from infra.database.statements import run_sql
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Pace:
-    """How fast an account may be asked.
-
-    Attributes:
-        per_second: calls that come back to the budget.
-        most: how many it holds.
-    """
-
-    per_second: float
-    most: float
-
-
-# Hetzner takes 3,600 calls an hour and refills one a second. AWS has a bucket for each action, of
-# which the smallest that we need is RunInstances: 2 a second of 1,000; our calls are of many kinds.
-# GCP takes 1,500 a minute of each kind. Each leaves room for the account's other users.
-PACES: Final = {
-    Provider.HCLOUD: Pace(per_second=0.8, most=2400),
-    Provider.AWS: Pace(per_second=8, most=600),
-    Provider.GCP: Pace(per_second=10, most=900),
-}
 
 # The clock of each statement is its own, not the transaction's begin.
 _TAKE: Final = """
@@ -90,7 +66,7 @@ class RateBudgets:
             BulkheadError: RATE_LIMITED, with the seconds until there is one again, when there is
                 none, or when the provider wants to be left alone.
         """
-        pace = PACES[account.provider]
+        pace = profile_of(account.provider).pace
         values: dict[str, object] = {
             "workspace": account.workspace_id,
             "secret": account.secret_id,
@@ -114,7 +90,7 @@ class RateBudgets:
         values: dict[str, object] = {
             "secret": account.secret_id,
             "calls": float(calls),
-            "most": PACES[account.provider].most,
+            "most": profile_of(account.provider).pace.most,
         }
         async with self._database.workspace(account.workspace_id) as session:
             await run_sql(session, _OWE, values)

@@ -1,4 +1,4 @@
-"""Opens accounts, whichever provider they are at."""
+"""All providers: each is the folder of its name here, and the list of names is `Provider`."""
 
 import importlib
 from typing import cast
@@ -6,6 +6,7 @@ from typing import cast
 from domain.cloud import Provider
 from domain.secret import SecretValue
 from infra.clouds.cloud import Cloud, OpenCloud
+from infra.clouds.profile import Profile
 from infra.settings import ProviderSettings
 
 
@@ -19,3 +20,9 @@ def open_cloud(provider: Provider, value: SecretValue, settings: ProviderSetting
     """
     module = importlib.import_module(f"infra.clouds.{provider}.cloud")
     return cast("OpenCloud", module.open_cloud)(value, settings)
+
+
+def profile_of(provider: Provider) -> Profile:
+    """Return what is known of a provider without asking it; loads no client library."""
+    module = importlib.import_module(f"infra.clouds.{provider}.profile")
+    return cast("Profile", module.PROFILE)

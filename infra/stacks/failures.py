@@ -9,6 +9,7 @@ from typing import Any, Final, cast
 
 from domain.cloud import Provider
 from domain.errors import BulkheadError, Reason
+from infra.clouds.registry import profile_of
 from infra.database.records.stack import taken_over
 from infra.stacks.request import StackRequest, StackSecrets
 
@@ -25,7 +26,6 @@ _TOKEN: Final = re.compile(r"bulkhead_[a-z]+_[0-9A-Za-z]+")
 _FENCE: Final = "bulkhead: the fence"
 # Only the provider's own words say what a person must change: which limit, what is protected.
 _QUOTED: Final = (Reason.CONFLICT, Reason.INVALID_ARGUMENT, Reason.QUOTA_EXCEEDED)
-_NAMES: Final = {Provider.HCLOUD: "Hetzner", Provider.AWS: "AWS", Provider.GCP: "Google Cloud"}
 
 _PASSPHRASE: Final = (
     Reason.FAILED_PRECONDITION,
@@ -116,7 +116,7 @@ def failure_of(
         metadata["provider_message"] = text[:_CHARACTERS_SHOWN]
         if reason in _QUOTED:
             words = " ".join(text.split())[:_CHARACTERS_SHOWN]
-            sentence = f"{sentence} {_NAMES[program.provider]} says: {words}"
+            sentence = f"{sentence} {profile_of(program.provider).title} says: {words}"
     # Names are made of our ids: what has one already is an earlier attempt's, of which the answer
     # was lost. The next attempt looks for it first, and adopts it.
     conflict = reason is Reason.CONFLICT

@@ -10,15 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from domain.cloud import SNAPSHOT, CloudResource, Provider
+from domain.cloud import SNAPSHOT, CloudResource
 from domain.errors import BulkheadError, Reason
 from domain.stack import StackProgram
 from infra.clouds.cloud import Cloud
+from infra.clouds.registry import profile_of
 from infra.clouds.removal import Left
 
-# For how long an account may tell nothing of what was made last. EC2's lists are copies that follow
-# within seconds; its manual promises no time, and the sweep finds what shows later than this.
-_LATE_SECONDS: Final[Mapping[Provider, float]] = {Provider.AWS: 20.0}
 # Things may show one after the other.
 _LONGEST_SECONDS: Final = 60.0
 # A look asks every region; each pause is longer than the one before.
@@ -80,7 +78,7 @@ def survey(
     As long as something that may have been made is not there, and the provider's lists may be late,
     it is taken again.
     """
-    late = _LATE_SECONDS.get(program.provider, 0.0)
+    late = profile_of(program.provider).late_seconds
     found = cloud.inventory(program.workspace_id, program.stack_id)
     changed = began = time.monotonic()
     pause = _FIRST_PAUSE_SECONDS

@@ -10,7 +10,8 @@ from domain.cloud import Provider
 from domain.identifiers import Prefix, new_id
 from domain.secret import CURRENT, SecretValue
 from infra.clouds.accounts import Accounts
-from infra.clouds.rate_budget import PACES, RateBudgets
+from infra.clouds.rate_budget import RateBudgets
+from infra.clouds.registry import profile_of
 from infra.database.engine import Database, DatabaseRole
 from infra.database.records.compute import Account
 from infra.database.tables import WorkspaceRow
@@ -77,4 +78,4 @@ async def test_what_a_library_asks_beyond_the_estimate_is_taken_afterwards(
         ((left,),) = administrator.execute(
             "SELECT calls_left FROM credential_budgets WHERE secret_id = %s", (account.secret_id,)
         ).fetchall()
-    assert left == PACES[Provider.AWS].most - cloud.calls.made
+    assert left == profile_of(Provider.AWS).pace.most - cloud.calls.made

@@ -11,7 +11,8 @@ import pytest_asyncio
 from domain.cloud import Provider
 from domain.errors import BulkheadError, Reason
 from domain.identifiers import Prefix, new_id
-from infra.clouds.rate_budget import PACES, RateBudgets
+from infra.clouds.rate_budget import RateBudgets
+from infra.clouds.registry import profile_of
 from infra.database.engine import Database, DatabaseRole
 from infra.database.records.compute import Account
 from infra.database.tables import WorkspaceRow
@@ -59,7 +60,7 @@ def within(seconds: float, began: float) -> float:
 async def test_a_budget_that_is_used_up_says_when_there_is_enough_again(
     budgets: RateBudgets, account: Account
 ) -> None:
-    pace, began = PACES[PROVIDER], time.monotonic()
+    pace, began = profile_of(PROVIDER).pace, time.monotonic()
     await budgets.take(account, int(pace.most) - 10)
     # Whoever needs many is not overtaken for ever by those who need few.
     await budgets.take(account, 50)
@@ -72,7 +73,7 @@ async def test_a_budget_that_is_used_up_says_when_there_is_enough_again(
 async def test_calls_beyond_those_that_were_taken_are_owed_and_paid_back_in_time(
     budgets: RateBudgets, account: Account
 ) -> None:
-    pace, began = PACES[PROVIDER], time.monotonic()
+    pace, began = profile_of(PROVIDER).pace, time.monotonic()
     await budgets.take(account, int(pace.most) - 10)
     await budgets.owe(account, 50)
     wait = await seconds_until(budgets, account, 2)
