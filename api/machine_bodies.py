@@ -2,12 +2,13 @@
 
 import ipaddress
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final, Literal, NotRequired
 
 from typing_extensions import TypedDict
 
 from domain.cloud import Provider
+from domain.health import SILENT_AFTER, outdated
 from domain.machine import MachineHealth, MachineKind, MachineStage, MachineState
 from domain.names import node_name_of
 from infra.database.queries.compute import ShownSuspension
@@ -56,7 +57,7 @@ class ChoiceBody(TypedDict):
 
 
 class Health(TypedDict):
-    """What is known of it, debounced."""
+    """What is known of it, debounced; `unknown` where nothing was heard of it for too long."""
 
     state: MachineHealth
     reason: str | None
@@ -79,7 +80,10 @@ class Credentials(TypedDict):
 
 
 class MachineBody(TypedDict):
-    """The contract's Machine, and from `kind` on what is ours; `view=basic` has the first part."""
+    """The contract's Machine, and from `kind` on what is ours; `view=basic` has the first part.
+
+    `last_heard_at`: its server's last report, or its kubelet's last heartbeat.
+    """
 
     id: str
     workspace_id: str
@@ -106,6 +110,7 @@ class MachineBody(TypedDict):
     addresses: NotRequired[list[str]]
     kubelet_version: NotRequired[str | None]
     last_report_at: NotRequired[int | None]
+    last_heard_at: NotRequired[int | None]
     clock_offset_seconds: NotRequired[int | None]
     active_operation_id: NotRequired[str | None]
     instance_type: NotRequired[str | None]
@@ -151,11 +156,13 @@ def basic_body(row: MachineRow, suspension: ShownSuspension | None = None) -> Ma
 
 def machine_body(row: MachineRow, suspension: ShownSuspension | None = None) -> MachineBody:
     """Render a machine."""
+    signs = [one for one in (row.reported_at, row.node_seen_at) if one is not None]
+    heard_at = max(signs, default=None)
     body = MachineBody(
         **basic_body(row, suspension),
         kind=row.kind,
         schedulable=row.schedulable,
-        health=Health(state=row.health, reason=row.health_reason, since=unix(row.health_since)),
+        health=_health(row, heard_at, datetime.now(UTC)),
         certificates=Credentials(
             kubelet_client=_credential(
                 row.client_certificate_expires_at, row.client_certificate_renewed_at
@@ -171,6 +178,7 @@ def machine_body(row: MachineRow, suspension: ShownSuspension | None = None) -> 
         addresses=row.addresses,
         kubelet_version=row.kubelet_version,
         last_report_at=unix_or_none(row.reported_at),
+        last_heard_at=unix_or_none(heard_at),
         clock_offset_seconds=row.clock_offset_seconds,
         active_operation_id=row.active_operation_id,
     )
@@ -206,6 +214,13 @@ def _of_cloud(row: MachineRow) -> MachineBody:
     if row.pool_id is not None:
         body["pool_id"] = row.pool_id
     return body  # type: ignore[return-value] # a part of it
+
+
+def _health(row: MachineRow, heard_at: datetime | None, now: datetime) -> Health:
+    found = outdated(row.health, heard_at, now)
+    if found is None or heard_at is None:
+        return Health(state=row.health, reason=row.health_reason, since=unix(row.health_since))
+    return Health(state=found.health, reason=found.reason, since=unix(heard_at + SILENT_AFTER))
 
 
 def _credential(expires_at: datetime | None, renewed_at: datetime | None) -> Credential:

@@ -237,8 +237,12 @@ def find_by_name(client: ApiClient, noun: Noun, name: str) -> JsonObject:
     if noun.alternative_key is not None:
         # It is unique: nobody else can take it, as anybody can take a name.
         found = [entry for entry in entries if entry[noun.alternative_key] == name] or found
-    # A machine without a name is shown by its server's.
-    found = found or [entry for entry in entries if name_in(entry) == name]
+    # A machine without a name is shown by its node's or its server's, and means both.
+    found = found or [
+        entry
+        for entry in entries
+        if name_in(entry) == name or (not entry.get("name") and entry.get("hostname") == name)
+    ]
     if len(found) == 1:
         return found[0]
     if not found:

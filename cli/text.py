@@ -27,7 +27,13 @@ def clean(value: object) -> str:
 
 
 def name_in(resource: Mapping[str, object]) -> str:
-    """Return how a person calls a resource: by its name, its server's; may be empty."""
+    """Return how a person calls a resource: by its name, or its server's; may be empty.
+
+    A machine in a cloud without a name is called as its node is: with a resume, or for a repair, it
+    gets another server, and with that another server's name.
+    """
+    if resource.get("kind") == "cloud" and not resource.get("name"):
+        return clean(resource["id"]).replace("_", "-")
     return clean(resource.get("name") or resource.get("hostname"))
 
 

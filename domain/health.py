@@ -41,6 +41,12 @@ UNHEALTHY: Final = frozenset(
 )
 
 
+# What a look would not find again once nothing is heard of the server.
+_NEEDS_A_SIGN: Final = frozenset(
+    {MachineHealth.HEALTHY, MachineHealth.DEGRADED, MachineHealth.NOT_READY}
+)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MachineFacts:
     """What is known of a machine at one moment.
@@ -102,6 +108,19 @@ def assess(facts: MachineFacts, now: datetime) -> Finding:
         or _node(facts)
         or _degraded(facts, now)
         or Finding(MachineHealth.HEALTHY, None)
+    )
+
+
+def outdated(health: MachineHealth, heard_at: datetime | None, now: datetime) -> Finding | None:
+    """Return what is known of a machine at whose server nobody looked lately; None: as before.
+
+    Nobody looks while the platform is stopped: what a server was then it need not be now.
+    """
+    if health not in _NEEDS_A_SIGN or heard_at is None or now - heard_at <= SILENT_AFTER:
+        return None
+    return Finding(
+        MachineHealth.UNKNOWN,
+        f"Nothing was heard of the server since {_clock_time(heard_at)}; it was {health} then.",
     )
 
 

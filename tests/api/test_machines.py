@@ -84,6 +84,22 @@ async def test_a_machines_id_names_its_workspace(gate: Gate) -> None:
     assert (await person.get(f"/v1/machines/{machine}")).status_code == 200
 
 
+async def test_a_machine_of_which_nothing_was_heard_lately_is_not_called_healthy(
+    gate: Gate, person: Person, cluster: JSON
+) -> None:
+    machine = await ready_machine(gate, person, cluster)
+    with gate.administrator() as connection:
+        connection.execute(
+            "UPDATE machines SET health = 'healthy', reported_at = to_timestamp(1000),"
+            " node_seen_at = to_timestamp(1060) WHERE id = %s",
+            (machine["id"],),
+        )
+    shown = (await person.get(f"/v1/machines/{machine['id']}")).json()
+    assert (shown["health"]["state"], shown["last_heard_at"]) == ("unknown", 1060)
+    assert "it was healthy then" in shown["health"]["reason"]
+    assert shown["health"]["since"] == 1180
+
+
 async def test_a_machine_is_renamed_and_its_node_is_not(
     gate: Gate, person: Person, cluster: JSON
 ) -> None:

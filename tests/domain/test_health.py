@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.health import LASTS, Health, MachineFacts, assess, settle
+from domain.health import LASTS, Health, MachineFacts, assess, outdated, settle
 from domain.machine import MachineHealth
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -109,3 +109,24 @@ def test_a_flapping_node_stays_healthy(flaps: list[MachineHealth]) -> None:
     looks = [look for flap in flaps for look in ((flap, 2), (MachineHealth.HEALTHY, 2))]
     healths = {settled.health for settled in after(looks, MachineHealth.HEALTHY)}
     assert healths <= {MachineHealth.HEALTHY}
+
+
+@pytest.mark.parametrize(
+    ("health", "heard_at", "is_outdated"),
+    [
+        (MachineHealth.HEALTHY, NOW - 120 * SECOND, False),
+        (MachineHealth.HEALTHY, NOW - 121 * SECOND, True),
+        (MachineHealth.NOT_READY, NOW - HOUR, True),
+        (MachineHealth.UNREACHABLE, NOW - HOUR, False),
+        (MachineHealth.CLOCK_OFF, NOW - HOUR, False),
+        (MachineHealth.HEALTHY, None, False),
+    ],
+)
+def test_what_nobody_looked_at_is_unknown_once_a_look_would_find_silence(
+    health: MachineHealth, heard_at: datetime | None, *, is_outdated: bool
+) -> None:
+    found = outdated(health, heard_at, NOW)
+    assert (found is not None) == is_outdated
+    if found is not None:
+        assert found.health is MachineHealth.UNKNOWN
+        assert f"it was {health} then" in str(found.reason)

@@ -14,7 +14,7 @@ from cli.leftovers import tell_what_is_left
 from cli.options import NoWaitOption, command
 from cli.preflight import check_before_create, check_limit_of_cluster, fallbacks_of
 from cli.session import CLUSTER, COMPUTE_CONFIG, Session
-from cli.text import clean, duration, plural
+from cli.text import clean, duration, name_in, plural
 from cli.waiting import see_through
 
 
@@ -87,7 +87,8 @@ def create_machines(
     if name is not None:
         body["name"] = name
     operation = session.client.create("/machines", body)
-    subject = clean(name or operation["owner_id"]) if count == 1 else clean(cluster_found["name"])
+    made = {"kind": "cloud", "id": operation["owner_id"], "name": name}
+    subject = name_in(made) if count == 1 else clean(cluster_found["name"])
     ended = see_through(session, operation, subject=subject, no_wait=no_wait)
     if ended is None:
         return

@@ -1,6 +1,7 @@
 """Machines themselves: listed, shown, renamed, cordoned, deleted."""
 
 import shlex
+import time
 from typing import Annotated
 
 import typer
@@ -46,6 +47,9 @@ _COLUMNS = (
     Column("AGE", "age"),
     Column("ID", "id", minor=True),
 )
+
+# Servers report every 30 s and kubelets every 10 s: what is older missed one of them.
+_HEARD_WITHIN_SECONDS = 45
 
 _CERTIFICATES = (
     ("kubelet_client", "Kubelet certificate, client"),
@@ -187,11 +191,19 @@ def delete_machine(
 
 
 def _health_of(machine: JsonObject, *, with_since: bool = False) -> str:
-    told = machine.get("health") or {}
+    told, heard = machine.get("health") or {}, machine.get("last_heard_at")
     health = clean(told.get("state")) or "-"
     if with_since:
         health = f"{health} for {age(told.get('since'))}"
+    # One that is suspended has no server to be heard of.
+    is_awake = machine["state"] != "SUSPENDED"
+    if is_awake and heard is not None and time.time() - heard > _HEARD_WITHIN_SECONDS:
+        health = f"{health} (last heard of {age(heard)} ago)"
     return health if machine.get("schedulable", True) else f"{health}, cordoned"
+
+
+def _ago(moment_of: object) -> str | None:
+    return None if moment_of is None else f"{age(moment_of)} ago"
 
 
 def _first_end(machine: JsonObject) -> int | None:
@@ -229,7 +241,8 @@ def _show(session: Session, machine: JsonObject) -> None:
                 for key, label in _CERTIFICATES
                 if key in certificates
             ),
-            ("Last report", f"{age(machine.get('last_report_at'))} ago"),
+            ("Last report", _ago(machine.get("last_report_at"))),
+            ("Last heard of", _ago(machine.get("last_heard_at"))),
             ("Clock", None if offset is None else f"{offset:+d} s"),
             ("Operation", machine.get("active_operation_id")),
             ("Created", moment(machine["created_at"])),
