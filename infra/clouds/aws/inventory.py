@@ -19,9 +19,9 @@ from infra.clouds.aws.errors import unless_gone
 from infra.clouds.aws.kinds import (
     KINDS,
     Found,
+    is_inside,
     remove_instance_profile,
     remove_role,
-    snapshots_of,
     tags_of,
 )
 from infra.clouds.aws.permissions import IAM_PATH
@@ -29,8 +29,6 @@ from infra.clouds.aws.permissions import IAM_PATH
 ASSOCIATION: Final = "route-table-association"
 
 _NAME: Final = re.compile(r"bh-([0-9a-f]{32})-(.+)")
-# "Created by CreateImage(i-0123) for ami-0123", as EC2 describes a snapshot.
-_MADE_FOR: Final = re.compile(r"^Created by CreateImage\(.*for (ami-[0-9a-f]+)")
 _IAM_KINDS: Final = {
     "role": ("list_roles", "Roles", "RoleName", remove_role),
     "instance-profile": (
@@ -97,7 +95,7 @@ def _in_region(
     images = _look(ec2, "image", tagged.get("image", ()))
     for kind, ids in tagged.items():
         for item in images if kind == "image" else _look(ec2, kind, ids):
-            if kind == "snapshot" and _is_inside(item, images):
+            if kind == "snapshot" and is_inside(item, images):
                 # It goes with its image.
                 continue
             yield _resource(kind, item, region, tags_of(item))
@@ -127,16 +125,6 @@ def _look(ec2: Client, kind: str, ids: Sequence[str]) -> list[Found]:
         for start in range(0, len(ids), _VALUES)
         for item in KINDS[kind].find(ec2, {KINDS[kind].by_id: ids[start : start + _VALUES]})
     ]
-
-
-def _is_inside(snapshot: Found, images: Sequence[Found]) -> bool:
-    """Tell whether a snapshot is a part of an image; an image in the making does not say so yet."""
-    made_for = _MADE_FOR.search(str(snapshot.get("Description", "")))
-    return any(
-        snapshot["SnapshotId"] in snapshots_of(image)
-        or (made_for is not None and made_for[1] == image["ImageId"])
-        for image in images
-    )
 
 
 def _associations(table: Found, region: str) -> Iterator[CloudResource]:

@@ -1,5 +1,6 @@
 """Every kind of thing that the programs can make at AWS: how it is found, and how removed."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,6 +16,10 @@ Found = Mapping[str, Any]
 
 # Terminating takes AWS a minute or two; a Windows server's shutdown ten.
 _WAITS: Final = {"Delay": 2, "MaxAttempts": 450}
+
+# "Created by CreateImage(i-0123) for ami-0123", as EC2 describes the snapshots of an image.
+_MADE_FOR: Final = "Created by CreateImage(*for {}*"
+_MADE_FOR_IMAGE: Final = re.compile(r"^Created by CreateImage\(.*for (ami-[0-9a-f]+)")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,10 +74,14 @@ def tags_of(item: Found) -> dict[str, str]:
     return {str(pair["Key"]): str(pair["Value"]) for pair in pairs}
 
 
-def snapshots_of(image: Found) -> list[str]:
-    """Return the ids of the snapshots that an image is made of."""
-    disks = [mapping.get("Ebs", {}) for mapping in image.get("BlockDeviceMappings", [])]
-    return [str(disk["SnapshotId"]) for disk in disks if disk.get("SnapshotId")]
+def is_inside(snapshot: Found, images: Sequence[Found]) -> bool:
+    """Tell whether a snapshot is a part of an image; an image in the making does not say so yet."""
+    made_for = _MADE_FOR_IMAGE.search(str(snapshot.get("Description", "")))
+    return any(
+        snapshot["SnapshotId"] in _snapshots_of(image)
+        or (made_for is not None and made_for[1] == image["ImageId"])
+        for image in images
+    )
 
 
 def _goes_by_itself(item: Found) -> bool:
@@ -83,6 +92,11 @@ def _goes_by_itself(item: Found) -> bool:
     return bool(attachment.get("InstanceId") and attachment.get("DeleteOnTermination"))
 
 
+def _snapshots_of(image: Found) -> list[str]:
+    disks = [mapping.get("Ebs", {}) for mapping in image.get("BlockDeviceMappings", [])]
+    return [str(disk["SnapshotId"]) for disk in disks if disk.get("SnapshotId")]
+
+
 def _remove_instance(ec2: Client, found: str) -> None:
     if unless_gone(ec2.terminate_instances, InstanceIds=[found]):
         waiter = ec2.get_waiter("instance_terminated")
@@ -91,8 +105,12 @@ def _remove_instance(ec2: Client, found: str) -> None:
 
 def _remove_image(ec2: Client, found: str) -> None:
     images = KINDS["image"].find(ec2, {"image-id": [found]})
+    inside = {snapshot for image in images for snapshot in _snapshots_of(image)}
+    # An image in the making does not tell them.
+    made_for = KINDS["snapshot"].find(ec2, {"description": [_MADE_FOR.format(found)]})
+    inside |= {str(snapshot["SnapshotId"]) for snapshot in made_for}
     unless_gone(ec2.deregister_image, ImageId=found)
-    for snapshot in (one for image in images for one in snapshots_of(image)):
+    for snapshot in sorted(inside):
         _remove_snapshot(ec2, snapshot)
 
 

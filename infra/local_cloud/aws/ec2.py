@@ -216,9 +216,7 @@ class UnkindEc2(EC2Backend):
     def deregister_image(self, ami_id: str) -> None:
         """Forget an image; its snapshot stays."""
         super().deregister_image(ami_id)
-        snapshot = self.account.boot_images.pop(ami_id, None)
-        if snapshot is not None:
-            self._boots.remove_snapshot(snapshot)
+        self._forget_disk(ami_id)
 
     def delete_subnet(self, subnet_id: str) -> Any:
         """Remove a subnet that nothing is in."""
@@ -344,6 +342,15 @@ class UnkindEc2(EC2Backend):
                 state = "failed"
             with MOTO_LOCK:
                 image.state = state
+                is_there = image.id in self.amis
+            if not is_there:
+                # It was deregistered meanwhile.
+                self._forget_disk(image.id)
+
+    def _forget_disk(self, image_id: str) -> None:
+        kept = self.account.boot_images.pop(image_id, None)
+        if kept is not None:
+            self._boots.remove_snapshot(kept)
 
 
 def _copy(instance: Instance) -> InstanceState:

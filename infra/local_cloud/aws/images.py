@@ -26,14 +26,15 @@ class DiskImage(Ami):
 
     @property
     def block_device_mappings(self) -> list[dict[str, Any]]:
-        """Return its one disk."""
+        """Return its one disk; of which snapshot that is, an image in the making does not say."""
         disk = {
-            "SnapshotId": self.ebs_snapshot.id,
             "VolumeSize": self.ebs_snapshot.volume.size,
             "VolumeType": "gp3",
             "Encrypted": self.ebs_snapshot.encrypted,
             "DeleteOnTermination": True,
         }
+        if self.state != "pending":
+            disk["SnapshotId"] = self.ebs_snapshot.id
         return [{"DeviceName": self.root_device_name, "Ebs": disk}]
 
 

@@ -304,6 +304,23 @@ def test_servers_boot_with_their_user_data_and_images_are_their_disks() -> None:
         assert boots.asked[-2:] == [("remove_snapshot", f"disk-of-{key}"), ("remove", key)]
 
 
+def test_an_image_in_the_making_tells_no_snapshot_and_leaves_no_disk_when_it_is_given_up() -> None:
+    boots = HeldBoots()
+    with served(Provider.AWS, boots=boots) as url:
+        aws = Aws(url, {}).another()
+        ec2 = aws.client("ec2")
+        key = aws.run(aws.subnet())["InstanceId"]
+        aws.wait("instance_running", key)
+        with boots.held():
+            image = ec2.create_image(InstanceId=key, Name="kept")["ImageId"]
+            (told,) = ec2.describe_images(ImageIds=[image])["Images"]
+            assert told["State"] == "pending"
+            assert "SnapshotId" not in told["BlockDeviceMappings"][0]["Ebs"]
+            ec2.deregister_image(ImageId=image)
+        while boots.asked[-1] != ("remove_snapshot", f"disk-of-{key}"):
+            time.sleep(0.05)
+
+
 def test_zones_sizes_and_user_data_are_told(aws: Aws) -> None:
     ec2 = aws.client("ec2")
     regions = {found["RegionName"] for found in ec2.describe_regions()["Regions"]}
