@@ -2,22 +2,48 @@
 
 import shlex
 from collections.abc import Sequence
+from typing import Annotated, Literal
+
+import typer
 
 from cli.arguments import pairs_of
 from cli.client import JsonObject
+from cli.commands.installs.group import names_of_installs
+from cli.completion import finished, names_of
 from cli.errors import CliError, ExitCode
 from cli.session import CLUSTER, INSTALL, REGION, Session, is_id
 from cli.text import clean, label_name_of
+
+RegionOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="REGION", help="Only there; may be repeated.", autocompletion=names_of(REGION)
+    ),
+]
+LabelOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="KEY=VALUE", help="Only installs with it; may be repeated."),
+]
+ChannelOption = Annotated[
+    Literal["stable", "edge"] | None, typer.Option(help="Only installs of this channel.")
+]
+InstallOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="INSTALL",
+        help="Only this one, by its id, its label `name` or its cluster; may be repeated.",
+        autocompletion=finished(names_of_installs),
+    ),
+]
 
 
 def selector_of(
     session: Session,
     product: JsonObject,
-    *,
-    regions: Sequence[str],
-    labels: Sequence[str],
+    regions: Sequence[str] | None,
+    labels: Sequence[str] | None,
     channel: str | None,
-    installs: Sequence[str],
+    installs: Sequence[str] | None,
 ) -> JsonObject:
     """Return which installs of a product are meant; what is absent bounds nothing.
 
