@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Final
 from temporalio import activity
 
 from activities.holds import NotYetError
+from activities.progress import note_progress
 from domain.errors import BulkheadError, Reason
-from domain.rollout import TargetState
+from domain.rollout import Obstacle, TargetState
 from domain.rollout_obstacles import REVOKED, LeftOut, what_stops_check
-from domain.rollout_strategy import Target
+from domain.rollout_strategy import Check, Target
 from domain.rollout_work import Begun, TargetPlace
 
 if TYPE_CHECKING:
@@ -17,8 +18,11 @@ if TYPE_CHECKING:
     from infra.rollouts.engine import TargetPlanner, TargetSubject
     from infra.rollouts.target_ends import TargetEnds
 
-# A cluster that does not answer is asked so often, seconds apart.
+# For a plan a cluster that does not answer is asked so often.
 _TRIES: Final = 5
+
+# In the heartbeats of an attempt: how many checks have passed. A Job is made once.
+_PASSED: Final = "checks_passed"
 
 
 class RolloutHostActivities:
@@ -63,44 +67,80 @@ class RolloutHostActivities:
     async def check_in_cluster(self, begun: Begun) -> None:
         """Look at a target that was moved, and write how its move ended with that.
 
-        A cluster that does not answer is not a target that is not well: it is asked again, and
-        what cannot be asked in the end has passed.
+        Nothing passes unseen: a cluster that is away is asked again when it is back.
 
         Raises:
-            NotYetError: its customer, or an emergency stop, lets no check begin; to be tried again.
+            NotYetError: the cluster is away, or its customer, or an emergency stop, lets no check
+                begin; to be tried again.
         """
         try:
             ailment = await self._look(begun)
         except BulkheadError as error:
-            if error.retryable and activity.info().attempt < _TRIES:
+            if error.retryable:
                 raise
-            ailment = None if error.retryable else f"It cannot be checked: {error.reason}."
+            ailment = f"It cannot be checked: {error.reason}."
         await self._ends.end_checked(begun, ailment)
 
     async def _look(self, begun: Begun) -> str | None:
         """Return what is wrong, as a sentence; None: nothing, or nobody asks any more."""
         strategy = (await self._ends.subject_of(begun.place)).strategy
-        for check in strategy.checks:
-            if not check.in_cluster:
-                continue
+        checks = [check for check in strategy.checks if check.in_cluster]
+        passed = _passed_before()
+        for number, check in enumerate(checks[passed:], passed):
+            _note_passed(number)
             # Anew before each: one may take an hour.
             subject = await self._ends.subject_of(begun.place)
-            match what_stops_check(subject.facts, check, datetime.now(UTC)):
-                case LeftOut():
-                    return None
-                case obstacle:
-                    wanted = await self._ends.note_wait(begun, obstacle, TargetState.MOVING)
+            obstacle = what_stops_check(subject.facts, check, datetime.now(UTC))
+            if isinstance(obstacle, LeftOut):
+                return None
+            if obstacle is None and subject.waits_for is Obstacle.OFFLINE:
+                # Its wave has patience once: until the cluster answers it counts as away.
+                wanted = await self._ends.wants_check(begun.place)
+            else:
+                wanted = await self._ends.note_wait(begun, obstacle, TargetState.MOVING)
             if not wanted:
                 return None
             if obstacle is not None:
-                message = f"The checks of the install wait: {obstacle}."
-                raise NotYetError(message)
-            wrong = await self._checks.look(
-                subject.plane, _target(subject), subject.rollout_id, check
-            )
+                raise _not_yet(obstacle)
+            wrong = await self._ask(begun, subject, check)
             if wrong is not None:
                 return wrong
+        _note_passed(len(checks))
         return None
+
+    async def _ask(self, begun: Begun, subject: "TargetSubject", check: Check) -> str | None:
+        async def is_wanted() -> bool:
+            return await self._ends.wants_check(begun.place)
+
+        try:
+            wrong = await self._checks.look(
+                subject.plane, _target(subject), subject.rollout_id, check, is_wanted=is_wanted
+            )
+        except BulkheadError as error:
+            if not error.retryable:
+                raise
+            if await self._ends.note_wait(begun, Obstacle.OFFLINE, TargetState.MOVING):
+                raise _not_yet(Obstacle.OFFLINE) from error
+            return None
+        if subject.waits_for is Obstacle.OFFLINE:
+            await self._ends.note_wait(begun, None, TargetState.MOVING)
+        return wrong
+
+
+def _not_yet(obstacle: Obstacle) -> NotYetError:
+    return NotYetError(f"The checks of the install wait: {obstacle}.")
+
+
+def _passed_before() -> int:
+    """Return how many checks earlier attempts have seen to pass."""
+    return max((each.get(_PASSED, 0) for each in activity.info().heartbeat_details), default=0)
+
+
+def _note_passed(number: int) -> None:
+    """Note for the next attempt how many checks have passed."""
+    note_progress(f"{number} checks passed", **{_PASSED: number})
+    # An attempt may end before the next beat.
+    activity.heartbeat({_PASSED: number})
 
 
 def _target(subject: "TargetSubject") -> Target:

@@ -5,12 +5,14 @@ process sees what it did.
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 from sqlalchemy import text
 from sqlmodel import select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from domain.cluster import HostedControlPlane
+from domain.errors import BulkheadError, Reason
 from domain.identifiers import Prefix, new_id
 from domain.install import RenderState
 from domain.rollout import Obstacle
@@ -35,7 +37,9 @@ CREATE TABLE IF NOT EXISTS lab.operations (
 CREATE TABLE IF NOT EXISTS lab.settings (
     queue text PRIMARY KEY, seconds double precision NOT NULL, gate_open boolean NOT NULL);
 CREATE TABLE IF NOT EXISTS lab.failures (install_id text NOT NULL, version_id text NOT NULL);
-CREATE TABLE IF NOT EXISTS lab.looks (install_id text NOT NULL);
+CREATE TABLE IF NOT EXISTS lab.looks (install_id text NOT NULL, kind text NOT NULL);
+CREATE TABLE IF NOT EXISTS lab.answers (
+    install_id text NOT NULL, kind text NOT NULL, answer text NOT NULL);
 CREATE TABLE IF NOT EXISTS lab.waits (install_id text PRIMARY KEY, waits_for text NOT NULL);
 CREATE TABLE IF NOT EXISTS lab.plans (install_id text PRIMARY KEY, digest text NOT NULL);
 GRANT USAGE ON SCHEMA lab TO bulkhead_worker;
@@ -176,18 +180,39 @@ class LabPlanner:
             return str(found.scalar_one())
 
 
+# What a cluster may answer, besides what is wrong as a sentence.
+AWAY = "away"
+HANGS = "hangs"
+
+
 class LabChecks:
-    """Looks into no cluster, and remembers that it did."""
+    """Looks into no cluster but the lab's answers, and remembers that it did."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def look(
-        self, plane: HostedControlPlane, target: Target, rollout_id: str, check: Check
+        self,
+        plane: HostedControlPlane,
+        target: Target,
+        rollout_id: str,
+        check: Check,
+        *,
+        is_wanted: Callable[[], Awaitable[bool]],
     ) -> str | None:
-        """Find nothing wrong."""
-        del plane, rollout_id, check
+        """Find what the lab says; nothing is wrong by default."""
+        del plane, rollout_id
+        asked = {"install": target.install_id, "kind": check.kind}
         async with self._database.transaction() as session:
-            query = text("INSERT INTO lab.looks VALUES (:install)")
-            await session.execute(query, {"install": target.install_id})
-        return None
+            await session.execute(text("INSERT INTO lab.looks VALUES (:install, :kind)"), asked)
+            query = text(
+                "SELECT answer FROM lab.answers WHERE install_id = :install AND kind = :kind"
+            )
+            answer = (await session.execute(query, asked)).scalar_one_or_none()
+        if answer == AWAY:
+            raise BulkheadError(Reason.DEPENDENCY_UNAVAILABLE, "The cluster is away.")
+        while answer == HANGS:
+            if not await is_wanted():
+                return None
+            await asyncio.sleep(0.1)
+        return answer

@@ -15,7 +15,7 @@ from temporalio.worker import Interceptor
 from domain.caller import Caller, PrincipalKind, Role
 from domain.identifiers import Prefix, new_id
 from domain.install_drift import CORRECTION_MESSAGE
-from domain.rollout import TERMINAL, Obstacle, RolloutState, TargetState
+from domain.rollout import TERMINAL, CheckKind, Obstacle, RolloutState, TargetState
 from domain.rollout_strategy import Selector, Strategy
 from domain.rollout_work import RolloutPlace
 from infra.database.engine import Database, DatabaseRole
@@ -314,6 +314,31 @@ class Lab:
         if obstacle is not None:
             statement = "INSERT INTO lab.waits SELECT unnest(%s::text[]), %s"
             self._sql(statement, (list(install_ids), obstacle))
+
+    async def answer(self, install_id: str, kind: CheckKind, answer: str | None) -> None:
+        """Have an install's cluster answer its checks of a kind so; None: nothing is wrong."""
+        asked = (install_id, kind)
+        await self.sql("DELETE FROM lab.answers WHERE install_id = %s AND kind = %s", asked)
+        if answer is not None:
+            await self.sql("INSERT INTO lab.answers VALUES (%s, %s, %s)", (*asked, answer))
+
+    async def looks(self, install_id: str, kind: CheckKind) -> int:
+        """Return how often an install's cluster was asked for a check of a kind."""
+        query = "SELECT count(*)::integer FROM lab.looks WHERE install_id = %s AND kind = %s"
+        ((count,),) = await self.sql(query, (install_id, kind))
+        assert isinstance(count, int)
+        return count
+
+    async def told(
+        self, place: RolloutPlace, install_id: str, obstacle: Obstacle
+    ) -> RolloutTargetRow:
+        """Wait until a target says what is in its way."""
+        async with asyncio.timeout(COMES_WITHIN_SECONDS):
+            while True:
+                found = next(x for x in await self.targets(place) if x.install_id == install_id)
+                if found.waiting_for is obstacle:
+                    return found
+                await asyncio.sleep(0.05)
 
     async def deploy(self, install_id: str, version_id: str, *, corrects: bool = False) -> None:
         """Have an install's own people deploy a version, or the clock correct its drift."""

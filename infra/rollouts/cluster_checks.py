@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Final, TypeVar
 from urllib.parse import quote, urlencode
@@ -18,6 +18,7 @@ from infra.machines.clusters import HostClusters
 from infra.rollouts.checks import judge_metric
 
 _ERROR: Final = 400
+_SERVER_ERROR: Final = 500
 _POLL_SECONDS: Final = 2.0
 
 # A Service that was just changed takes a moment until its new endpoints are known.
@@ -36,30 +37,55 @@ class ClusterChecks:
         self._clusters = clusters
 
     async def look(
-        self, plane: HostedControlPlane, target: Target, rollout_id: str, check: Check
+        self,
+        plane: HostedControlPlane,
+        target: Target,
+        rollout_id: str,
+        check: Check,
+        *,
+        is_wanted: Callable[[], Awaitable[bool]],
     ) -> str | None:
         """Return what is wrong with a target, as a sentence; None: nothing is.
+
+        Args:
+            plane: of the target's cluster.
+            target: the target.
+            rollout_id: the rollout.
+            check: the look.
+            is_wanted: tells whether anybody still wants to know; if not, nothing is wrong.
 
         Raises:
             BulkheadError: the cluster's API does not answer; worth another try.
         """
-        if check.kind is not CheckKind.JOB:
-            ends = time.monotonic() + _ANSWERS_WITHIN_SECONDS
-            while True:
-                wrong = await self._ask(plane, target, partial(_ask_service, target, check))
-                if wrong is None or time.monotonic() > ends:
-                    return wrong
-                await asyncio.sleep(_POLL_SECONDS)
-        job = _Job(target, rollout_id, check)
+        if check.kind is CheckKind.JOB:
+            return await self._run_job(plane, target, _Job(target, rollout_id, check), is_wanted)
+        ends = time.monotonic() + _ANSWERS_WITHIN_SECONDS
+        while True:
+            wrong = await self._ask(plane, target, partial(_ask_service, target, check))
+            if wrong is None or time.monotonic() > ends:
+                return wrong
+            if not await is_wanted():
+                return None
+            await asyncio.sleep(_POLL_SECONDS)
+
+    async def _run_job(
+        self,
+        plane: HostedControlPlane,
+        target: Target,
+        job: "_Job",
+        is_wanted: Callable[[], Awaitable[bool]],
+    ) -> str | None:
         await self._ask(plane, target, job.create)
-        ends = time.monotonic() + check.timeout_seconds
+        ends = time.monotonic() + job.timeout_seconds
+        wanted = True
         while (succeeded := await self._ask(plane, target, job.succeeded)) is None:
-            if time.monotonic() > ends:
+            wanted = await is_wanted()
+            if not wanted or time.monotonic() > ends:
                 break
             await asyncio.sleep(_POLL_SECONDS)
         await self._ask(plane, target, job.delete)
         if succeeded is None:
-            return "Its Job did not end in time."
+            return "Its Job did not end in time." if wanted else None
         return None if succeeded else "Its Job failed."
 
     async def _ask(
@@ -86,8 +112,10 @@ def _ask_service(target: Target, check: Check, client: KubernetesClient) -> str 
         text = client.text(base + path)
     except BulkheadError as error:
         status = error.metadata.get("status")
-        if status is None:
-            raise
+        if status is None or int(status) >= _SERVER_ERROR:
+            # The proxy waits for a Service that hangs for longer than this client does. Only a
+            # cluster that answers for itself tells that it is the Service.
+            client.text("/readyz")
         if check.kind is CheckKind.HTTP and status == str(check.status):
             return None
         # A vendor's program could tell by the number what it has of its customer.
@@ -106,6 +134,7 @@ class _Job:
     """A Job in the install's namespace; its name tells the rollout and the check."""
 
     def __init__(self, target: Target, rollout_id: str, check: Check) -> None:
+        self.timeout_seconds = check.timeout_seconds
         self._manifest = _job(rollout_id, check)
         namespace = install_namespace_of(target.install_id)
         self._collection = f"/apis/batch/v1/namespaces/{namespace}/jobs"

@@ -98,7 +98,7 @@ class TargetSubject:
         plane: its control plane.
         version: what it shall become, or has become.
         strategy: of the rollout.
-        moves: its move has not ended.
+        waits_for: what is in its way, as was noted last.
         facts: what is known of it at the moment; None: it is gone.
     """
 
@@ -108,7 +108,7 @@ class TargetSubject:
     plane: HostedControlPlane
     version: PackageVersionRow
     strategy: Strategy
-    moves: bool
+    waits_for: Obstacle | None
     facts: TargetFacts | None
 
 

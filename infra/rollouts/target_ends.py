@@ -15,7 +15,7 @@ from domain.rollout_strategy import Strategy
 from domain.rollout_work import Begun, TargetPlace
 from infra.database.queries.access import act_in
 from infra.database.queries.compatibility import misfit_of
-from infra.database.queries.rollout_sight import candidate_of, facts_of
+from infra.database.queries.rollout_sight import candidate_of, facts_of, is_given_up
 from infra.database.records.rollout_rows import change_state, error_of
 from infra.database.tables import (
     ClusterRow,
@@ -129,6 +129,14 @@ class TargetEnds:
             known = row.waiting_for is obstacle and obstacle is not Obstacle.UNDO
         return known and row.state is state
 
+    async def wants_check(self, place: TargetPlace) -> bool:
+        """Tell whether it still matters how a target is that was moved and does not bake yet."""
+        vendor, rollout_id = place.rollout.workspace_id, place.rollout.rollout_id
+        async with self._rows.database.workspace(vendor) as session:
+            row = await session.get_one(RolloutTargetRow, (vendor, rollout_id, place.install_id))
+            rollout = await session.get_one(RolloutRow, (vendor, rollout_id))
+            return row.state is TargetState.MOVING and not await is_given_up(session, rollout)
+
     async def subject_of(self, place: TargetPlace) -> TargetSubject:
         """Read what the host of a target's control plane needs to know of it."""
         vendor, rollout_id = place.rollout.workspace_id, place.rollout.rollout_id
@@ -202,6 +210,6 @@ def _subject(
         ),
         version=version,
         strategy=Strategy.from_json(rollout.strategy),
-        moves=row.state is TargetState.MOVING,
+        waits_for=row.waiting_for,
         facts=facts,
     )

@@ -9,9 +9,11 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from domain.cluster import ClusterState
 from domain.install import Consent
+from domain.rollout import TERMINAL, RolloutState
 from domain.rollout_obstacles import TargetFacts
+from domain.rollout_strategy import Strategy
 from infra.database.statements import run_sql
-from infra.database.tables import RolloutTargetRow
+from infra.database.tables import RolloutRow, RolloutTargetRow
 
 # A turn that was given out is a target that waits for nothing until `next_try_at`: whoever took it
 # begins before that, or it is given out again. Of a target that moves it is the moment until which
@@ -93,6 +95,11 @@ SELECT install_id, customer_workspace_id, cluster_id FROM rollout_targets
 WHERE rollout_id = %(rollout)s AND waiting_for IS NULL AND next_try_at > %(now)s
     AND state NOT IN ('moving', 'rolling_back')
 ORDER BY wave, position LIMIT %(limit)s
+"""
+
+_WAVE = """
+SELECT count(*) AS size, count(*) FILTER (WHERE state = 'failed') AS failed
+FROM rollout_targets WHERE rollout_id = %(rollout)s AND wave = %(wave)s
 """
 
 # One row for each install that is there. A grant is looked for by who gave it to whom: one that was
@@ -188,6 +195,21 @@ async def count_returns(
     parameters = {"rollout": rollout_id, "wave": wave, "now": now, "asked": asked_at}
     found = await run_sql(session, _TO_TAKE_BACK, parameters)
     return ReturnCounts(**found.one()._mapping)  # noqa: SLF001 - the same
+
+
+async def is_given_up(session: AsyncSession, rollout: RolloutRow) -> bool:
+    """Tell whether a rollout brings its version no further, so that no look changes anything.
+
+    It has ended, or is being taken back, or somebody asked for that, or its wave spent its budget.
+    """
+    if rollout.state in TERMINAL or rollout.state is RolloutState.ROLLING_BACK:
+        return True
+    if rollout.cancel_requested_at is not None or rollout.rollback_requested_at is not None:
+        return True
+    parameters = {"rollout": rollout.id, "wave": rollout.wave}
+    wave = (await run_sql(session, _WAVE, parameters)).one()
+    failures: int = wave.failed
+    return failures > Strategy.from_json(rollout.strategy).error_budget.within(wave.size)
 
 
 async def due_to_move(

@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from domain.cluster import HostedControlPlane
+from domain.errors import BulkheadError
 from domain.identifiers import Prefix, new_id
 from domain.names import install_namespace_of
 from domain.rollout import CheckKind
@@ -23,15 +24,17 @@ from infra.installs.identities import prepare_namespace
 from infra.machines.clusters import HostClusters
 from infra.rollouts.cluster_checks import ClusterChecks
 from tests.infra.control_planes.host import Host
-from tests.infra.control_planes.nodes import Nodes, until
+from tests.infra.control_planes.nodes import Nodes, free_port, until
 
 # Addresses for benchmarks, which nobody routes. No endpoint of a Service may be on loopback.
 _HERE, _THERE, _PORT = "198.18.77.1", "198.18.77.2", 8080
 
 _ANSWERS = """
-import http.server, json
+import http.server, json, time
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
+        if self.path == "/hangs":
+            time.sleep(60)
         metric = {"status": "success", "data": {"resultType": "vector",
             "result": [{"metric": {}, "value": [0, "0.25"]}]}}
         status = 500 if self.path == "/broken" else 200
@@ -40,7 +43,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body.encode())
     def log_message(self, *arguments): pass
-http.server.HTTPServer(("0.0.0.0", 8080), Handler).serve_forever()
+http.server.ThreadingHTTPServer(("0.0.0.0", 8080), Handler).serve_forever()
 """
 
 
@@ -128,7 +131,12 @@ class _Install:
         return [one for one in found.get("subsets", []) if one.get("addresses")]
 
     async def look(self, check: Check) -> str | None:
-        return await self._checks.look(self._cluster, self._target, "roll_1", check)
+        async def is_wanted() -> bool:
+            return True
+
+        return await self._checks.look(
+            self._cluster, self._target, "roll_1", check, is_wanted=is_wanted
+        )
 
     async def look_while_its_pod_ends(self, check: Check, phase: str) -> str | None:
         """Look with a Job, and say of its pod what a kubelet would."""
@@ -179,6 +187,8 @@ async def test_what_a_cluster_says_of_a_version_is_heard(
     assert await install.look(broken) == "Its http check was not answered by 200."
     assert await install.look(expected) is None
     assert await install.look(absent) == "Its http check was not answered by 200."
+    hangs = Check(kind=CheckKind.HTTP, service="web", port=80, path="/hangs")
+    assert await install.look(hangs) == "Its http check was not answered by 200."
     metric = Check(kind=CheckKind.METRIC, service="web", port=80, query="errors", threshold=0.5)
     assert await install.look(metric) is None
     for other in (replace(metric, threshold=0.1), replace(metric, threshold=0.1, query="x")):
@@ -194,3 +204,10 @@ async def test_what_a_cluster_says_of_a_version_is_heard(
     late = Check(kind=CheckKind.JOB, image="check.example.com/late", timeout_seconds=3)
     assert await install.look(late) in {"Its Job did not end in time.", "Its Job failed."}
     until(lambda: not install.jobs())
+    # Of an API server that is away nothing is known of the install.
+    nobody = f"https://127.0.0.1:{free_port()}"
+    monkeypatch.setattr(install.clusters, "url_of", lambda _: nobody)
+    for check in (web, passes):
+        with pytest.raises(BulkheadError) as away:
+            await install.look(check)
+        assert away.value.retryable

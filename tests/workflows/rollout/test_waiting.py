@@ -7,22 +7,9 @@ import pytest
 from domain.rollout import Obstacle, RolloutState, TargetState
 from domain.rollout_strategy import Strategy
 from domain.rollout_work import RolloutPlace
-from infra.database.tables import RolloutTargetRow
 from tests.rollout_lab import COMES_WITHIN_SECONDS, Lab
 
 WAVE = Strategy(canary=0, concurrency=2, bake_seconds=0, checks=())
-
-
-async def _told(
-    lab: Lab, place: RolloutPlace, install_id: str, obstacle: Obstacle
-) -> RolloutTargetRow:
-    """Wait until a target says that its operation waits."""
-    async with asyncio.timeout(COMES_WITHIN_SECONDS):
-        while True:
-            found = next(x for x in await lab.targets(place) if x.install_id == install_id)
-            if found.waiting_for is obstacle:
-                return found
-            await asyncio.sleep(0.05)
 
 
 async def _lose_patience(lab: Lab, place: RolloutPlace, column: str = "updated_at") -> None:
@@ -55,7 +42,7 @@ async def test_an_approval_that_never_comes_holds_nobody_up_and_is_cancelled_at_
     waits = (await lab.targets(place))[0].install_id
     lab.wait([waits], Obstacle.APPROVAL)
     await lab.wake(place)
-    told = await _told(lab, place, waits, Obstacle.APPROVAL)
+    told = await lab.told(place, waits, Obstacle.APPROVAL)
     assert told.state is TargetState.MOVING
     assert told.next_try_at is not None
     await _lose_patience(lab, place)
@@ -79,7 +66,7 @@ async def test_an_install_that_is_approved_late_is_moved_and_judged_with_the_wav
     lab.wait([waits], Obstacle.APPROVAL)
     lab.fail([waits], offer.new)
     await lab.wake(place)
-    await _told(lab, place, waits, Obstacle.APPROVAL)
+    await lab.told(place, waits, Obstacle.APPROVAL)
     await _lose_patience(lab, place)
     wanted = {each: offer.old if each == waits else offer.new for each in lab.versions(offer)}
     await lab.until_versions(offer, wanted)
@@ -101,7 +88,7 @@ async def test_a_vendor_ends_a_rollout_although_an_operation_waits_for_ever(
     waits = (await lab.targets(place))[0].install_id
     lab.wait([waits], Obstacle.EMERGENCY_STOP)
     await lab.wake(place)
-    await _told(lab, place, waits, Obstacle.EMERGENCY_STOP)
+    await lab.told(place, waits, Obstacle.EMERGENCY_STOP)
     moved = {each: offer.old if each == waits else offer.new for each in lab.versions(offer)}
     await lab.until_versions(offer, moved)
     await lab.ask(place, verb, offer.vendor)
@@ -123,7 +110,7 @@ async def test_what_could_not_be_taken_back_by_the_deadline_is_tried_by_the_next
     lab.wait([waits], Obstacle.APPROVAL)
     lab.fail([fails], offer.old)
     await lab.ask(place, "rollback", offer.vendor)
-    await _told(lab, place, waits, Obstacle.APPROVAL)
+    await lab.told(place, waits, Obstacle.APPROVAL)
     back = dict.fromkeys((waits, fails), offer.new)
     await lab.until_versions(offer, {**dict.fromkeys(lab.versions(offer), offer.old), **back})
     assert (await lab.row(place)).state is RolloutState.ROLLING_BACK
@@ -147,7 +134,7 @@ async def test_a_failure_that_cannot_be_undone_spends_the_budget_before_it_is(la
     canary = (await lab.targets(place))[0].install_id
     lab.wait([canary], Obstacle.UNDO)
     await lab.wake(place)
-    await _told(lab, place, canary, Obstacle.UNDO)
+    await lab.told(place, canary, Obstacle.UNDO)
     await _lose_patience(lab, place)
     row = await lab.until(place)
     assert row.state is RolloutState.FAILED
