@@ -5,6 +5,7 @@ the operations are those of the installs.
 """
 
 import asyncio
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -81,11 +82,20 @@ class RolloutActivities:
 
     @activity.defn
     async def check_targets(self, place: RolloutPlace) -> int:
-        """Look at every target that bakes, and return how many are not well."""
-        ailing = await self._checks.look(place, datetime.now(UTC))
-        for each in ailing:
-            target = TargetPlace(rollout=place, install_id=each.install_id)
-            await self._ends.fail_check(target, each.message)
+        """Look at every target that bakes, and return how many are not well.
+
+        The rollout does nothing else meanwhile: what is found is written at once, and who stops it,
+        or that it stops itself, ends the look.
+        """
+        ailing: set[str] = set()
+        async with aclosing(self._checks.look(place, datetime.now(UTC))) as looks:
+            async for found in looks:
+                for each in found:
+                    target = TargetPlace(rollout=place, install_id=each.install_id)
+                    await self._ends.fail_check(target, each.message)
+                    ailing.add(each.install_id)
+                if not await self._checks.is_wanted(place):
+                    break
         return len(ailing)
 
     @activity.defn

@@ -5,10 +5,13 @@ Nothing of an answer is stored but whether it was as it should be.
 """
 
 import asyncio
+import functools
 import json
 import operator
 import ssl
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -21,18 +24,27 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from domain.errors import BulkheadError
 from domain.install import Health
 from domain.install_health import UNHEALTHY
-from domain.rollout import CheckKind
+from domain.rollout import CheckKind, RolloutState
 from domain.rollout_obstacles import REVOKED
+from domain.rollout_plan import spread_order
 from domain.rollout_strategy import Check, Strategy, Target
 from domain.rollout_work import RolloutPlace
 from infra.database.engine import Database
+from infra.database.queries.rollout_sight import is_given_up
 from infra.database.statements import run_sql
 from infra.database.tables import RolloutRow
 from infra.outbound import Outbound
 
 _TIMEOUT_SECONDS: Final = 5.0
 _MAXIMUM_ANSWER_BYTES: Final = 256 * 1024
-_AT_ONCE: Final = 20
+_AT_ONCE: Final = 100
+
+# A look before the bake's end ends after so long: addresses that hang shall not keep a rollout from
+# its other work. Whom it did not reach is asked in another one, and everybody at the end.
+_LONGEST_LOOK_SECONDS: Final = 30.0
+
+# So often is told what was found since.
+_TELLS_SECONDS: Final = 1.0
 
 # A check has failed when it fails so often, one after the other: one packet is lost now and then.
 _TRIES: Final = 3
@@ -98,8 +110,18 @@ class RolloutChecks:
         self._sweeper = sweeper
         self._outbound = outbound
 
-    async def look(self, place: RolloutPlace, now: datetime) -> list[Ailment]:
-        """Return those that are not well."""
+    async def is_wanted(self, place: RolloutPlace) -> bool:
+        """Tell whether it still matters how the targets are."""
+        async with self._database.workspace(place.workspace_id) as session:
+            rollout = await session.get_one(RolloutRow, (place.workspace_id, place.rollout_id))
+            runs = rollout.state is RolloutState.RUNNING and rollout.pause_requested_at is None
+            return runs and not await is_given_up(session, rollout)
+
+    async def look(self, place: RolloutPlace, now: datetime) -> AsyncGenerator[list[Ailment]]:
+        """Yield those that are not well, as they are found, and at least once a second.
+
+        Whoever has heard enough closes it, and nobody is asked any more.
+        """
         async with self._database.workspace(place.workspace_id) as session:
             rollout = await session.get_one(RolloutRow, (place.workspace_id, place.rollout_id))
             baking = await _baking(session, rollout.id)
@@ -114,10 +136,14 @@ class RolloutChecks:
         baking = [each for each in baking if each.target.install_id in health]
         if any(check.kind is CheckKind.WORKLOAD for check in checks):
             ailing += await self._unhealthy(place, baking, health)
+        yield ailing
+        # Those who are not reached are others each time.
+        order = {one: turn for turn, one in enumerate(spread_order(list(health), str(now)))}
+        baking.sort(key=lambda each: order[each.target.install_id])
         asked = [each for each in checks if each.url is not None]
-        if asked:
-            ailing += await self._ask_all(asked, baking, is_last=is_last)
-        return list({each.install_id: each for each in ailing}.values())
+        async with aclosing(self._ask_all(asked, baking, is_last=is_last)) as answers:
+            async for found in answers:
+                yield found
 
     async def _health_of(
         self, place: RolloutPlace, baking: Sequence[_Baking]
@@ -152,7 +178,7 @@ class RolloutChecks:
 
     async def _ask_all(
         self, checks: Sequence[Check], baking: Sequence[_Baking], *, is_last: bool
-    ) -> list[Ailment]:
+    ) -> AsyncGenerator[list[Ailment]]:
         places = asyncio.Semaphore(_AT_ONCE)
 
         async def ask(target: Target, check: Check) -> Ailment | None:
@@ -160,10 +186,19 @@ class RolloutChecks:
                 found = await self._ask_patiently(target, check, is_last=is_last)
             return None if found is None else Ailment(install_id=target.install_id, message=found)
 
-        found = await asyncio.gather(
-            *(ask(each.target, check) for each in baking for check in checks)
-        )
-        return [each for each in found if each is not None]
+        ends = time.monotonic() + _LONGEST_LOOK_SECONDS
+        asking = {
+            asyncio.create_task(ask(each.target, check)) for each in baking for check in checks
+        }
+        try:
+            while asking and (is_last or time.monotonic() < ends):
+                answered, asking = await asyncio.wait(asking, timeout=_TELLS_SECONDS)
+                found = [task.result() for task in answered]
+                yield [each for each in found if each is not None]
+        finally:
+            for task in asking:
+                task.cancel()
+            await asyncio.gather(*asking, return_exceptions=True)
 
     async def _ask_patiently(self, target: Target, check: Check, *, is_last: bool) -> str | None:
         found: str | None = None
@@ -218,7 +253,7 @@ async def get(outbound: Outbound, url: str) -> tuple[int, bytes]:
         raise ValueError(message)
     port = parts.port or (443 if parts.scheme == "https" else 80)
     address, *_ = await outbound.addresses_of(parts.hostname, port)
-    context = await asyncio.to_thread(ssl.create_default_context, cafile=certifi.where())
+    context = await asyncio.to_thread(_trusted)
     async with (
         asyncio.timeout(2 * _TIMEOUT_SECONDS),
         httpx.AsyncClient(
@@ -239,6 +274,12 @@ async def get(outbound: Outbound, url: str) -> tuple[int, bytes]:
                 message = "the answer is too long"
                 raise ValueError(message)
         return response.status_code, bytes(answer)
+
+
+@functools.cache
+def _trusted() -> ssl.SSLContext:
+    """Return whom everybody trusts; read once, which takes longer than many an answer."""
+    return ssl.create_default_context(cafile=certifi.where())
 
 
 def _first_sample(answer: bytes) -> float | None:

@@ -11,8 +11,9 @@ ADVANCE: Final = Policy(timedelta(minutes=2), None, BOOKKEEPING.retry)
 # Rows of a target. Not given up either: its operation runs, whoever looks.
 DECIDE: Final = BOOKKEEPING
 
-# Some thousand addresses, twenty at a time, each for seconds; a worker that dies begins anew.
-CHECK: Final = Policy(timedelta(minutes=30), None, BOOKKEEPING.retry)
+# Some thousand addresses, a hundred at a time, each for half a minute at most; ten for each
+# install, and a worker that dies begins anew. Whoever stops the rollout ends it before.
+CHECK: Final = Policy(timedelta(hours=6), None, BOOKKEEPING.retry)
 
 # An operation of an install ends by itself: its steps have bounds. One that waits for a person may
 # take days, and is waited for.
