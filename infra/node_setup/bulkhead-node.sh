@@ -399,12 +399,23 @@ unanswered() {
 
 # refused: ends the run with what a 401 to a signed request means.
 refused() {
-    off=$(sed -n 's/.*"clock_offset_seconds": *"\{0,1\}\(-\{0,1\}[0-9]*\).*/\1/p' "$WORK/answer")
-    [ -z "$off" ] || fail 20 "This server's clock is off by $off seconds. Set it; all goes on then."
-    # An answer of something in between is no reason to stop anything.
-    grep -q '"success": *false' "$WORK/answer" || fail 22 "$URL answers 401, not as the platform does."
+    unknown
     systemctl stop bulkhead-kubelet bulkhead-tunnel
     fail 25 "This server is no longer part of its cluster ($(reason)). Run: bulkhead-node uninstall"
+}
+
+# unknown: true if the platform says so of this server; any other 401 ends the run.
+unknown() {
+    [ "$HTTP" = 401 ] || return 1
+    off=$(sed -n 's/.*"clock_offset_seconds": *"\{0,1\}\(-\{0,1\}[0-9]*\).*/\1/p' "$WORK/answer")
+    [ -z "$off" ] || fail 20 "This server's clock is off by $off seconds. Set it; all goes on then."
+    by_platform
+}
+
+# by_platform: an answer of something in between is no reason to stop or remove anything.
+by_platform() {
+    grep -q '"success": *false' "$WORK/answer" ||
+        fail 22 "$URL answers $HTTP, not as the platform does. This server tries again every 30 seconds."
 }
 
 # quoted: the lines of standard input as a list of JSON strings, without what JSON would escape.
@@ -419,8 +430,9 @@ signing_request() {
         base64 -w 0
 }
 
-# register: exchanges the token for the node's certificate. The answer to an earlier attempt may
-# have been lost after the token was used: then the key, which the platform knows, opens the door.
+# register: gets the node's certificate. The answer to an earlier attempt may have been lost after
+# the token was used, and then the key is all that there is: the platform is asked whether it knows
+# that, and gets the token again only if it says no. No outage removes the key.
 register() {
     attempt=1
     if [ ! -s "$ETC/identity.key" ]; then
@@ -429,27 +441,38 @@ register() {
     fi
     sync "$ETC/identity.key" "$ETC"
     while :; do
-        if [ "$attempt" -gt 0 ] && resume; then return; fi
-        printf '{"csr":"%s","operating_system":"linux","architecture":"%s",%s}' \
-            "$(signing_request)" "$ARCHITECTURE" "$(host_facts)" >"$WORK/body"
-        printf 'Authorization: Bearer %s\n' "$(cat "$ETC/token")" >"$WORK/headers"
-        ask /v1/nodes
-        case $HTTP in
-        201) break ;;
-        401) forget && fail 21 "The token was not accepted: $(reason) Make a new worker bootstrap." ;;
-        409)
-            # Where there are no programs for this server, none come by waiting.
-            ! grep -q '"platform":' "$WORK/answer" || { forget && fail 12 "$(reason)"; }
-            fail 22 "$(reason) This server tries again every 30 seconds."
-            ;;
-        429 | 5* | 000) ;;
-        *) forget && fail 22 "The platform refused this server ($HTTP): $(reason)" ;;
-        esac
+        if [ "$attempt" = 0 ] || { ! resume && unknown; }; then exchange; fi
+        if registered; then return; fi
         attempt=$((attempt + 1))
-        [ "$attempt" -lt 10 ] || fail 31 "$URL does not answer: $(reason) This server tries again every 30 seconds."
+        [ "$attempt" -lt 10 ] || unanswered
         sleep 2
     done
-    keep_registration
+}
+
+# exchange: the token for the certificate.
+exchange() {
+    printf '{"csr":"%s","operating_system":"linux","architecture":"%s",%s}' \
+        "$(signing_request)" "$ARCHITECTURE" "$(host_facts)" >"$WORK/body"
+    printf 'Authorization: Bearer %s\n' "$(cat "$ETC/token")" >"$WORK/headers"
+    ask /v1/nodes
+    case $HTTP in
+    201) keep_registration ;;
+    401)
+        by_platform
+        why=$(reason)
+        # An attempt that was given up here may have used it there a moment ago.
+        if ! resume && unknown; then
+            forget && fail 21 "The token was not accepted: $why Make a new worker bootstrap."
+        fi
+        ;;
+    409)
+        # Where there are no programs for this server, none come by waiting.
+        ! grep -q '"platform":' "$WORK/answer" || { forget && fail 12 "$(reason)"; }
+        fail 22 "$(reason) This server tries again every 30 seconds."
+        ;;
+    429 | 5* | 000) ;;
+    *) by_platform && forget && fail 22 "The platform refused this server ($HTTP): $(reason)" ;;
+    esac
 }
 
 # resume: a fresh certificate for a key that the platform knows.

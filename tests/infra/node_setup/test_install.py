@@ -8,9 +8,10 @@ from datetime import timedelta
 import pytest
 
 from infra.node_setup import bootstrap_cloud_init, bootstrap_command
+from tests.infra.https_server import Response
 from tests.infra.node_setup.connect_proxy import connect_proxy
 from tests.infra.node_setup.sandbox import Run, Sandbox
-from tests.infra.node_setup.small_platform import NODE_NAME, SmallPlatform
+from tests.infra.node_setup.small_platform import NODE_NAME, SmallPlatform, refusal
 
 # More renames than a whole run makes; the last ones cut nothing.
 _RENAMES = range(1, 36)
@@ -144,6 +145,43 @@ def test_an_answer_that_is_lost_costs_no_second_token(
     assert platform.count("/v1/nodes", 502) == 1
     assert platform.requests.count(_REGISTRATION) == 0
     assert sandbox.exists("var/lib/bulkhead/installed")
+
+
+@pytest.mark.parametrize(
+    "outage",
+    [
+        pytest.param(Response(503, b""), id="of OpenBao"),
+        pytest.param(Response(404, b"<html>no backend</html>"), id="of an entrance"),
+        pytest.param(Response(401, b"<html>log in</html>"), id="of a network with a login"),
+        pytest.param(refusal(409, "The cluster is SUSPENDED."), id="of the cluster"),
+        pytest.param(refusal(401, "Off.", clock_offset_seconds="900"), id="of the clock"),
+    ],
+)
+def test_an_outage_after_an_answer_was_lost_costs_no_token_and_no_key(
+    sandbox: Sandbox, platform: SmallPlatform, outage: Response
+) -> None:
+    platform.lose_answers = 1
+    platform.resume_outages = [outage] * 2
+    run = _install(sandbox, platform)
+    key = platform.key
+    # Whether it waits itself or leaves that to the timer, which has three turns here.
+    for _ in range(3):
+        if run.status != 0:
+            run = sandbox.run("report")
+    assert run.status == 0, run.output
+    assert [status for path, status in platform.requests if path == "/v1/nodes"] == [502]
+    assert (platform.key, platform.phases()[-1]) == (key, "running")
+
+
+def test_a_token_that_this_very_server_used_a_moment_later_is_not_held_against_it(
+    sandbox: Sandbox, platform: SmallPlatform
+) -> None:
+    """A lost request may be done after the question whether it was."""
+    platform.lose_answers = 1
+    platform.resume_outages = [refusal(401, "No machine has this key.")]
+    run = _install(sandbox, platform)
+    assert run.status == 0, run.output
+    assert [status for path, status in platform.requests if path == "/v1/nodes"] == [502, 401]
 
 
 def test_a_token_that_is_refused_leaves_nothing_behind(
