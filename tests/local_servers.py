@@ -1,13 +1,7 @@
-"""A cloud of servers that really boot, in a directory of its own that goes with the tests.
-
-`python -m tests.local_servers DIRECTORY` is the cloud's shadow: it waits for the end of its input,
-which comes with the end of the tests in whatever way, and removes what is left.
-"""
+"""A cloud of servers that really boot, in a directory of its own that goes with the tests."""
 
 import contextlib
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,8 +11,8 @@ import pytest
 from domain.errors import BulkheadError, Reason
 from infra.local_cloud import Host, Image, LocalCloud, LocalServer, server_image
 from infra.local_cloud.cloud import sweep_lost_clouds
-from infra.supervisor.configuration import source_root
 from infra.tools.progress import Progress
+from tests.shadow import shadow_of
 
 # Everything that a server has, but for what any boot and any minute change by themselves.
 _STATE = r"""
@@ -58,27 +52,14 @@ def temporary_cloud() -> Iterator[LocalCloud]:
     sweep_lost_clouds()
     # Not in a directory of pytest, whose names make overlay options longer than a page.
     directory = Path(tempfile.mkdtemp(prefix="bulkhead-cloud-"))
-    with subprocess.Popen(
-        [sys.executable, "-m", "tests.local_servers", str(directory)],
-        cwd=source_root(),
-        stdin=subprocess.PIPE,
-        start_new_session=True,
-    ) as shadow:
+    with shadow_of("tests.local_servers", directory):
         try:
             yield LocalCloud(directory)
         finally:
             remove(directory)
-            assert shadow.stdin is not None
-            shadow.stdin.close()
-            shadow.wait(60)
 
 
 def remove(directory: Path) -> None:
     """End all servers of a cloud, and remove it."""
     LocalCloud(directory).remove()
     shutil.rmtree(directory, ignore_errors=True)
-
-
-if __name__ == "__main__":
-    sys.stdin.read()
-    remove(Path(sys.argv[1]))

@@ -1,19 +1,16 @@
-"""Real servers for a test session, in a directory of their own that goes with the session.
-
-`python -m tests.servers HOME` is the session's shadow: it waits for the end of its input, which
-comes with the end of the session in whatever way, and removes what is left.
-"""
+"""Real servers for a test session, in a directory of their own that goes with the session."""
 
 import contextlib
+import os
 import shutil
-import subprocess
-import sys
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
 
+from infra.control_planes.processes import host_supervisor
 from infra.embedded import node_address
 from infra.embedded.home import Home
 from infra.embedded.server import Part
@@ -25,7 +22,8 @@ from infra.settings import (
     OpenBaoSettings,
     TemporalSettings,
 )
-from infra.supervisor.configuration import source_root
+from infra.supervisor.supervisor import Supervisor
+from tests.shadow import shadow_of
 
 
 class Servers:
@@ -70,20 +68,11 @@ def temporary_home() -> Iterator[Home]:
     directory = Path(tempfile.mkdtemp(prefix="bulkhead-test-"))
     # As root, PostgreSQL and control planes are users of their own, below this directory.
     directory.chmod(0o711)
-    home = Home(directory / "home")
-    with subprocess.Popen(
-        [sys.executable, "-m", "tests.servers", str(home.directory)],
-        cwd=source_root(),
-        stdin=subprocess.PIPE,
-        start_new_session=True,
-    ) as shadow:
+    with shadow_of("tests.servers", directory):
         try:
-            yield home
+            yield _home_in(directory)
         finally:
-            remove(home)
-            assert shadow.stdin is not None
-            shadow.stdin.close()
-            shadow.wait(60)
+            remove(directory)
 
 
 @contextlib.contextmanager
@@ -95,14 +84,32 @@ def running_servers() -> Iterator[Servers]:
         yield Servers(stack)
 
 
-def remove(home: Home) -> None:
-    """Stop whatever runs in a test's home, and remove it."""
-    if home.directory.parent.exists():
-        Stack(home).down()
-        node_address.forget(home.node_address_file)
-        shutil.rmtree(home.directory.parent)
+def remove(directory: Path) -> None:
+    """End whatever runs in a test's home, and remove the directory around it."""
+    if not directory.exists():
+        return
+    home = _home_in(directory)
+    stack = Stack(home)
+    stack.end_lost()
+    if Part.CLOUDS in stack.supervisor.groups():
+        # Killed, they would leave their servers on this machine.
+        stack.down()
+    if home.ports_file.exists():
+        kill(host_supervisor(stack.control_planes))
+    kill(stack.supervisor)
+    node_address.forget(home.node_address_file)
+    shutil.rmtree(directory)
 
 
-if __name__ == "__main__":
-    sys.stdin.read()
-    remove(Home(Path(sys.argv[1])))
+def kill(supervisor: Supervisor) -> None:
+    """End a supervisord and all that it runs at once: what they could still write is of no use."""
+    if (pid := supervisor.pid) is not None:
+        # Else its keeper would bring it back.
+        supervisor.files.stopped.touch(mode=0o600)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    supervisor.shutdown()
+
+
+def _home_in(directory: Path) -> Home:
+    return Home(directory / "home")

@@ -24,7 +24,7 @@ from infra.openbao.client import OpenBao
 from infra.openbao.signing import ApiOpenBao
 from infra.settings import ControlPlaneSettings
 from infra.tools import CONTROL_PLANE, ensure, install_into
-from tests.servers import Servers
+from tests.servers import Servers, kill
 
 # No node of these tests asks for it.
 COREDNS_IMAGE = f"registry.test:5000/coredns@sha256:{'0' * 64}"
@@ -50,8 +50,8 @@ class Host:
         self.workspace_id = new_id(Prefix.WORKSPACE)
 
     def close(self) -> None:
-        """Stop every control plane."""
-        self.supervisor.shutdown()
+        """End every control plane."""
+        kill(self.supervisor)
         self.openbao.close()
         self.api.close()
 
