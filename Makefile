@@ -118,7 +118,8 @@ check: setup ## Lint, format, types, layers and shell scripts
 	$(BIN)/shellcheck .ci/run infra/node_setup/bulkhead-node.sh
 
 # Tests wait more than they compute. Each process has servers of its own, and a file stays in one.
-PARALLEL ?= --numprocesses 2 --dist loadfile
+# Which files come first is decided in tests/conftest.py, not by how many tests they have.
+PARALLEL ?= --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: test
 test: made-programs ## Run the tests against real servers, with a sample of the slow matrices
