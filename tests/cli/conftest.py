@@ -1,5 +1,6 @@
 """The real `bulkhead` as a process of its own, against a real stack with its API and worker."""
 
+import contextlib
 import fcntl
 import json
 import os
@@ -16,6 +17,10 @@ from typing import Any
 
 import pytest
 
+from cli.commands.workspaces import create_in
+from cli.configuration import Configuration, Wishes
+from cli.output import Output
+from cli.session import Session
 from infra.embedded.home import Home
 from infra.embedded.stack import Stack
 from infra.settings import EmbeddedSettings
@@ -66,6 +71,19 @@ class Bulkhead:
     def json(self, *arguments: str, **environment: str) -> Any:  # noqa: ANN401 - whatever it is
         """Run a command that must succeed; return its result."""
         return json.loads(self.ok(*arguments, "--json", **environment))
+
+    @contextlib.contextmanager
+    def session(self) -> Iterator[Session]:
+        """Ask the API as this person, and not at a terminal: for what is not looked at."""
+        session = Session(
+            output=Output(),
+            wishes=Wishes(workspace=self.environment.get("BULKHEAD_WORKSPACE")),
+            configuration=Configuration(self.environment),
+        )
+        try:
+            yield session
+        finally:
+            session.close()
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Start a command without a terminal."""
@@ -170,8 +188,11 @@ def stranger(tmp_path: Path) -> Bulkhead:
 def bulkhead(tmp_path: Path, stack_home: Home) -> Iterator[Bulkhead]:
     """The stack's first owner, in a new workspace that has no clusters when the test is over."""
     owner = Bulkhead(tmp_path, BULKHEAD_HOME=str(stack_home.directory))
-    workspace = owner.json("workspaces", "create", "test")
+    with owner.session() as session:
+        workspace = create_in(session.account, {"name": "test"})
     owner.environment["BULKHEAD_WORKSPACE"] = workspace["id"]
     yield owner
-    for cluster in owner.json("clusters", "list"):
+    with owner.session() as session:
+        clusters = list(session.client.pages("/clusters"))
+    for cluster in clusters:
         owner.ok("clusters", "delete", cluster["id"], "--yes")

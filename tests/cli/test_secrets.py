@@ -7,9 +7,6 @@ import subprocess
 import pytest
 
 from cli.client import PAGE_SIZE
-from cli.configuration import Configuration, Wishes
-from cli.output import Output
-from cli.session import Session
 from tests.cli.conftest import Bulkhead
 
 # A value that any careless handling changes: line breaks, a tab, a byte order mark, no ASCII.
@@ -55,16 +52,9 @@ def _as_token(bulkhead: Bulkhead, *scopes: str) -> Bulkhead:
 
 def _register(bulkhead: Bulkhead, secret_id: str, consumer: str, how: dict[str, object]) -> None:
     """Say that a service uses a secret, as the service itself does: not at a terminal."""
-    session = Session(
-        output=Output(),
-        wishes=Wishes(workspace=bulkhead.environment["BULKHEAD_WORKSPACE"]),
-        configuration=Configuration(bulkhead.environment),
-    )
-    try:
+    with bulkhead.session() as session:
         path = f"/secrets/{secret_id}/references/service/{consumer}"
         session.client.change("PUT", path, body=how)
-    finally:
-        session.close()
 
 
 def test_a_secret_lives_from_create_to_restore(bulkhead: Bulkhead) -> None:
