@@ -344,8 +344,8 @@ def test_a_rollout_that_failed_says_where_and_why(bulkhead: Bulkhead, stack_home
     assert "2.0.0" in bulkhead.ok("packages", "get", "shop")
     assert "latest" in bulkhead.ok("products", "list")
     header, row = bulkhead.ok("rollouts", "list").splitlines()
-    assert header.split()[:2] == ["PRODUCT", "STATE"]
-    assert row.split()[:2] == ["shop", "failed"]
+    assert header.split()[:3] == ["PRODUCT", "VERSION", "STATE"]
+    assert row.split()[:3] == ["shop", "2.0.0", "failed"]
     shown = bulkhead.ok("rollouts", "get")
     assert "shop 2.0.0" in shown
     assert "The canary failed." in shown
