@@ -24,6 +24,7 @@ from domain.errors import BulkheadError, Reason
 from domain.identifiers import Prefix, new_id
 from domain.operation import OperationType
 from infra.database.queries.cluster import admit_cluster, claim_slot_memory, find_cluster
+from infra.database.queries.install import ids_of_installs
 from infra.database.queries.machine import ids_of_machines
 from infra.database.queries.operation import find_operation
 from infra.database.queries.quota import refuse_beyond
@@ -37,8 +38,8 @@ from infra.database.records.operation import (
 from infra.database.tables import ClusterRow, OperationRow
 from infra.temporal.start import start_operation
 
-# As many machines as an error's sentence can name.
-_NAMED_MACHINES: Final = 5
+# As many machines, or installs, as an error's sentence can name.
+_NAMED: Final = 5
 
 Verb = Callable[[RequestScope, str, str], Awaitable[OperationRow]]
 
@@ -147,24 +148,32 @@ async def resume(scope: RequestScope, cluster_id: str, if_match: str) -> Operati
     return await _plan(scope, OperationType.CLUSTER_RESUME, cluster)
 
 
-async def delete(scope: RequestScope, cluster_id: str, if_match: str) -> OperationRow:
+async def delete(
+    scope: RequestScope, cluster_id: str, if_match: str, *, force: bool = False
+) -> OperationRow:
     """Plan the end of a cluster, taking its lock over from whatever runs.
+
+    With `force` its installs go with it, as they are: a cluster that does not answer any more
+    cannot give them back.
 
     Raises:
         BulkheadError: NOT_FOUND, ABORTED, CONFLICT when it is being deleted already, or
-            FAILED_PRECONDITION while it has machines.
+            FAILED_PRECONDITION while it has machines, or installs without `force`.
     """
     cluster = await _lock(scope, cluster_id, if_match)
-    await _check_no_machines(scope, cluster)
     predecessor = await _running_operation(scope, cluster)
-    if predecessor is not None:
-        if predecessor.type is OperationType.CLUSTER_DELETE:
-            raise _busy(predecessor)
-        # One that can only go forward is not disturbed: the delete waits for its end.
-        if await request_cancellation(scope.session, predecessor.id, scope.caller.kind):
-            scope.after_commit.append(
-                partial(send_cancellation, scope, predecessor.type, cluster.id, predecessor.id)
-            )
+    if predecessor is not None and predecessor.type is OperationType.CLUSTER_DELETE:
+        raise _busy(predecessor)
+    await _check_no_machines(scope, cluster, predecessor)
+    if not force:
+        await _check_no_installs(scope, cluster)
+    # One that can only go forward is not disturbed: the delete waits for its end.
+    if predecessor is not None and await request_cancellation(
+        scope.session, predecessor.id, scope.caller.kind
+    ):
+        scope.after_commit.append(
+            partial(send_cancellation, scope, predecessor.type, cluster.id, predecessor.id)
+        )
     cluster.state = ClusterState.DELETING
     _touch(cluster)
     return await _plan(
@@ -172,6 +181,7 @@ async def delete(scope: RequestScope, cluster_id: str, if_match: str) -> Operati
         OperationType.CLUSTER_DELETE,
         cluster,
         predecessor_operation_id=None if predecessor is None else predecessor.id,
+        force=force,
     )
 
 
@@ -181,6 +191,7 @@ async def _plan(
     cluster: ClusterRow,
     *,
     predecessor_operation_id: str | None = None,
+    force: bool = False,
 ) -> OperationRow:
     operation = plan_operation(
         scope.rows,
@@ -190,12 +201,12 @@ async def _plan(
         request={},
         predecessor_operation_id=predecessor_operation_id,
     )
-    return await _begin(scope, operation)
+    return await _begin(scope, operation, **({"force": True} if force else {}))
 
 
-async def _begin(scope: RequestScope, operation: OperationRow) -> OperationRow:
+async def _begin(scope: RequestScope, operation: OperationRow, **details: bool) -> OperationRow:
     """Write a planned operation and its audit line, and start it after the commit."""
-    scope.audit(operation.type, "cluster", operation.owner_id, operation_id=operation.id)
+    scope.audit(operation.type, "cluster", operation.owner_id, operation_id=operation.id, **details)
     await scope.rows.write(scope.session)
     workflow_input = cluster_operation_of(operation)
 
@@ -227,16 +238,15 @@ async def _check_idle(scope: RequestScope, cluster: ClusterRow) -> None:
         raise _busy(running)
 
 
-async def _check_no_machines(scope: RequestScope, cluster: ClusterRow) -> None:
-    machines = await ids_of_machines(scope.session, cluster.id, _NAMED_MACHINES + 1)
+async def _check_no_machines(
+    scope: RequestScope, cluster: ClusterRow, running: OperationRow | None
+) -> None:
+    machines = await ids_of_machines(scope.session, cluster.id, _NAMED + 1)
     if machines:
-        named = ", ".join(machines[:_NAMED_MACHINES])
-        more = " and more" if len(machines) > _NAMED_MACHINES else ""
         advice = (
-            "Delete them first, so that their pods are drained and nothing of them is left; with "
-            "force=true where the cluster does not answer any more."
+            "Delete them first, so that their pods are drained and nothing of them is left; each "
+            "with force=true where the cluster does not answer any more."
         )
-        running = await _running_operation(scope, cluster)
         if running is not None and running.type is OperationType.CLUSTER_CREATE:
             advice = (
                 f"It is being made with them: POST /v1/operations/{running.id}:cancel takes all of "
@@ -244,9 +254,25 @@ async def _check_no_machines(scope: RequestScope, cluster: ClusterRow) -> None:
             )
         raise BulkheadError(
             Reason.FAILED_PRECONDITION,
-            f"The cluster has machines: {named}{more}. {advice}",
-            metadata={"machine_ids": ",".join(machines[:_NAMED_MACHINES])},
+            f"The cluster has machines: {_some(machines)}. {advice}",
+            metadata={"machine_ids": ",".join(machines[:_NAMED])},
         )
+
+
+async def _check_no_installs(scope: RequestScope, cluster: ClusterRow) -> None:
+    installs = await ids_of_installs(scope.session, cluster.id, _NAMED + 1)
+    if installs:
+        raise BulkheadError(
+            Reason.FAILED_PRECONDITION,
+            f"The cluster has installs: {_some(installs)}. Delete them first, and wait until they "
+            "are gone; a cluster that is suspended has to be resumed for that. Where it does not "
+            "answer any more, force=true takes them along.",
+            metadata={"install_ids": ",".join(installs[:_NAMED])},
+        )
+
+
+def _some(ids: Sequence[str]) -> str:
+    return ", ".join(ids[:_NAMED]) + (" and more" if len(ids) > _NAMED else "")
 
 
 async def _check_region(scope: RequestScope, region_id: str) -> None:

@@ -79,6 +79,7 @@ _LISTS_BY_METRIC = {
 _LISTS_BY_NAMED = {
     "package_ids": "bulkhead packages list",
     "machine_ids": "bulkhead machines list",
+    "install_ids": "bulkhead installs list",
     "leak_ids": "bulkhead leaks",
     "grant_id": "bulkhead grants list",
 }

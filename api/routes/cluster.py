@@ -6,7 +6,7 @@ import hashlib
 from functools import partial
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from pydantic import Field, StringConstraints
 from starlette.responses import JSONResponse, Response
 from typing_extensions import TypedDict
@@ -44,6 +44,14 @@ router = APIRouter(prefix="/clusters", tags=["clusters"])
 
 # Of one request; more can be added when the cluster is there.
 _MOST_POOLS: Final = 10
+
+_Force = Annotated[
+    bool,
+    Query(
+        description="Let its installs go with it, as they are: for a cluster that does not answer"
+        " any more. Machines go first all the same."
+    ),
+]
 
 
 class CreateClusterRequest(Body):
@@ -195,11 +203,14 @@ async def delete_cluster(
     cluster_id: Identifier,
     if_match: IfMatch,
     idempotency_key: IdempotencyKey = None,
+    force: _Force = False,  # noqa: FBT002 - a query parameter
 ) -> Response:
-    """Delete a cluster and everything in it; a create, suspend or resume that runs is stopped."""
+    """Delete a cluster without machines and installs; what runs on it is stopped."""
     scope.require(Role.OWNER, "cluster.delete", resource_type="cluster", resource_id=cluster_id)
+    verb = partial(cluster_changes.delete, force=force)
+    intent = {"force": True} if force else {}
     return await _answer_with_operation(
-        request, scope, cluster_id, if_match, idempotency_key, cluster_changes.delete
+        request, scope, cluster_id, if_match, idempotency_key, verb, intent
     )
 
 
@@ -276,10 +287,10 @@ async def _answer_with_operation(
     if_match: str,
     idempotency_key: str | None,
     verb: cluster_changes.Verb,
+    intent: dict[str, Any] | None = None,
 ) -> Response:
     async def effect() -> OperationBody:
         operation = await verb(scope, check_id(Prefix.CLUSTER, cluster_id), if_match)
         return operation_body(operation, links=Links.of(request))
 
-    intent: dict[str, Any] = {}
-    return await answer_once(request, scope, idempotency_key, intent, 202, effect)
+    return await answer_once(request, scope, idempotency_key, intent or {}, 202, effect)

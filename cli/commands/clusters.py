@@ -166,15 +166,18 @@ def delete_cluster(
     cluster: ClusterArgument,
     yes: YesOption = False,  # noqa: FBT002 - Typer's flags are boolean parameters
     no_wait: NoWaitOption = False,  # noqa: FBT002 - the same
+    force: Annotated[  # noqa: FBT002 - the same
+        bool, typer.Option("--force", help="With its installs: where it does not answer any more.")
+    ] = False,
 ) -> None:
-    """Delete a cluster and everything in it. This cannot be taken back."""
+    """Delete a cluster that has no machines and no installs. This cannot be taken back."""
     found = session.resource(CLUSTER, cluster)
     name = clean(found["name"])
     if not yes:
         effect = f"This deletes cluster {name} and everything in it, for good."
-        effect += what_goes_with(session, found)
+        effect += what_goes_with(session, found, force=force)
         confirm_by_name(session, name, doing="deleting", effect=effect, done="deleted")
-    operation = _ask(session, found, "DELETE", "")
+    operation = _ask(session, found, "DELETE", "?force=true" if force else "")
     ended = see_through(session, operation, subject=name, no_wait=no_wait)
     if ended is not None:
         session.output.say(("✓ ", "green"), f"Cluster {name} is deleted; nothing is left of it.")

@@ -71,7 +71,8 @@ class DemoCluster:
         # A cluster that has machines cannot be deleted.
         OwnServers(self._story, self._client, self._cloud, cluster).clear()
         newer = self._client.get(f"/clusters/{segment(cluster['id'])}")
-        self._change(newer, "DELETE", "")
+        # What a run that was broken off has installed there is of no use without it.
+        self._change(newer, "DELETE", "?force=true")
 
     def _find(self) -> JsonObject | None:
         found = [entry for entry in self._client.pages("/clusters") if entry["name"] == self._name]

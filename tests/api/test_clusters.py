@@ -1,10 +1,13 @@
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import httpx
 import pytest
 
 from tests.api.gate import GIBIBYTE, JSON, Gate, Person
+from tests.api.installs import Customer, new_customer
+from tests.api.keeper import error_of, ok
 
 
 def refusal(answer: httpx.Response) -> tuple[int, str]:
@@ -142,6 +145,35 @@ async def test_a_delete_leaves_alone_what_can_only_go_forward(gate: Gate) -> Non
     deleting = await verb(person, {"id": created["owner_id"]}, "delete")
     assert deleting.status_code == 202
     assert (await gate.operation(person, created["id"])).cancel_requested_at is None
+
+
+@pytest.mark.parametrize("ask", [Customer.new, Customer.new_deployed])
+async def test_a_cluster_that_has_an_install_is_not_deleted(
+    gate: Gate, ask: Callable[..., Awaitable[JSON]]
+) -> None:
+    customer = await new_customer(gate)
+    install = await ask(customer, cluster_id=customer.cluster["id"])
+    error = error_of(
+        await verb(customer.person, customer.cluster, "delete"), 409, "FAILED_PRECONDITION"
+    )
+    assert install["id"] in error["message"]
+    assert error["metadata"]["install_ids"] == install["id"]
+    cluster = ok(await customer.person.get(f"/v1/clusters/{customer.cluster['id']}"))
+    assert (cluster["state"], cluster["reconciling"]) == ("active", False)
+    assert (await customer.get(install["id"]))["state"] == install["state"]
+
+
+async def test_a_cluster_without_an_answer_goes_by_force_with_its_installs(gate: Gate) -> None:
+    customer = await new_customer(gate)
+    await customer.new_deployed(cluster_id=customer.cluster["id"])
+    path, etag = f"/v1/clusters/{customer.cluster['id']}", customer.cluster["etag"]
+    forced = await customer.person.call("DELETE", f"{path}?force=true", headers={"if-match": etag})
+    assert ok(forced, 202)["metadata"]["type"] == "cluster.delete"
+    events = ok(await customer.person.get("/v1/audit_events"))["data"]
+    (event,) = [event for event in events if event["action"] == "cluster.delete"]
+    assert event["details"]["force"] is True
+    again = await verb(customer.person, customer.cluster, "delete")
+    assert refusal(again) == (409, "CONFLICT")
 
 
 async def test_of_two_verbs_at_once_one_wins(gate: Gate) -> None:

@@ -168,21 +168,30 @@ def test_a_name_that_two_have_is_refused_with_their_ids() -> None:
     assert {request.method for request in api.sent} == {"GET"}
 
 
-def test_a_clusters_deletion_names_what_goes_with_it() -> None:
+def test_a_cluster_with_installs_is_not_asked_about_before_they_are_gone() -> None:
     cluster = {"id": CLUSTER, "name": "eu-1", "state": "active"}
     on_it = [{**one, "cluster_id": CLUSTER} for one in INSTALLS[:2]]
     api = Recorded({"GET /machines": [], "GET /installs": [*on_it, {"cluster_id": "clu_9"}]})
-    told = what_goes_with(api.session(), cluster)
-    assert told == " With it go 2 installs (shop-eu, shop-us), with all of their data."
+    with pytest.raises(CliError, match=r"has 2 installs \(shop-eu, shop-us\)") as refused:
+        what_goes_with(api.session(), cluster, force=False)
+    assert refused.value.exit_code is ExitCode.CONFLICT
     empty = Recorded({"GET /machines": [], "GET /installs": []})
-    assert "Nothing is installed" in what_goes_with(empty.session(), cluster)
+    assert "Nothing is installed" in what_goes_with(empty.session(), cluster, force=False)
+
+
+def test_a_clusters_deletion_by_force_names_what_goes_with_it() -> None:
+    cluster = {"id": CLUSTER, "name": "eu-1", "state": "active"}
+    on_it = [{**one, "cluster_id": CLUSTER} for one in INSTALLS[:2]]
+    api = Recorded({"GET /machines": [], "GET /installs": [*on_it, {"cluster_id": "clu_9"}]})
+    told = what_goes_with(api.session(), cluster, force=True)
+    assert told == " With it go 2 installs (shop-eu, shop-us), with all of their data."
 
 
 def test_a_cluster_with_machines_is_not_asked_about_before_they_are_gone() -> None:
     cluster = {"id": CLUSTER, "name": "eu-1", "state": "active"}
     api = Recorded({"GET /machines": [{"id": MACHINE, "hostname": "web-1"}, {"id": "mch_2"}]})
     with pytest.raises(CliError, match=r"has 2 machines \(web-1, mch_2\). Delete them") as refused:
-        what_goes_with(api.session(), cluster)
+        what_goes_with(api.session(), cluster, force=False)
     assert refused.value.exit_code is ExitCode.CONFLICT
     assert refused.value.next_commands == ("bulkhead machines list --cluster eu-1",)
 

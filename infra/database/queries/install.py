@@ -68,6 +68,12 @@ async def page_of_installs(
     return await page_of(session, InstallRow, *conditions, before=before, limit=limit)
 
 
+async def ids_of_installs(session: AsyncSession, cluster_id: str, limit: int) -> Sequence[str]:
+    """Return the ids of the first installs of a cluster."""
+    query = select(InstallRow.id).where(InstallRow.cluster_id == cluster_id).order_by(InstallRow.id)
+    return (await session.exec(query.limit(limit))).all()
+
+
 async def granted_installs(
     session: AsyncSession, vendor_workspace_id: str, product_id: str, before: str | None, limit: int
 ) -> Sequence[GrantRow]:
