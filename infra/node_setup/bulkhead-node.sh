@@ -536,7 +536,8 @@ obey() {
     case $(answer instruction) in
     restart)
         say "restarting, as the platform asks"
-        renew_tokens || true
+        # Where the node was deleted, tokens are to be had once kubelet has made it anew.
+        renew_tokens || rm -f "$TOKENS/renew-at"
         # shellcheck disable=SC2086 # a list of names
         systemctl restart $SERVICES
         ;;
@@ -1030,7 +1031,7 @@ report() {
         fi
     fi
     # What does not work now does with the next turn; the report goes out in any case.
-    [ "$(date +%s)" -lt "$(cat "$TOKENS/renew-at" || echo 0)" ] || renew_tokens || say "no new tokens: $(reason)"
+    [ "$(date +%s)" -lt "$(cat "$TOKENS/renew-at" 2>/dev/null || echo 0)" ] || renew_tokens || say "no new tokens: $(reason)"
     put_hosts
     [ ! -s /run/flannel/subnet.env ] || put_network
     down=

@@ -53,7 +53,7 @@ class SmallPlatform:
         token: of the one bootstrap; None once it was used.
         key: of the one machine, as PEM; None before it registered and after it was removed.
         lose_answers: how many answers to registrations are lost after the token was used.
-        resume_outages: what the next requests to resume are answered instead.
+        outages: what the next signed requests of a name are answered instead.
         corrupt: how many downloads are damaged.
         instruction: what reports are answered with; a restart is told once.
         reports: what was reported.
@@ -65,7 +65,7 @@ class SmallPlatform:
     token: str | None = field(default_factory=lambda: new_token(TokenKind.WORKER_BOOTSTRAP))
     key: str | None = None
     lose_answers: int = 0
-    resume_outages: list[Response] = field(default_factory=list)
+    outages: dict[str, list[Response]] = field(default_factory=dict)
     corrupt: int = 0
     certificate_life: timedelta = timedelta(hours=1)
     instruction: str = "none"
@@ -141,8 +141,8 @@ class SmallPlatform:
             return refusal(401, "The clock is off.", clock_offset_seconds=str(offset))
         body = json.loads(request.body)
         match request.path.rpartition(":")[2]:
-            case "resume" if self.resume_outages:
-                return self.resume_outages.pop(0)
+            case name if self.outages.get(name):
+                return self.outages[name].pop(0)
             case "resume":
                 return self._registration(200)
             case "tokens":

@@ -161,7 +161,7 @@ def test_an_outage_after_an_answer_was_lost_costs_no_token_and_no_key(
     sandbox: Sandbox, platform: SmallPlatform, outage: Response
 ) -> None:
     platform.lose_answers = 1
-    platform.resume_outages = [outage] * 2
+    platform.outages["resume"] = [outage] * 2
     run = _install(sandbox, platform)
     key = platform.key
     # Whether it waits itself or leaves that to the timer, which has three turns here.
@@ -178,7 +178,7 @@ def test_a_token_that_this_very_server_used_a_moment_later_is_not_held_against_i
 ) -> None:
     """A lost request may be done after the question whether it was."""
     platform.lose_answers = 1
-    platform.resume_outages = [refusal(401, "No machine has this key.")]
+    platform.outages["resume"] = [refusal(401, "No machine has this key.")]
     run = _install(sandbox, platform)
     assert run.status == 0, run.output
     assert [status for path, status in platform.requests if path == "/v1/nodes"] == [502, 401]
@@ -345,6 +345,20 @@ def test_a_restart_that_the_platform_asks_for_is_done_whatever_runs(
     assert sandbox.run("report").status == status
     assert platform.phases()[-1] == phase
     assert "restart bulkhead-containerd bulkhead-kubelet" in sandbox.read("run/systemctl.log")
+
+
+def test_a_server_whose_node_was_deleted_has_tokens_of_the_new_one_with_the_next_turn(
+    sandbox: Sandbox, platform: SmallPlatform
+) -> None:
+    _installed(sandbox, platform)
+    platform.instruction = "restart"
+    # There is no node until kubelet has been restarted.
+    platform.outages["tokens"] = [refusal(409, "There is no node.")]
+    for _ in range(3):
+        assert sandbox.run("report").status == 0
+    # To join, before the restart, and after it; then not before half of their life.
+    asked = [status for path, status in platform.requests if path == "/v1/nodes/self:tokens"]
+    assert asked == [200, 409, 200]
 
 
 def test_cloud_init_gets_the_token_in_a_file_for_root(
