@@ -41,16 +41,16 @@ def noun_of(path: str) -> str:
     return path.split("/")[2].split(":", maxsplit=1)[0]
 
 
+# Of fitting requests and of others each; they are the same in every run.
+EXAMPLES = [5, pytest.param(25, marks=pytest.mark.full)]
 BOUNDED = settings(
-    max_examples=15,
     deadline=None,
     derandomize=True,
     suppress_health_check=list(HealthCheck),
 )
-# Of what the contract does not name, the routes of rollouts; fewer requests, for the time's sake.
+# Of what the contract does not name, the routes of rollouts.
 NOUNS_OF_ROLLOUTS = {"installs", "grants", "rollouts", "emergency_stops"}
 ROLLOUTS = sorted(key for key in EXTENSIONS if noun_of(key[1]) in NOUNS_OF_ROLLOUTS)
-FEW = settings(BOUNDED, max_examples=5)
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +120,7 @@ def send(
     person: Person,
     route: tuple[str, str],
     identifiers: dict[str, str],
-    bounds: settings = BOUNDED,
+    examples: int,
 ) -> None:
     """Send requests that fit the document's idea of a route, and others that do not."""
     method, path = route
@@ -139,16 +139,18 @@ def send(
 
     for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
         strategy = operation.as_strategy(generation_mode=mode)
-        bounds(given(case=strategy)(check))()
+        settings(BOUNDED, max_examples=examples)(given(case=strategy)(check))()
 
 
+@pytest.mark.parametrize("examples", EXAMPLES)
 @pytest.mark.parametrize(("method", "path"), PUBLISHED)
 async def test_whatever_is_asked_for(
-    gate: Gate, process: Process, person: Person, method: str, path: str
+    gate: Gate, process: Process, person: Person, method: str, path: str, examples: int
 ) -> None:
-    await ask(gate, process, person, (method, path), {})
+    await ask(gate, process, person, (method, path), {}, examples)
 
 
+@pytest.mark.parametrize("examples", EXAMPLES)
 @pytest.mark.parametrize(("method", "path"), [key for key in PUBLISHED if "{id}" in key[1]])
 async def test_whatever_is_asked_of_things_that_exist(
     gate: Gate,
@@ -157,10 +159,12 @@ async def test_whatever_is_asked_of_things_that_exist(
     identifiers: dict[str, str],
     method: str,
     path: str,
+    examples: int,
 ) -> None:
-    await ask(gate, process, person, (method, path), identifiers)
+    await ask(gate, process, person, (method, path), identifiers, examples)
 
 
+@pytest.mark.parametrize("examples", EXAMPLES)
 @pytest.mark.parametrize(("method", "path"), ROLLOUTS)
 async def test_whatever_is_asked_about_rollouts(
     gate: Gate,
@@ -169,5 +173,6 @@ async def test_whatever_is_asked_about_rollouts(
     identifiers: dict[str, str],
     method: str,
     path: str,
+    examples: int,
 ) -> None:
-    await ask(gate, process, person, (method, path), identifiers, FEW)
+    await ask(gate, process, person, (method, path), identifiers, examples)
