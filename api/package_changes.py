@@ -19,12 +19,11 @@ from domain.package import ChartPlace, PinKind, ProductState, ResolvedChart
 from domain.secret_use import secret_uses_in
 from infra.database.queries.package import (
     count_installs_of,
-    delete_archived_products,
     find_package,
     find_package_version,
     find_pinned_version,
     find_version_called,
-    products_that_hold,
+    products_of,
 )
 from infra.database.records.operation import package_operation_of, plan_operation
 from infra.database.records.package import add_version, touch
@@ -177,27 +176,24 @@ async def publish(
 
 
 async def delete(scope: RequestScope, package_id: str, if_match: str) -> None:
-    """Remove a package, its versions and its archived products; the charts stay where they are.
+    """Remove a package and its versions; the charts stay where they are.
 
     Raises:
-        BulkheadError: NOT_FOUND, ABORTED; FAILED_PRECONDITION while a product that is not archived
-            or was rolled out, or an install, refers to it.
+        BulkheadError: NOT_FOUND, ABORTED; FAILED_PRECONDITION while a product, also one that is
+            archived, or an install refers to it.
     """
     package = await find(scope, package_id, lock=True)
     check_etag(if_match, package.version)
-    products = await products_that_hold(scope.session, package.id, _NAMED + 1)
+    products = await products_of(scope.session, package.id, _NAMED + 1)
     installs = await count_installs_of(scope.session, package.id)
     if products or installs:
         raise _is_used(products, installs)
     try:
-        gone = await delete_archived_products(scope.session, package.id)
         await scope.session.delete(package)
         await scope.session.flush()
     except IntegrityError:
-        # A product, a rollout or an install that came in between.
+        # A product or an install that came in between.
         raise _is_used({}, 1) from None
-    for product_id in gone:
-        scope.audit("product.delete", "product", product_id, package_id=package.id)
     scope.audit("package.delete", "package", package.id, name=package.name)
 
 
@@ -301,17 +297,15 @@ def _is_used(products: dict[str, ProductState], installs: int) -> BulkheadError:
     offered = [name for name in products if name not in archived]
     found = []
     if offered:
-        found.append(f"products to archive first: {_some(offered)}")
+        found.append(f"products, which can be archived and not deleted: {_some(offered)}")
     if archived:
-        found.append(
-            f"archived products whose rollouts are kept as history: {_some(archived)}; with them "
-            "the package is kept too, and nothing of it is offered"
-        )
+        found.append(f"archived products, which can be unarchived: {_some(archived)}")
     if installs:
         found.append(f"installs to delete first: {installs}")
     return BulkheadError(
         Reason.FAILED_PRECONDITION,
-        f"The package cannot be deleted while something refers to it ({'; '.join(found)}).",
+        f"The package cannot be deleted while something refers to it ({'; '.join(found)}). Nothing "
+        "of a package is offered whose products are archived.",
         metadata={"product_ids": ",".join(list(products)[:_NAMED]), "installs": str(installs)},
     )
 

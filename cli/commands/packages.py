@@ -223,7 +223,7 @@ def delete_package(
 ) -> None:
     """Delete a package and its versions. Refused while a product or an install is of it.
 
-    What was ever rolled out stays, for rollouts are kept as history: archive its products instead.
+    Products are archived and never deleted, so that their package stays with them.
     """
     found = session.resource(PACKAGE, package)
     name = clean(found["name"])
@@ -273,27 +273,14 @@ def _why_it_stays(
     """Return why a package is not deleted, and what can be done instead."""
     ids = [one for one in held_by["product_ids"].split(",") if one]
     products = [session.client.get(f"{PRODUCT.path}/{segment(one)}") for one in ids]
-    rolled_out = [
-        one
-        for one in products
-        if session.client.get("/rollouts", product_id=one["id"], limit=1)["data"]
-    ]
     offered = [one for one in products if one["state"] != "archived"]
     installs = int(held_by.get("installs", "0"))
     told = [f"Package {name} stays."]
-    if rolled_out:
-        told.append(
-            f"Of {_names(rolled_out)} there were rollouts, which are kept as history, with the "
-            "package that they brought."
-        )
-    if offered:
-        goes = "it can be deleted after that"
-        if installs:
-            goes = "it can be deleted once its installs are deleted too"
-        effect = "nothing of it is offered then" if rolled_out else goes
-        told.append(f"Archive {_names(offered)}: {effect}.")
-    elif rolled_out:
-        told.append("Nothing of it is offered any more.")
+    if products:
+        told.append(f"It is that of {_names(products)}; products can be archived, not deleted.")
+        nothing = "Nothing of it is offered any more."
+        effect = f"Archive {_names(offered)}: nothing of it is offered then."
+        told.append(effect if offered else nothing)
     if installs:
         told.append(f"It has {plural(installs, 'install')}.")
     archive = [f"bulkhead products archive {shlex.quote(clean(one['name']))}" for one in offered]

@@ -249,7 +249,7 @@ async def test_a_published_chart_is_imported_with_its_first_version(
     assert gate.count("packages", vendor.workspace) == 1
 
 
-async def test_a_package_is_deleted_with_its_archived_products_when_no_other_refers_to_it(
+async def test_a_package_stays_while_a_product_refers_to_it_archived_or_not(
     gate: Gate, vendor: Person, places: Places
 ) -> None:
     package = await created(vendor, source_of(places.open.url_of("web")))
@@ -257,13 +257,21 @@ async def test_a_package_is_deleted_with_its_archived_products_when_no_other_ref
     product = await new_product(vendor, package["id"])
     refused = error_of(await vendor.call("DELETE", own, headers=etag), 409, "FAILED_PRECONDITION")
     assert refused["metadata"]["product_ids"] == product["id"]
-    archive = f"/v1/products/{product['id']}:archive"
-    ok(await vendor.post(archive, {}, headers={"if-match": product["etag"]}))
-    deleted = await vendor.call("DELETE", own, headers=etag)
-    assert (deleted.status_code, deleted.content) == (204, b"")
-    assert gate.count("products", vendor.workspace) == 0
-    assert ("product.delete", "allowed", product["id"]) in gate.audit(vendor.workspace)
-    package = await created(vendor, source_of(places.open.url_of("web")))
+    path = f"/v1/products/{product['id']}"
+    archived = await vendor.post(f"{path}:archive", {}, headers={"if-match": product["etag"]})
+    etag_of_it = {"if-match": ok(archived)["etag"]}
+    refused = error_of(await vendor.call("DELETE", own, headers=etag), 409, "FAILED_PRECONDITION")
+    assert "archived" in refused["message"]
+    assert refused["metadata"]["product_ids"] == product["id"]
+    again = ok(await vendor.post(f"{path}:unarchive", {}, headers=etag_of_it))
+    assert (again["id"], again["state"]) == (product["id"], "active")
+    assert gate.count("packages", vendor.workspace) == 1
+
+
+async def test_a_package_to_which_nothing_refers_is_deleted_once(
+    gate: Gate, vendor: Person, places: Places
+) -> None:
+    await created(vendor, source_of(places.open.url_of("web")))
     other = await created(vendor, source_of(places.open.url_of("web")), "other")
     own = f"{PATH}/{other['id']}"
     stale = await vendor.call("DELETE", own, headers={"if-match": "99"})

@@ -196,7 +196,7 @@ def test_a_cluster_with_machines_is_not_asked_about_before_they_are_gone() -> No
     assert refused.value.next_commands == ("bulkhead machines list --cluster eu-1",)
 
 
-def _delete_package(product_state: str, rollouts: list[Any], installs: str = "0") -> CliError:
+def _delete_package(product_state: str, installs: str = "0") -> CliError:
     package = {"id": PACKAGE, "name": "shop", "etag": "1"}
     product = {**BASE[f"GET /products/{PRODUCT}"], "state": product_state}
     refused = refusal(409, "FAILED_PRECONDITION", product_ids=PRODUCT, installs=installs)
@@ -205,7 +205,6 @@ def _delete_package(product_state: str, rollouts: list[Any], installs: str = "0"
             f"GET /packages/{PACKAGE}": package,
             f"DELETE /packages/{PACKAGE}": refused,
             f"GET /products/{PRODUCT}": product,
-            "GET /rollouts": rollouts,
         }
     )
     with pytest.raises(CliError) as failure:
@@ -213,20 +212,18 @@ def _delete_package(product_state: str, rollouts: list[Any], installs: str = "0"
     return failure.value
 
 
-def test_a_package_that_was_rolled_out_says_why_it_stays_and_what_can_be_done() -> None:
+def test_a_package_of_a_product_says_why_it_stays_and_what_can_be_done() -> None:
     archive = "bulkhead products archive shop"
-    offered = _delete_package("active", [{"id": "roll_1"}])
-    assert "which are kept as history" in offered.message
+    offered = _delete_package("active")
+    assert "products can be archived, not deleted" in offered.message
     assert "Archive shop: nothing of it is offered then." in offered.message
     assert offered.next_commands == (archive,)
-    archived = _delete_package("archived", [{"id": "roll_1"}])
+    archived = _delete_package("archived")
     assert "Nothing of it is offered any more." in archived.message
     assert archived.next_commands == ()
-    never = _delete_package("active", [], installs="2")
-    assert "it can be deleted once its installs are deleted too" in never.message
-    assert "It has 2 installs." in never.message
-    assert never.next_commands == (archive, "bulkhead installs list")
-    assert "it can be deleted after that" in _delete_package("active", []).message
+    installed = _delete_package("active", installs="2")
+    assert "It has 2 installs." in installed.message
+    assert installed.next_commands == (archive, "bulkhead installs list")
 
 
 def _operation(kind: str, owner_id: str) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import delete, or_, text
+from sqlalchemy import text
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -14,7 +14,6 @@ from infra.database.tables import (
     PackageVersionRow,
     ProductRow,
     RegistryConnectionRow,
-    RolloutRow,
 )
 
 _OFFERED_PRODUCT: Final = select(ProductRow).from_statement(
@@ -125,28 +124,13 @@ async def find_pinned_version(
     return (await session.exec(query.order_by(*newest_first).limit(1))).first()
 
 
-async def products_that_hold(
+async def products_of(
     session: AsyncSession, package_id: str, limit: int
 ) -> dict[str, ProductState]:
-    """Return products without which a package cannot go: those on offer, and those with rollouts.
-
-    An archived one that was never rolled out is nobody's any more.
-    """
-    was_rolled_out = select(RolloutRow.id).where(RolloutRow.product_id == ProductRow.id).exists()
-    query = select(ProductRow.id, ProductRow.state).where(
-        ProductRow.package_id == package_id,
-        or_(col(ProductRow.state) != ProductState.ARCHIVED, was_rolled_out),
-    )
+    """Return the first products of a package, archived ones too, with their states."""
+    query = select(ProductRow.id, ProductRow.state).where(ProductRow.package_id == package_id)
     found = await session.exec(query.order_by(ProductRow.id).limit(limit))
     return {product_id: ProductState(state) for product_id, state in found}
-
-
-async def delete_archived_products(session: AsyncSession, package_id: str) -> list[str]:
-    """Delete the archived products of a package, and return their ids."""
-    statement = delete(ProductRow).where(
-        col(ProductRow.package_id) == package_id, col(ProductRow.state) == ProductState.ARCHIVED
-    )
-    return list((await session.execute(statement.returning(col(ProductRow.id)))).scalars())
 
 
 async def count_installs_of(session: AsyncSession, package_id: str) -> int:
