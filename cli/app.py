@@ -13,6 +13,7 @@ from cli.commands import (
     compute_configs,
     compute_policy,
     compute_settings,
+    compute_types,
     grants,
     installs,
     leaks,
@@ -118,6 +119,7 @@ for parent, group, name in (
 account.add_commands(app)
 leaks.add_commands(app)
 compute_settings.add_commands(clusters.app)
+compute_types.add_commands(compute_configs.app)
 compute_policy.add_commands(workspaces.app)
 
 

@@ -34,6 +34,18 @@ _COLUMNS = (
 # Certificates and keys in base64; no name, address or id is that long.
 _ENCODED = re.compile(r"[A-Za-z0-9+/=]{120,}")
 
+_NetworkProfileOption = Annotated[
+    str | None,
+    typer.Option(metavar="PROFILE", help="linux_cilium or linux_bridge; else as the API is set."),
+]
+_MachinesOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="CONFIG:TYPE[:COUNT]",
+        help="Machines in a cloud, made with it and undone with it; several times for several "
+        "shapes.",
+    ),
+]
 ClusterArgument = Annotated[
     str,
     typer.Argument(metavar="CLUSTER", help="Id or exact name.", autocompletion=names_of(CLUSTER)),
@@ -60,20 +72,8 @@ def create_cluster(
             autocompletion=names_of(REGION),
         ),
     ] = None,
-    network_profile: Annotated[
-        str | None,
-        typer.Option(
-            metavar="PROFILE", help="linux_cilium or linux_bridge; else as the API is set."
-        ),
-    ] = None,
-    machines: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="CONFIG:TYPE[:COUNT]",
-            help="Machines in a cloud, made with it and undone with it; several times for several "
-            "shapes.",
-        ),
-    ] = None,
+    network_profile: _NetworkProfileOption = None,
+    machines: _MachinesOption = None,
     allow_same_name: Annotated[  # noqa: FBT002 - Typer's flags are boolean parameters
         bool, typer.Option("--allow-same-name", help="Even if a cluster has this name already.")
     ] = False,

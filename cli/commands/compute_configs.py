@@ -14,7 +14,6 @@ from cli.confirmation import confirm_by_name
 from cli.errors import CliError, ExitCode
 from cli.options import YesOption, command
 from cli.output import Column
-from cli.preflight import instance_types, price_text, show_unknown_prices
 from cli.session import COMPUTE_CONFIG, SECRET, Session
 from cli.text import age, clean, moment
 
@@ -23,7 +22,6 @@ app = typer.Typer(
 )
 
 _KIND_PREFIX = "cloud_provider/"
-_MIB_A_GIB = 1024
 
 _COLUMNS = (
     Column("NAME", "name"),
@@ -34,21 +32,37 @@ _COLUMNS = (
     Column("SECRET", "secret", minor=True),
     Column("ID", "id", minor=True),
 )
-_TYPE_COLUMNS = (
-    Column("TYPE", "name"),
-    Column("CPU", "cpu", right=True),
-    Column("MEMORY", "memory", right=True),
-    Column("DISK", "disk", right=True),
-    Column("PROCESSOR", "architecture"),
-    Column("OFFERED", "offered"),
-    Column("AN HOUR", "price", right=True),
-)
-
 ConfigArgument = Annotated[
     str,
     typer.Argument(
         metavar="CONFIG", help="Id or exact name.", autocompletion=names_of(COMPUTE_CONFIG)
     ),
+]
+_PlaceOption = Annotated[
+    str,
+    typer.Option(
+        metavar="PLACE",
+        help="Hetzner's location, or a zone of AWS or GCP: fsn1, eu-central-1a, europe-west3-a.",
+    ),
+]
+_ImageOption = Annotated[
+    str, typer.Option(metavar="IMAGE", help="Ubuntu's, or the provider's name or id of one.")
+]
+_ProviderOption = Annotated[
+    Literal["hcloud", "aws", "gcp"] | None,
+    typer.Option(help="Whose account; not needed with --secret, whose kind tells it."),
+]
+_CredentialFileOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Make a secret of the credential in it; without this and --secret it is read from "
+        "standard input or a hidden prompt.",
+    ),
+]
+_AwsKeyOption = Annotated[
+    str | None,
+    typer.Option(metavar="ID", help="For a new credential of AWS, beside its secret key."),
 ]
 _SecretOption = Annotated[
     str | None,
@@ -56,6 +70,14 @@ _SecretOption = Annotated[
         metavar="SECRET",
         help="The secret with the credential: id or name.",
         autocompletion=names_of(SECRET),
+    ),
+]
+_SecretVersionOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="VERSION",
+        help="Name this version of the secret, number or id, because the account of before is "
+        "lost. --secret without it takes the current one again.",
     ),
 ]
 _FilterOption = Annotated[
@@ -92,34 +114,12 @@ _FallbackOption = Annotated[
 def create_config(
     session: Session,
     name: Annotated[str, typer.Argument(metavar="NAME", help="1 to 100 characters.")],
-    place: Annotated[
-        str,
-        typer.Option(
-            metavar="PLACE",
-            help="Hetzner's location, or a zone of AWS or GCP: fsn1, eu-central-1a, "
-            "europe-west3-a.",
-        ),
-    ],
-    image: Annotated[
-        str, typer.Option(metavar="IMAGE", help="Ubuntu's, or the provider's name or id of one.")
-    ] = "ubuntu-24.04",
-    provider: Annotated[
-        Literal["hcloud", "aws", "gcp"] | None,
-        typer.Option(help="Whose account; not needed with --secret, whose kind tells it."),
-    ] = None,
+    place: _PlaceOption,
+    image: _ImageOption = "ubuntu-24.04",
+    provider: _ProviderOption = None,
     secret: _SecretOption = None,
-    credential_file: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Make a secret of the credential in it; without this and --secret it is read "
-            "from standard input or a hidden prompt.",
-        ),
-    ] = None,
-    aws_access_key_id: Annotated[
-        str | None,
-        typer.Option(metavar="ID", help="For a new credential of AWS, beside its secret key."),
-    ] = None,
+    credential_file: _CredentialFileOption = None,
+    aws_access_key_id: _AwsKeyOption = None,
     fallback: _FallbackOption = None,
     machine_type_filter: _FilterOption = None,
 ) -> None:
@@ -135,27 +135,41 @@ def create_config(
             message = "--secret has the credential already: leave out what would make another one."
             raise CliError(message, ExitCode.USAGE)
         held = session.resource(SECRET, secret)
-    provider_config: JsonObject = {"region": place, "image": image}
-    if fallback:
-        provider_config["fallbacks"] = fallback
-    if machine_type_filter is not None:
-        provider_config["machine_type_filter"] = machine_type_filter
     body = {
         "name": name,
         "provider": provider or _provider_of(held),
-        "provider_config": provider_config,
+        "provider_config": _provider_config(place, image, fallback, machine_type_filter),
         "credential_scope": {"kind": "byom", "secret_id": held["id"]},
     }
     made = _create(session, body, held, is_new=secret is None)
-    output = session.output
-    doubt = _doubt_about(held)
+    _tell_made(session, made, held)
+
+
+def _provider_config(
+    place: str | None,
+    image: str | None,
+    fallbacks: list[str] | None,
+    machine_type_filter: str | None,
+) -> JsonObject:
+    said = {
+        "region": place,
+        "image": image,
+        "fallbacks": fallbacks,
+        "machine_type_filter": machine_type_filter,
+    }
+    return {key: value for key, value in said.items() if value is not None}
+
+
+def _tell_made(session: Session, made: JsonObject, held: JsonObject) -> None:
+    """Say what was made, and what to do first where its credential was not accepted."""
+    output, doubt = session.output, _doubt_about(held)
     if output.as_json:
         output.data(made)
         if doubt:
             output.warn(doubt)
         return
-    told = f"Compute config {clean(name)} ({made['id']})"
-    quoted = shlex.quote(clean(name))
+    name = clean(made["name"])
+    told, quoted = f"Compute config {name} ({made['id']})", shlex.quote(name)
     if doubt:
         output.say((f"! {told}. {doubt}", "yellow"))
         output.next_commands(
@@ -213,14 +227,7 @@ def update_config(
     place: Annotated[str | None, typer.Option(metavar="PLACE", help="For new machines.")] = None,
     image: Annotated[str | None, typer.Option(metavar="IMAGE", help="For new machines.")] = None,
     secret: _SecretOption = None,
-    secret_version: Annotated[
-        str | None,
-        typer.Option(
-            metavar="VERSION",
-            help="Name this version of the secret, number or id, because the account of before is "
-            "lost. --secret without it takes the current one again.",
-        ),
-    ] = None,
+    secret_version: _SecretVersionOption = None,
     fallback: _FallbackOption = None,
     machine_type_filter: _FilterOption = None,
 ) -> None:
@@ -230,16 +237,7 @@ def update_config(
     with `secrets add-version`. A credential of another account is believed when its version is
     named here (--secret-version): what was in the account of before is then taken to be lost.
     """
-    provider_config = {
-        key: value
-        for key, value in (
-            ("region", place),
-            ("image", image),
-            ("fallbacks", fallback),
-            ("machine_type_filter", machine_type_filter),
-        )
-        if value is not None
-    }
+    provider_config = _provider_config(place, image, fallback, machine_type_filter)
     body: JsonObject = {"name": name} if name is not None else {}
     if provider_config:
         body["provider_config"] = provider_config
@@ -272,43 +270,6 @@ def delete_config(
         session.output.say(("✓ ", "green"), f"Compute config {name} is deleted; its secret stays.")
         if held := found["credential_scope"].get("secret_id"):
             session.output.next_commands(f"bulkhead secrets delete {held}   (if nothing needs it)")
-
-
-@command(
-    app,
-    "types",
-    examples=(
-        "bulkhead compute-configs types hetzner",
-        "bulkhead compute-configs types hetzner --json | jq -r '.[].name'",
-    ),
-)
-def list_types(
-    session: Session,
-    config: ConfigArgument,
-    all_types: Annotated[  # noqa: FBT002 - Typer's flags are boolean parameters
-        bool, typer.Option("--all", help="Also what the provider has none of there now.")
-    ] = False,
-) -> None:
-    """List the sizes of machines that the provider offers in the config's place."""
-    found = session.resource(COMPUTE_CONFIG, config)
-    entries = instance_types(session.client, found)
-    entries = [entry for entry in entries if all_types or entry.get("available")]
-    if not session.output.as_json:
-        entries = [
-            {
-                **entry,
-                "cpu": f"{entry['cpu']:g}",
-                "memory": _gib(entry["memory_mib"]),
-                "disk": _gib(entry["storage_mib"]),
-                "offered": "yes" if entry.get("available") else "no",
-                "price": price_text(entry.get("price_per_hour"), entry.get("currency")),
-            }
-            for entry in entries
-        ]
-    empty = f"bulkhead compute-configs update {shlex.quote(clean(found['name']))} --place PLACE"
-    session.show_list("instance types", entries, _TYPE_COLUMNS, empty)
-    if not session.output.as_json:
-        show_unknown_prices(session, entries)
 
 
 def _new_secret(
@@ -371,10 +332,6 @@ def _provider_of(secret: JsonObject) -> str:
 
 def _path(config: JsonObject) -> str:
     return f"/compute_configs/{segment(config['id'])}"
-
-
-def _gib(mib: int | None) -> str:
-    return "" if not mib else f"{round(mib / _MIB_A_GIB, 1):g} GiB"
 
 
 def _show(session: Session, config: JsonObject) -> None:

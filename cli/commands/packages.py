@@ -37,6 +37,16 @@ _VERSION_COLUMNS = (
     Column("CHART", "ref", minor=True),
 )
 
+_ReferenceOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="REFERENCE", help="The chart, its tag or its digest, where it is not the version."
+    ),
+]
+_InputsOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="A JSON Schema of the values that customers may give."),
+]
 PackageArgument = Annotated[
     str,
     typer.Argument(metavar="PACKAGE", help="Id or exact name.", autocompletion=names_of(PACKAGE)),
@@ -147,17 +157,8 @@ def publish_version(
     session: Session,
     package: PackageArgument,
     version: Annotated[str, typer.Argument(metavar="VERSION", help="A semantic version.")],
-    ref: Annotated[
-        str | None,
-        typer.Option(
-            metavar="REFERENCE",
-            help="The chart, its tag or its digest, where it is not the version.",
-        ),
-    ] = None,
-    inputs: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="A JSON Schema of the values that customers may give."),
-    ] = None,
+    ref: _ReferenceOption = None,
+    inputs: _InputsOption = None,
     kubernetes_min: Annotated[
         str | None, typer.Option(metavar="VERSION", help="The least Kubernetes that it runs on.")
     ] = None,

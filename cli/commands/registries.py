@@ -69,16 +69,8 @@ def create_registry(
     if (client_id is None) != (token_url is None):
         message = "--client-id and --token-url go together."
         raise CliError(message, ExitCode.USAGE)
-    value = _credential(credential_file)
-    credentials: JsonObject
-    if username is not None:
-        kind, credentials = "basic", {"username": username, "password": value}
-    elif token:
-        kind, credentials = "token", {"token": value}
-    else:
-        kind = "oauth"
-        credentials = {"client_id": client_id, "client_secret": value, "token_url": token_url}
-    body = {"name": name, "registry_url": address, "type": kind, "credentials": credentials}
+    body: JsonObject = {"name": name, "registry_url": address}
+    body |= _how_it_is_read(_credential(credential_file), username, client_id, token_url)
     made = session.client.create("/registry_connections", body)
     # The contract answers a create with nothing.
     made = made or find_by_name(session.client, REGISTRY, name)
@@ -89,6 +81,18 @@ def create_registry(
     session.output.next_commands(
         f"bulkhead packages create NAME {shlex.quote(_reference(address))}/CHART --revision VERSION"
     )
+
+
+def _how_it_is_read(
+    value: str, username: str | None, client_id: str | None, token_url: str | None
+) -> JsonObject:
+    """Return the type and the credentials of a connection; without a name it is a bearer token."""
+    if username is not None:
+        return {"type": "basic", "credentials": {"username": username, "password": value}}
+    if client_id is not None:
+        told = {"client_id": client_id, "client_secret": value, "token_url": token_url}
+        return {"type": "oauth", "credentials": told}
+    return {"type": "token", "credentials": {"token": value}}
 
 
 @command(app, "list", examples=("bulkhead registries list",))

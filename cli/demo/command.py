@@ -12,37 +12,43 @@ from cli.output import Output
 _GO_ON = "make demo   (goes on where it stopped)"
 
 
+_FreshOption = Annotated[
+    bool, typer.Option("--fresh", help="With a new cluster: the demo's is deleted first.")
+]
+_ServersOption = Annotated[
+    bool,
+    typer.Option(
+        help="Whether servers that boot on this machine join; takes root on Debian or Ubuntu."
+    ),
+]
+_CloudsOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--clouds/--no-clouds",
+        help="Whether a machine on each of three local clouds joins, and is deleted again; "
+        "without this as with servers.",
+    ),
+]
+_RolloutOption = Annotated[
+    bool, typer.Option(help="Whether a product is rolled out over three clusters at the end.")
+]
+_SimulatedNodesOption = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        max=100,
+        metavar="N",
+        help="With so many simulated nodes instead of servers; takes no root.",
+    ),
+]
+
+
 def demo(
-    fresh: Annotated[  # noqa: FBT002 - Typer's flags are boolean parameters
-        bool, typer.Option("--fresh", help="With a new cluster: the demo's is deleted first.")
-    ] = False,
-    servers: Annotated[  # noqa: FBT002 - the same
-        bool,
-        typer.Option(
-            help="Whether servers that boot on this machine join; takes root on Debian or Ubuntu."
-        ),
-    ] = True,
-    clouds: Annotated[
-        bool | None,
-        typer.Option(
-            "--clouds/--no-clouds",
-            help="Whether a machine on each of three local clouds joins, and is deleted again; "
-            "without this as with servers.",
-        ),
-    ] = None,
-    rollout: Annotated[  # noqa: FBT002 - the same
-        bool,
-        typer.Option(help="Whether a product is rolled out over three clusters at the end."),
-    ] = True,
-    simulated_nodes: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            max=100,
-            metavar="N",
-            help="With so many simulated nodes instead of servers; takes no root.",
-        ),
-    ] = 0,
+    fresh: _FreshOption = False,  # noqa: FBT002 - Typer's flags are boolean parameters
+    servers: _ServersOption = True,  # noqa: FBT002 - the same
+    clouds: _CloudsOption = None,
+    rollout: _RolloutOption = True,  # noqa: FBT002 - the same
+    simulated_nodes: _SimulatedNodesOption = 0,
 ) -> None:
     """Show the main jobs: a cluster, made and used; servers that join it; a product rolled out."""
     # Progress and results are one story here: they go to the same place, in order.

@@ -3,7 +3,7 @@
 import shlex
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -19,14 +19,27 @@ from cli.commands.installs.group import (
     render_before,
     typed_name,
 )
+from cli.commands.installs.options import (
+    ChannelOption,
+    ClusterOption,
+    ConsentOption,
+    LabelOption,
+    PackageOption,
+    ProductArgument,
+    RegionOption,
+    SecretOption,
+    SetOption,
+    ValuesOption,
+    VersionOption,
+)
 from cli.commands.installs.secret_uses import explaining_secrets, secret_id_called
 from cli.commands.packages import version_of
-from cli.completion import names_of
 from cli.confirmation import confirm_by_name
 from cli.documents import merged, values_of
 from cli.errors import CliError, ExitCode
 from cli.names import title_of
 from cli.options import NoWaitOption, YesOption, command
+from cli.progress import OperationProgress
 from cli.session import (
     CLUSTER,
     PACKAGE,
@@ -38,28 +51,6 @@ from cli.session import (
 )
 from cli.text import clean, duration
 from cli.waiting import see_through
-
-_SetOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set", metavar="PATH=VALUE", help="One value, such as web.replicas=3; may be repeated."
-    ),
-]
-_ValuesOption = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "--values", "-f", metavar="FILE", help="YAML or JSON; of several the later ones win."
-    ),
-]
-_SecretOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--secret",
-        metavar="PATH=SECRET[:ALIAS[:KEY]]",
-        help="What the value is, by the name or id of a secret of the workspace: the chart gets "
-        "the name of a Kubernetes Secret, and no value. May be repeated.",
-    ),
-]
 
 
 @command(
@@ -74,62 +65,17 @@ _SecretOption = Annotated[
 )
 def create_install(
     session: Session,
-    product: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="PRODUCT",
-            help="Name of one of yours, or anybody's id.",
-            autocompletion=names_of(PRODUCT),
-        ),
-    ] = None,
-    cluster: Annotated[
-        str | None,
-        typer.Option(
-            metavar="CLUSTER", help="Where: id or name.", autocompletion=names_of(CLUSTER)
-        ),
-    ] = None,
-    region: Annotated[
-        str | None,
-        typer.Option(
-            metavar="REGION",
-            help="Without --cluster: any cluster of this region.",
-            autocompletion=names_of(REGION),
-        ),
-    ] = None,
-    package: Annotated[
-        str | None,
-        typer.Option(
-            metavar="PACKAGE",
-            help="A package of yours, instead of a product.",
-            autocompletion=names_of(PACKAGE),
-        ),
-    ] = None,
-    version: Annotated[
-        str | None,
-        typer.Option(
-            "--version",
-            metavar="VERSION",
-            help="Of the package: a semantic version, or its id; by default the newest.",
-        ),
-    ] = None,
-    settings: _SetOption = None,
-    values: _ValuesOption = None,
-    secret: _SecretOption = None,
-    label: Annotated[
-        list[str] | None,
-        typer.Option(metavar="KEY=VALUE", help="`name` is what to call it here; may be repeated."),
-    ] = None,
-    channel: Annotated[
-        Literal["stable", "edge"] | None,
-        typer.Option(help="Which versions may come by themselves."),
-    ] = None,
-    consent: Annotated[
-        Literal["automatic", "ask"] | None,
-        typer.Option(
-            "--grant",
-            help="Let the product's vendor move it by rollouts: each time, or when you agreed.",
-        ),
-    ] = None,
+    product: ProductArgument = None,
+    cluster: ClusterOption = None,
+    region: RegionOption = None,
+    package: PackageOption = None,
+    version: VersionOption = None,
+    settings: SetOption = None,
+    values: ValuesOption = None,
+    secret: SecretOption = None,
+    label: LabelOption = None,
+    channel: ChannelOption = None,
+    consent: ConsentOption = None,
     no_wait: NoWaitOption = False,  # noqa: FBT002 - Typer's flags are boolean parameters
 ) -> None:
     """Install a product, or a package of yours, on a cluster, and wait until it is healthy.
@@ -137,22 +83,26 @@ def create_install(
     If the chart has objects of the whole cluster, such as custom resource definitions, it waits
     until its plan was looked at and approved.
     """
-    body: JsonObject = _what(session, product, package, version) | _where(session, cluster, region)
+    body = _what(session, product, package, version) | _where(session, cluster, region)
     given = _values(session, values, settings, secret)
-    if given:
-        body["initial_values"] = given
-    if label:
-        body["labels"] = pairs_of(label, "--label")
-    if channel is not None:
-        body["channel"] = channel
-    if consent is not None:
-        body["grant"] = {"consent": consent}
+    said = {
+        "initial_values": given,
+        "labels": pairs_of(label or (), "--label"),
+        "channel": channel,
+        "grant": consent and {"consent": consent},
+    }
+    body |= {key: value for key, value in said.items() if value}
     with explaining_secrets(session, given, None):
         operation = session.client.create("/installs", body)
     subject = _subject(body, product or package or "", cluster or region or "")
     ended = see_through(session, operation, subject=subject, no_wait=no_wait)
-    if ended is None:
-        return
+    if ended is not None:
+        _tell_installed(session, body, subject, ended)
+
+
+def _tell_installed(
+    session: Session, body: JsonObject, subject: str, ended: OperationProgress
+) -> None:
     took = duration(ended.elapsed_seconds)
     session.output.say(("✓ ", "green"), f"{subject} is installed and healthy after {took}.")
     install_id = clean(ended.operation["owner_id"])
@@ -184,9 +134,9 @@ def update_install(
             "--version", metavar="VERSION", help="Of the package: a semantic version, or its id."
         ),
     ] = None,
-    settings: _SetOption = None,
-    values: _ValuesOption = None,
-    secret: _SecretOption = None,
+    settings: SetOption = None,
+    values: ValuesOption = None,
+    secret: SecretOption = None,
     replace_values: Annotated[  # noqa: FBT002 - Typer's flags are boolean parameters
         bool, typer.Option("--replace-values", help="Keep none of the values that it has.")
     ] = False,

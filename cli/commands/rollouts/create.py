@@ -35,6 +35,9 @@ from cli.rollout_progress import RolloutProgress
 from cli.session import PRODUCT, Session
 from cli.text import clean, plural
 
+_VersionArgument = Annotated[
+    str, typer.Argument(metavar="VERSION", help="Its semantic version, or its id.")
+]
 _PlanOnlyOption = Annotated[
     bool, typer.Option("--plan-only", help="Look at what would change, and do nothing yet.")
 ]
@@ -63,9 +66,7 @@ _PLAN_COLUMNS = (
 def create_rollout(
     session: Session,
     product: ProductArgument,
-    version: Annotated[
-        str, typer.Argument(metavar="VERSION", help="Its semantic version, or its id.")
-    ],
+    version: _VersionArgument,
     region: RegionOption = None,
     label: LabelOption = None,
     channel: ChannelOption = None,

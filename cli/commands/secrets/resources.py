@@ -40,6 +40,14 @@ _COLUMNS = (
 _NEVER = "never"
 _KINDS_OF_CLOUDS = ("cloud_provider/hcloud", "cloud_provider/aws", "cloud_provider/gcp")
 
+_KindOption = Annotated[
+    str,
+    typer.Option(
+        metavar="KIND",
+        help="generic, webhook_signing, oci_registry, cloudflare_api, or cloud_provider/ and "
+        "hcloud, aws, gcp or azure, which are tried at the provider.",
+    ),
+]
 LabelOption = Annotated[
     list[str] | None,
     typer.Option("--label", metavar="KEY=VALUE", help="May be given several times."),
@@ -58,14 +66,7 @@ LabelOption = Annotated[
 def create_secret(
     session: Session,
     name: Annotated[str, typer.Argument(metavar="NAME", help="1 to 200 characters.")],
-    kind: Annotated[
-        str,
-        typer.Option(
-            metavar="KIND",
-            help="generic, webhook_signing, oci_registry, cloudflare_api, or cloud_provider/ and "
-            "hcloud, aws, gcp or azure, which are tried at the provider.",
-        ),
-    ] = "generic",
+    kind: _KindOption = "generic",
     value_file: ValueFileOption = None,
     description: Annotated[str | None, typer.Option(help="Up to 500 characters.")] = None,
     label: LabelOption = None,
@@ -89,25 +90,26 @@ def create_secret(
     body: JsonObject = {"name": name, "kind": kind} | read_value(session, value_file)
     given = {
         "description": description,
+        "labels": pairs_of(label, "--label") if label else None,
         "username": username,
         "aws_access_key_id": aws_access_key_id,
+        "expire_time": None if expires_in is None else _moment_after(expires_in),
     }
-    body |= {key: text for key, text in given.items() if text is not None}
-    if label:
-        body["labels"] = pairs_of(label, "--label")
-    if expires_in is not None:
-        body["expire_time"] = _moment_after(expires_in)
-    secret = _created(session, body)
-    output = session.output
+    body |= {key: said for key, said in given.items() if said is not None}
+    _tell_made(session, _created(session, body), kind)
+
+
+def _tell_made(session: Session, secret: JsonObject, kind: str) -> None:
+    output, name = session.output, clean(secret["name"])
     if output.as_json:
         output.data(secret)
         return
-    output.say(("✓ ", "green"), f"Secret {clean(name)} ({secret['id']}) has its first version.")
+    output.say(("✓ ", "green"), f"Secret {name} ({secret['id']}) has its first version.")
     validation = secret.get("validation") or {}
     if validation.get("state") == "invalid":
         why = clean(validation.get("error"))
         output.note(("The value is stored, and the provider does not accept it: ", "yellow"), why)
-    quoted = shlex.quote(clean(name))
+    quoted = shlex.quote(name)
     if kind in _KINDS_OF_CLOUDS:
         # The platform reads it, and people seldom do.
         output.next_commands(

@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+from collections.abc import Sequence
 from enum import StrEnum
 from http import HTTPStatus
 from pathlib import Path
@@ -36,7 +37,7 @@ _SPANS = {
     "grace_seconds": ("--grace", 0, 30 * _DAY),
 }
 
-# What is sent back as it was read, where nothing else is said: the API replaces all of it.
+# What is sent back as it was read, where nothing else is said.
 _KEPT = (
     "rotator",
     "settings",
@@ -56,6 +57,51 @@ class Retirement(StrEnum):
     KEEP = "keep"
     DISABLE = "disable"
     DESTROY = "destroy"
+
+
+_RotatorOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ROTATOR",
+        help="postgresql_login, workspace_api_token, webhook_signing_key, "
+        "kubernetes_service_account, https, aws_access_key, gcp_service_account_key or "
+        "hetzner_cloud_token.",
+    ),
+]
+_SettingOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="KEY=VALUE",
+        help="Of the rotator: a JSON value or a text; KEY=@FILE takes a file's text. Other "
+        "secrets are named by id; a value of a secret does not belong here.",
+    ),
+]
+_EveryOption = Annotated[
+    str | None, typer.Option(metavar="TIME", help="From one rotation to the next: 30d.")
+]
+_JitterOption = Annotated[
+    str | None, typer.Option(metavar="TIME", help="Up to so much later, by chance.")
+]
+_WindowOption = Annotated[
+    str | None,
+    typer.Option(metavar="HH:MM-HH:MM", help="Begin only then, in UTC; or: always."),
+]
+_CatchUpOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TIME", help="How late a missed rotation still begins; unset: as --every."
+    ),
+]
+_GraceOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TIME", help="How long a rotation waits for consumers that acknowledge; unset: 1d."
+    ),
+]
+_RetireOption = Annotated[Retirement | None, typer.Option(help="What becomes of the old version.")]
+_EnabledOption = Annotated[
+    bool | None, typer.Option("--enable/--disable", help="Whether it rotates by itself.")
+]
 
 
 @command(
@@ -111,79 +157,50 @@ def show_rotation(session: Session, secret: SecretArgument) -> None:
 def set_rotation(
     session: Session,
     secret: SecretArgument,
-    rotator: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ROTATOR",
-            help="postgresql_login, workspace_api_token, webhook_signing_key, "
-            "kubernetes_service_account, https, aws_access_key, gcp_service_account_key or "
-            "hetzner_cloud_token.",
-        ),
-    ] = None,
-    setting: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="KEY=VALUE",
-            help="Of the rotator: a JSON value or a text; KEY=@FILE takes a file's text. Other "
-            "secrets are named by id; a value of a secret does not belong here.",
-        ),
-    ] = None,
-    every: Annotated[
-        str | None, typer.Option(metavar="TIME", help="From one rotation to the next: 30d.")
-    ] = None,
-    jitter: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Up to so much later, by chance.")
-    ] = None,
-    window: Annotated[
-        str | None,
-        typer.Option(metavar="HH:MM-HH:MM", help="Begin only then, in UTC; or: always."),
-    ] = None,
-    catch_up: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TIME", help="How late a missed rotation still begins; unset: as --every."
-        ),
-    ] = None,
-    grace: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TIME",
-            help="How long a rotation waits for consumers that acknowledge; unset: 1d.",
-        ),
-    ] = None,
-    retire: Annotated[
-        Retirement | None, typer.Option(help="What becomes of the old version.")
-    ] = None,
-    enabled: Annotated[
-        bool | None, typer.Option("--enable/--disable", help="Whether it rotates by itself.")
-    ] = None,
+    rotator: _RotatorOption = None,
+    setting: _SettingOption = None,
+    every: _EveryOption = None,
+    jitter: _JitterOption = None,
+    window: _WindowOption = None,
+    catch_up: _CatchUpOption = None,
+    grace: _GraceOption = None,
+    retire: _RetireOption = None,
+    enabled: _EnabledOption = None,
 ) -> None:
     """Say how and when a secret rotates. What is not mentioned stays as it is."""
     given = (every, jitter, catch_up, grace)
-    spans = {
+    changes: JsonObject = {
         field: seconds_within(text, *bounds)
         for (field, bounds), text in zip(_SPANS.items(), given, strict=True)
         if text is not None
     }
+    plain = {"rotator": rotator, "retirement": retire, "enabled": enabled}
+    changes |= {field: value for field, value in plain.items() if value is not None}
     found = active_secret(session, secret)
     before = rotation_of(session, found)
-    wanted: JsonObject = {field: before[field] for field in _KEPT} if before else {}
-    if rotator not in {None, wanted.get("rotator")}:
-        # Settings of another rotator mean nothing to this one.
-        wanted.pop("settings", None)
-    plain = {"rotator": rotator, "retirement": retire, "enabled": enabled}
-    wanted |= {field: value for field, value in plain.items() if value is not None}
-    wanted |= spans
-    if setting:
-        wanted["settings"] = wanted.get("settings", {}) | _settings(setting)
-    if window is not None:
-        wanted["window"] = _window(window)
+    wanted = _changed(before, changes, setting or (), window)
     if "rotator" not in wanted or "interval_seconds" not in wanted:
         message = f"{clean(found['name'])} does not rotate yet: give --rotator and --every."
         raise CliError(message, ExitCode.USAGE)
     etag = (before or {}).get("etag")
     path = f"{path_of(found)}/rotation"
     _show(session, session.client.change("PUT", path, etag=etag, body=wanted))
+
+
+def _changed(
+    before: JsonObject | None, changes: JsonObject, settings: Sequence[str], window: str | None
+) -> JsonObject:
+    """Return a rotation as it is wanted, whole: the API replaces all of it."""
+    wanted: JsonObject = {field: before[field] for field in _KEPT} if before else {}
+    if changes.get("rotator") not in {None, wanted.get("rotator")}:
+        # Settings of another rotator mean nothing to this one.
+        wanted.pop("settings", None)
+    wanted |= changes
+    if settings:
+        wanted["settings"] = wanted.get("settings", {}) | _settings(settings)
+    if window is not None:
+        wanted["window"] = _window(window)
+    return wanted
 
 
 @command(rotation_app, "remove", examples=("bulkhead secrets rotation remove db-login",))
@@ -217,7 +234,7 @@ def _rotates_not(secret: JsonObject) -> CliError:
     return CliError(message, ExitCode.NOT_FOUND, next_commands=(say_how,))
 
 
-def _settings(texts: list[str]) -> dict[str, Any]:
+def _settings(texts: Sequence[str]) -> dict[str, Any]:
     return {key: _setting(text) for key, text in pairs_of(texts, "--setting").items()}
 
 
