@@ -90,6 +90,29 @@ async def test_a_rollout_has_targets_in_waves_and_wakes_its_workflow(
     assert [event["kind"] for event in events] == ["rollout.created"]
 
 
+@pytest.mark.parametrize(
+    ("canary", "waves", "told"),
+    [
+        (1, [{"count": 1}, {"percent": 100}], "3 installs in the canary and 2 waves."),
+        (1, [{"percent": 100}], "3 installs in the canary and 1 wave."),
+        (3, [{"percent": 100}], "3 installs in the canary."),
+        (0, [{"count": 1}, {"percent": 100}], "3 installs in 2 waves."),
+    ],
+)
+async def test_a_timeline_counts_waves_from_the_first_one_after_the_canary(
+    vendor: Vendor,
+    version: str,
+    installs: list[str],
+    canary: int,
+    waves: list[JSON],
+    told: str,
+) -> None:
+    assert len(installs) == 3
+    made = ok(await vendor.ask(version, strategy={"canary": canary, "waves": waves}), 201)
+    events = ok(await vendor.person.get(f"{PATH}/{made['id']}/events"))["data"]
+    assert events[0]["message"] == told
+
+
 async def test_a_selector_chooses_among_what_was_granted(
     vendor: Vendor, customer: Person, version: str, installs: list[str]
 ) -> None:

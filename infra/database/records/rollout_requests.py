@@ -86,9 +86,18 @@ async def create_rollout(
         session,
         rollout,
         "rollout.created",
-        f"{installs(len(order))}, waves: {rollout.waves}.",
+        f"{installs(len(order))} in {_waves_in_words(rollout.waves, strategy)}.",
     )
     return rollout
+
+
+def _waves_in_words(count: int, strategy: Strategy) -> str:
+    """Return how many waves there are; the canary goes first, and is not counted as one."""
+    counted = count - bool(strategy.canary)
+    told = "1 wave" if counted == 1 else f"{counted} waves"
+    if not strategy.canary:
+        return told
+    return f"the canary and {told}" if counted else "the canary"
 
 
 def _target(
