@@ -13,7 +13,6 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from domain.caller import PrincipalKind, system_caller
 from domain.cluster import ClusterState
-from domain.install import RenderState
 from domain.install_health import OFFLINE_AFTER, is_offline
 from domain.operation import WAITING_FOR_APPROVAL, OperationType
 from domain.owned_operation import TypedOperation
@@ -108,7 +107,7 @@ WHERE i.automatic_updates_enabled AND i.active_operation_id IS NULL
             AND NOT EXISTS (
                 SELECT FROM renders r WHERE r.workspace_id = i.workspace_id
                     AND r.install_id = i.id AND r.package_version_id = v.id
-                    AND r.state = 'failed' AND r.message IS DISTINCT FROM :gave_way))
+                    AND r.message IS DISTINCT FROM :gave_way))
 ORDER BY i.id LIMIT :most
 """)
 
@@ -267,7 +266,7 @@ def _may_be_updated(install: InstallRow, now: datetime) -> bool:
 async def _newer_version(
     session: AsyncSession, install: InstallRow, cluster: ClusterRow
 ) -> PackageVersionRow | None:
-    """Return the newest version that fits, when it is newer and did not fail here before."""
+    """Return the newest version that fits, when it is newer and was never here before."""
     owner, package = install.package_workspace_id, install.package_id
     known = await visible_versions(session, owner, package)
     current = next((each for each in known if each.id == install.current_version_id), None)
@@ -288,17 +287,15 @@ async def _newer_version(
     ]
     for version in sorted(newer, key=lambda each: (each.sort_key, each.id), reverse=True):
         if await misfit_of(session, version, cluster) is None:
-            return None if await _failed_before(session, install, version) else version
+            return None if await _was_here(session, install, version) else version
     return None
 
 
-async def _failed_before(
-    session: AsyncSession, install: InstallRow, version: PackageVersionRow
-) -> bool:
+async def _was_here(session: AsyncSession, install: InstallRow, version: PackageVersionRow) -> bool:
+    # It failed; or it ran, and somebody, or a rollout that failed, went back from it.
     query = select(RenderRow.id).where(
         RenderRow.install_id == install.id,
         RenderRow.package_version_id == version.id,
-        RenderRow.state == RenderState.FAILED,
         col(RenderRow.message).is_distinct_from(_GAVE_WAY),
     )
     return (await session.exec(query.limit(1))).first() is not None

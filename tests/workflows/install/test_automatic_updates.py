@@ -90,6 +90,24 @@ async def test_an_install_follows_its_channel_and_passes_over_what_failed_on_it(
         await site.forget(install)
 
 
+async def test_what_was_taken_back_does_not_come_again_by_itself(site: Site, package: str) -> None:
+    install = await site.installed(await site.publish("web", "2.0.0", package=package))
+    try:
+        first = await site.current_render(install)
+        await change(site, install, automatic_updates_enabled=True, observed_at=datetime.now(UTC))
+        await site.publish("web", "2.1.0", package=package)
+        assert await updates_in_a_pass(site, install) == 1
+        await site.platform.succeed(await newest_update(site, install))
+        await site.platform.succeed(await site.restore(install, first))
+        assert await updates_in_a_pass(site, install) == 0
+        better = await site.publish("web", "2.2.0", package=package)
+        assert await updates_in_a_pass(site, install) == 1
+        await site.platform.succeed(await newest_update(site, install))
+        assert (await site.known(install)).current_version_id == better.version_id
+    finally:
+        await site.forget(install)
+
+
 @pytest_asyncio.fixture(loop_scope="session")
 async def sweeps(site: Site) -> AsyncIterator[InstallSweeps]:
     settings = site.platform.servers.database
