@@ -103,6 +103,8 @@ class Platform:
         self.backend = ProcessBackend(servers.control_planes, self.openbao)
         # The workers; one that has ended before the tests did was broken.
         self.serving: Sequence[asyncio.Task[None]] = ()
+        # What tests have no more use for, by its state and with its owner: one a state.
+        self.spare: dict[ClusterState, tuple[HostedControlPlane, Caller]] = {}
 
     async def new_workspace(self) -> Caller:
         """Make a workspace with one region and return its owner."""

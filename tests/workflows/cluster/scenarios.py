@@ -89,20 +89,47 @@ class Creating(ClusterScenario):
 
 
 class OnExisting(ClusterScenario):
-    """An operation on a cluster that was made before."""
+    """An operation on a cluster that was made before; the next scenario gets it, if it is well."""
+
+    def __init__(self, platform: Platform) -> None:
+        super().__init__(platform)
+        # In which state the cluster was found after the operation, and all right.
+        self._proved: ClusterState | None = None
 
     async def prepare(self) -> HostedControlPlane:
+        if spare := self.take_over(ClusterState.ACTIVE):
+            return spare
         caller = await self.caller()
         made = await self.platform.request_cluster(caller)
         await self.platform.succeed(made)
         return made.cluster
 
+    def take_over(self, state: ClusterState) -> HostedControlPlane | None:
+        """Take the cluster that an earlier scenario left in a state, unless it is another's."""
+        cluster, caller = self.platform.spare.get(state, (None, None))
+        if cluster is None or self._caller not in {None, caller}:
+            return None
+        del self.platform.spare[state]
+        self._caller = caller
+        return cluster
+
     async def request(self) -> str:
+        self._proved = None
         cluster = await self.prepare()
         self.requested = await self.platform.request(
             self.operation_type, cluster, await self.caller()
         )
         return self.requested.operation_id
+
+    async def verify_state(self, state: ClusterState, components: list[str]) -> None:
+        await super().verify_state(state, components)
+        self._proved = state
+
+    async def clean_up(self) -> None:
+        if self._proved is None or self._proved in self.platform.spare:
+            await super().clean_up()
+        else:
+            self.platform.spare[self._proved] = self.cluster, await self.caller()
 
 
 class Deleting(OnExisting):
@@ -135,6 +162,8 @@ class Resuming(OnExisting):
     operation_type = OperationType.CLUSTER_RESUME
 
     async def prepare(self) -> HostedControlPlane:
+        if spare := self.take_over(ClusterState.SUSPENDED):
+            return spare
         cluster = await super().prepare()
         await self.platform.succeed(
             await self.platform.request(OperationType.CLUSTER_SUSPEND, cluster, await self.caller())
