@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from infra.database.tables import StackRow
     from infra.stacks.stacks import Stacks
 
-# A refresh reads each resource of a small stack once or twice: of the server's, of its network's.
-_CALLS: Final = 20
+# A refresh reads each resource of a small stack once or twice. It is taken when nobody else has the
+# stack.
+_CALLS: Final = 10
+_CALLS_TO_OPEN: Final = 1
 
 
 class DriftActivities:
@@ -58,7 +60,7 @@ class DriftActivities:
         caller = request.caller or system_caller(request.workspace_id, SCHEDULE)
         server_id = str(stack.outputs.get("server_id", ""))
         async with self._accounts.opened(
-            account, caller, operation_id=request.report_id, calls=_CALLS
+            account, caller, operation_id=request.report_id, calls=_CALLS_TO_OPEN
         ) as cloud:
             opened = self._accounts.opened_as(cloud)
             await check_same_account(self._stacks.records, stack, account, cloud, opened)
@@ -80,6 +82,10 @@ class DriftActivities:
     ) -> dict[str, Any]:
         """Return what differs, by logical name."""
         result = await self._stacks.run(
-            StackAction.REFRESH, program_of(stack), cloud, operation_id=request.report_id
+            StackAction.REFRESH,
+            program_of(stack),
+            cloud,
+            operation_id=request.report_id,
+            on_held=partial(self._accounts.take, cloud, _CALLS),
         )
         return dict(result.drift)

@@ -39,9 +39,11 @@ if TYPE_CHECKING:
     from infra.stacks.stacks import Stacks
 
 # About how many calls a run makes: each resource is asked for, waited for and read. An inventory
-# lists every kind of thing.
+# lists every kind of thing. They are taken when nobody else has the stack. An account is opened
+# with one, so that whoever then needs more finds some where there are two.
 _CALLS: Final = 18
 _CALLS_TO_REMOVE: Final = 24
+_CALLS_TO_OPEN: Final = 1
 
 # What uses a thing lets it go within minutes; a protection that a person set stays for ever.
 WRITTEN_OFF_AFTER: Final = timedelta(minutes=20)
@@ -109,7 +111,7 @@ class StackActivities:
         """Have the network of the machine's cluster in a place; from now on it is wanted there."""
         operation, choice = wanted.operation, wanted.choice
         account = await self._compute.account_of(operation)
-        async with self._opened(account, operation, calls=_CALLS) as cloud:
+        async with self._opened(account, operation) as cloud:
             look = partial(cloud.place, choice.place)
             place = await in_thread(account.secret_id, look, only_reads=True)
             planned = await self._compute.plan_stacks(operation, account, choice, place)
@@ -143,7 +145,7 @@ class StackActivities:
         else:
             user_data = await self._bootstraps.user_data(operation, stack)
         stack = await self._compute.shape_server(stack, network, image=image, choice=wanted.choice)
-        async with self._opened(account, operation, calls=_CALLS) as cloud:
+        async with self._opened(account, operation) as cloud:
             try:
                 result = await self._run(
                     StackAction.UP, stack, operation, account, cloud, user_data=user_data
@@ -206,7 +208,7 @@ class StackActivities:
         if network is not None and network.state is StackState.CHANGING:
             # Whoever had it made again for another machine may have ended in the middle.
             operation = wanted.operation
-            async with self._opened(account, operation, calls=_CALLS) as cloud:
+            async with self._opened(account, operation) as cloud:
                 await self._run(StackAction.UP, network, operation, account, cloud)
             network = await self._records.network_near(stack)
         if network is None or network.state is not StackState.PRESENT:
@@ -235,8 +237,10 @@ class StackActivities:
         account = await self._compute.account_of_stack(stack)
         try:
             # All calls at once: who used up what is there with one half would never do the other.
-            async with self._opened(account, operation, calls=_CALLS_TO_REMOVE) as cloud:
-                await self._run(StackAction.DESTROY, stack, operation, account, cloud)
+            async with self._opened(account, operation) as cloud:
+                await self._run(
+                    StackAction.DESTROY, stack, operation, account, cloud, calls=_CALLS_TO_REMOVE
+                )
                 await self._remove_left(stack, operation, cloud)
         except BulkheadError as error:
             if error.reason in _PASSING or not await self._is_hopeless(stack, operation):
@@ -272,6 +276,7 @@ class StackActivities:
         *,
         user_data: str = "",
         refresh: bool = False,
+        calls: int = _CALLS,
     ) -> StackResult:
         await self._check(stack, account, cloud)
         try:
@@ -282,6 +287,7 @@ class StackActivities:
                 operation_id=operation.operation_id,
                 user_data=user_data,
                 refresh=refresh,
+                on_held=partial(self._accounts.take, cloud, calls),
                 on_progress=partial(_note, stack.kind),
             )
         except BulkheadError as error:
@@ -297,10 +303,10 @@ class StackActivities:
         await check_same_account(self._records, stack, account, cloud, opened)
 
     def _opened(
-        self, account: Account, operation: MachineOperation, *, calls: int
+        self, account: Account, operation: MachineOperation
     ) -> AbstractAsyncContextManager[Cloud]:
         return self._accounts.opened(
-            account, operation.caller, operation_id=operation.operation_id, calls=calls
+            account, operation.caller, operation_id=operation.operation_id, calls=_CALLS_TO_OPEN
         )
 
 

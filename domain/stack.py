@@ -40,7 +40,6 @@ class StackState(StrEnum):
 class StackAction(StrEnum):
     """What a runner does: Pulumi's own words."""
 
-    PREVIEW = "preview"
     UP = "up"
     REFRESH = "refresh"
     DESTROY = "destroy"

@@ -1,25 +1,20 @@
 """Opens the account of a compute config or a stack: its credential is read, audited, and used."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime, timedelta
+from contextlib import asynccontextmanager
 from functools import partial
-from typing import Final
 from weakref import WeakKeyDictionary
 
 from domain.caller import Caller
 from domain.compute import COMPUTE_CONFIG_CONSUMER
 from domain.errors import BulkheadError, Reason
 from infra.clouds.cloud import Cloud
-from infra.clouds.rate_budget import RateBudgets
+from infra.clouds.rate_budget import Credential, RateBudgets, Spending
 from infra.clouds.registry import open_cloud
 from infra.clouds.threads import in_thread
 from infra.database.records.compute import Account, OpenedAs
 from infra.secret_store.reader import Consumer, ReadValue, SecretReader
 from infra.settings import ProviderSettings
-
-# When a provider says that it takes no more calls, and not for how long.
-_PAUSE_SECONDS: Final = 30.0
 
 
 class Accounts:
@@ -32,10 +27,19 @@ class Accounts:
         self._budgets = budgets
         self._settings = settings
         self._opened: WeakKeyDictionary[Cloud, OpenedAs] = WeakKeyDictionary()
+        self._spending: WeakKeyDictionary[Cloud, Spending] = WeakKeyDictionary()
 
     def opened_as(self, cloud: Cloud) -> OpenedAs:
         """Return which account it is that was opened here."""
         return self._opened[cloud]
+
+    async def take(self, cloud: Cloud, calls: int) -> None:
+        """Take more of the budget of an account that is open, for what is done next.
+
+        Raises:
+            BulkheadError: RATE_LIMITED when the budget has none.
+        """
+        await self._spending[cloud].take(calls)
 
     @asynccontextmanager
     async def opened(
@@ -47,37 +51,35 @@ class Accounts:
             account: which.
             caller: for whom the credential is read.
             operation_id: what for.
-            calls: about how many the work will make; those that the client library makes beyond
-                are taken from the budget afterwards.
+            calls: about how many the work will make, as far as that is known; what it made, by
+                the account's own count, is settled with the budget afterwards.
 
         Raises:
             BulkheadError: RATE_LIMITED when the budget has not so many calls, or the provider says
                 so, which is then so for all; CREDENTIAL_REJECTED when there is no value to read.
         """
-        await self._budgets.take(account, calls)
-        read = await self._read(account, caller, operation_id)
-        secret_id = account.secret_id
-        cloud: Cloud | None = None
-        try:
-            # A provider's library may take a second to load.
-            open_it = partial(open_cloud, account.provider, read.value, self._settings)
-            cloud = await in_thread(secret_id, open_it, only_reads=True)
-            account_id = await in_thread(secret_id, cloud.account_id, only_reads=True)
-            self._opened[cloud] = OpenedAs(version_id=read.version_id, account_id=account_id)
-            yield cloud
-        except BulkheadError as error:
-            if error.reason is Reason.CREDENTIAL_REJECTED:
-                # So that another version, which came meanwhile, is known from this one.
-                error.metadata["version_id"] = read.version_id
-            if error.reason is Reason.RATE_LIMITED:
-                seconds = float(error.metadata.get("retry_after_seconds", _PAUSE_SECONDS))
-                until = datetime.now(UTC) + timedelta(seconds=seconds)
-                await self._budgets.block_until(account, until)
-            raise
-        finally:
-            if cloud is not None and cloud.calls.made > calls:
-                with suppress(BulkheadError):
-                    await self._budgets.owe(account, cloud.calls.made - calls)
+        credential = Credential(
+            workspace_id=account.workspace_id,
+            secret_id=account.secret_id,
+            provider=account.provider,
+        )
+        async with self._budgets.spending(credential, calls) as spending:
+            read = await self._read(account, caller, operation_id)
+            secret_id = account.secret_id
+            try:
+                # A provider's library may take a second to load.
+                open_it = partial(open_cloud, account.provider, read.value, self._settings)
+                cloud = await in_thread(secret_id, open_it, only_reads=True)
+                spending.count(cloud.calls)
+                self._spending[cloud] = spending
+                account_id = await in_thread(secret_id, cloud.account_id, only_reads=True)
+                self._opened[cloud] = OpenedAs(version_id=read.version_id, account_id=account_id)
+                yield cloud
+            except BulkheadError as error:
+                if error.reason is Reason.CREDENTIAL_REJECTED:
+                    # So that another version, which came meanwhile, is known from this one.
+                    error.metadata["version_id"] = read.version_id
+                raise
 
     async def _read(self, account: Account, caller: Caller, operation_id: str) -> ReadValue:
         try:

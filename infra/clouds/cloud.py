@@ -19,7 +19,7 @@ from infra.settings import ProviderSettings
 
 
 class CallCount:
-    """How many calls a client library made; takes what libraries tell a hook, from any thread."""
+    """How many calls were made; takes what client libraries tell a hook, from any thread."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -27,15 +27,19 @@ class CallCount:
 
     def __call__(self, *_told: object, **_more: object) -> None:
         """Count one."""
+        self.add(1)
+
+    def add(self, calls: int) -> None:
+        """Count some that somebody else made with the same credential."""
         with self._lock:
-            self.made += 1
+            self.made += calls
 
 
 class Cloud(Protocol):
     """One account.
 
     Attributes:
-        calls: that were made of its API by this object.
+        calls: that were made of its API by this object, or by a Pulumi program on its behalf.
     """
 
     calls: CallCount

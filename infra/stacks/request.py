@@ -101,6 +101,7 @@ class StackProgress:
         message: a sentence about it.
         done: resources that are finished.
         total: resources that are known of.
+        calls: about how many the provider program made until then.
     """
 
     sequence: int
@@ -108,3 +109,4 @@ class StackProgress:
     message: str
     done: int
     total: int
+    calls: int = 0

@@ -18,6 +18,7 @@ from pulumi import automation
 from pulumi.automation import LocalWorkspaceOptions, ProjectSettings, StackSettings
 
 from domain.stack import PROJECT, StackAction, StackKind, StackProgram
+from infra.clouds.registry import profile_of
 from infra.stacks import runner_files as files
 from infra.stacks.command import EngineCommand
 from infra.stacks.events import EngineLog
@@ -32,7 +33,11 @@ def main() -> int:
     work = Path(sys.argv[1])
     request = request_of(json.loads((work / files.REQUEST).read_text()))
     watch = Watch(request.program.stack_id, work)
-    log = EngineLog(work / files.EVENTS)
+    log = EngineLog(
+        work / files.EVENTS,
+        profile_of(request.program.provider).engine,
+        only_looks=request.action is StackAction.REFRESH,
+    )
     failure = ""
     try:
         _run(request, work, watch, log)
@@ -46,7 +51,7 @@ def main() -> int:
             "failure": failure,
             "errors": log.errors,
             "changes": log.changes,
-            "drift": {} if request.action in (StackAction.UP, StackAction.DESTROY) else log.drift,
+            "drift": log.drift if request.action is StackAction.REFRESH else {},
             "cancelled": watch.stopping,
         },
     )
@@ -67,9 +72,6 @@ def _run(request: StackRequest, work: Path, watch: Watch, log: EngineLog) -> Non
     match request.action:
         case StackAction.UP:
             stack.up(refresh=request.after_crash or request.refresh, **options)
-        case StackAction.PREVIEW:
-            # Against what there is, not only against what the state says.
-            stack.preview(refresh=True, **options)
         case StackAction.REFRESH:
             # Written down, a difference would be found once and never again.
             stack.refresh(preview_only=True, **options)
@@ -94,14 +96,12 @@ def _open(request: StackRequest, work: Path, watch: Watch) -> automation.Stack:
         secrets_provider="passphrase",
         pulumi_command=engine,
     )
-    program = _program(request.program, work / files.USER_DATA) if _needs(request) else _nothing
+    # What is removed or looked at is in the state.
+    program: pulumi.automation.PulumiFn = _nothing
+    if request.action is StackAction.UP:
+        program = _program(request.program, work / files.USER_DATA)
     start = automation.create_stack if request.is_new else automation.select_stack
     return start(stack_name=name, project_name=PROJECT, program=program, opts=options)
-
-
-def _needs(request: StackRequest) -> bool:
-    """Tell whether an action runs the program: what is removed or looked at is in the state."""
-    return request.action in (StackAction.UP, StackAction.PREVIEW)
 
 
 def _nothing() -> None:

@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -14,6 +14,7 @@ from typing import Any, Final, TypeVar
 from domain.errors import BulkheadError, Reason
 from domain.identifiers import Prefix, opaque_part
 from domain.stack import LEASE_SECONDS
+from infra.clouds.cloud import CallCount
 from infra.database.records.stack import taken_over
 from infra.settings import StackSettings
 from infra.stacks import runner_files as files
@@ -61,11 +62,19 @@ class StackRuns:
         request: StackRequest,
         secrets: StackSecrets,
         held: HeldLease,
+        calls: CallCount,
         on_progress: OnProgress | None = None,
     ) -> StackResult:
         """Run an action to its end. When this returns or raises, no process of it is left.
 
         Cancelled, it lets the engine finish what the provider is doing, for a minute at most.
+
+        Args:
+            request: what to do.
+            secrets: that it needs.
+            held: the stack's lease.
+            calls: the account's; about what the provider program made is added, however it ended.
+            on_progress: called with each step; what it raises ends the run.
 
         Raises:
             BulkheadError: what the provider answered, by its reason; DEADLINE_EXCEEDED; ABORTED
@@ -75,7 +84,11 @@ class StackRuns:
         work = self._settings.directory / f"{opaque_part(stack_id)}-{request.fence}"
         try:
             await asyncio.to_thread(self._prepare, work, request, secrets)
-            await self._carry_out(work, request, secrets, held, on_progress)
+            progress = _Progress(work / files.EVENTS, on_progress)
+            try:
+                await self._carry_out(work, request, secrets, held, progress)
+            finally:
+                calls.add(progress.calls_at_end())
             state = await self._backend.read(request.program.workspace_id, request.program.name)
             return self._result(work, request, secrets, state)
         finally:
@@ -135,7 +148,7 @@ class StackRuns:
         request: StackRequest,
         secrets: StackSecrets,
         held: HeldLease,
-        on_progress: OnProgress | None,
+        progress: "_Progress",
     ) -> None:
         """Run the runner's process to its end, whatever that is."""
         with (work / files.LOG).open("wb") as log:
@@ -150,7 +163,6 @@ class StackRuns:
                 start_new_session=True,
             )
         held.on_renewal = lambda: _tell(process, ALIVE)
-        progress = _Progress(work / files.EVENTS, on_progress)
         following = asyncio.create_task(progress.follow())
         lost = asyncio.create_task(held.lost.wait())
         ending = asyncio.create_task(process.wait())
@@ -241,6 +253,7 @@ class _Progress:
         self._path = path
         self._tell = on_progress
         self._position = 0
+        self._calls = 0
 
     async def follow(self) -> None:
         """Look for new steps; never ends by itself."""
@@ -250,7 +263,18 @@ class _Progress:
 
     def read(self) -> None:
         """Tell of the steps that are new."""
-        if self._tell is None or not self._path.exists():
+        for step in self._new():
+            if self._tell is not None:
+                self._tell(step)
+
+    def calls_at_end(self) -> int:
+        """Return about how many calls were made; no step is told of any more."""
+        for _ in self._new():
+            pass
+        return self._calls
+
+    def _new(self) -> Iterator[StackProgress]:
+        if not self._path.exists():
             return
         with self._path.open("rb") as file:
             file.seek(self._position)
@@ -258,7 +282,9 @@ class _Progress:
                 if not line.endswith(b"\n"):
                     break
                 self._position += len(line)
-                self._tell(StackProgress(**json.loads(line)))
+                step = StackProgress(**json.loads(line))
+                self._calls = step.calls
+                yield step
 
 
 def _write(path: Path, text: str) -> None:

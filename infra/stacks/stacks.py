@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import secrets
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from typing import Final
@@ -25,8 +26,14 @@ from infra.stacks.leases import HeldLease, hold
 from infra.stacks.request import StackRequest, StackResult, StackSecrets
 from infra.stacks.runs import OnProgress, StackRuns, to_the_end
 
+OnHeld = Callable[[], Awaitable[None]]
+
 _PASSPHRASE: Final = "passphrase"  # noqa: S105 - the name of an entry
 _CHANGES: Final = (StackAction.UP, StackAction.DESTROY)
+
+
+async def _go_on() -> None:
+    """Take nothing of a budget."""
 
 
 class Stacks:
@@ -59,23 +66,26 @@ class Stacks:
         user_data: str = "",
         refresh: bool = False,
         deadline_seconds: int = 1800,
+        on_held: OnHeld = _go_on,
         on_progress: OnProgress | None = None,
     ) -> StackResult:
         """Run an action under the stack's lease, and write what it came to into the stack's rows.
 
         What an earlier run left is recovered before anything is made or removed. A stack is
         `changing` from before an `up` until its end, and from a `destroy` on until `remove_left`
-        has found nothing. `refresh` and `preview` change neither the account nor the state: they
-        tell what differs between the two, and what an `up` would do about it.
+        has found nothing. `refresh` changes neither the account nor the state: it tells what
+        differs between the two.
 
         Args:
             action: what to do.
             program: which stack, with what.
-            cloud: the account that it is in.
+            cloud: the account that it is in. Its count has afterwards what the engine asked too.
             operation_id: for which operation.
             user_data: of the server that a machine's program makes.
             refresh: an `up` looks at the account first, whatever the state says is there.
             deadline_seconds: after which the run is cancelled.
+            on_held: awaited when nobody else has the stack, before its account is asked; what it
+                raises ends the run.
             on_progress: called with each step; what it raises ends the run.
 
         Raises:
@@ -90,6 +100,7 @@ class Stacks:
             if action is StackAction.UP and row.state is StackState.REMOVED:
                 # Whoever comes so late was not heard of for long, and what it makes nobody wants.
                 raise taken_over(program.stack_id)
+            await on_held()
             request = await self._plan(action, program, row, held, operation_id, deadline_seconds)
             request = dataclasses.replace(request, refresh=refresh)
             if request.after_crash:
@@ -107,13 +118,14 @@ class Stacks:
                 user_data=user_data,
             )
             try:
-                result = await self._runs.run(request, known, held, on_progress)
+                result = await self._runs.run(request, known, held, cloud.calls, on_progress)
             except BulkheadError as error:
                 if not _is_better_begun_anew(request, row, error):
                     await to_the_end(self._note_unfinished(held, request, error))
                     raise
                 await self._remove_half(request, known, held, row.secret_id, cloud)
-                result = await self._runs.run(_as_planned(request), known, held, on_progress)
+                request = _as_planned(request)
+                result = await self._runs.run(request, known, held, cloud.calls, on_progress)
             if action is StackAction.UP:
                 await to_the_end(self._record(held, result))
             if action is StackAction.DESTROY:
@@ -244,7 +256,7 @@ class Stacks:
         doomed = dataclasses.replace(_as_planned(request), action=StackAction.DESTROY)
         # What the state does not know is in the way of what it knows.
         doomed = await self._recover(doomed, secret_id, cloud)
-        await self._runs.run(doomed, known, held)
+        await self._runs.run(doomed, known, held, cloud.calls)
 
         def remove() -> list[Left]:
             return remove_all(cloud, cloud.inventory(program.workspace_id, program.stack_id))

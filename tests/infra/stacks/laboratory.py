@@ -28,12 +28,16 @@ from infra.openbao.client import OpenBao
 from infra.settings import StackSettings
 from infra.stacks import sessions
 from infra.stacks.request import StackProgress, StackResult
-from infra.stacks.stacks import Stacks
+from infra.stacks.stacks import OnHeld, Stacks
 from tests.clouds.case import LocalAccount, ProviderCase
 from tests.servers import Servers
 
 USER_DATA = "#cloud-config\n# joins with 3f9c-not-to-be-seen-by-anyone\n"
 WAIT_SECONDS = 60.0
+
+
+async def no_budget() -> None:
+    """Take nothing."""
 
 
 @dataclass(kw_only=True)
@@ -117,6 +121,7 @@ class Laboratory:
         program: StackProgram,
         *,
         deadline_seconds: int = 240,
+        on_held: OnHeld = no_budget,
         on_progress: Callable[[StackProgress], None] | None = None,
     ) -> StackResult:
         """Run an action as an activity does."""
@@ -127,6 +132,7 @@ class Laboratory:
             operation_id=new_id(Prefix.OPERATION),
             user_data=USER_DATA if program.kind is StackKind.MACHINE else "",
             deadline_seconds=deadline_seconds,
+            on_held=on_held,
             on_progress=on_progress,
         )
 

@@ -101,7 +101,7 @@ async def test_an_engine_with_a_stale_fence_is_told_that_it_lost_the_stack(
             is_new=True,
         )
         with pytest.raises(BulkheadError) as failure:
-            await runs.run(request, secrets, held)
+            await runs.run(request, secrets, held, laboratory.cloud.calls)
     await backend.close()
     assert (failure.value.reason, failure.value.retryable) == (Reason.ABORTED, False)
     assert await laboratory.inventory(program) == []
