@@ -27,22 +27,25 @@ async def test_a_forged_workflow_touches_no_cluster(injected: Injected, workflow
     )
     lost = TypedOperation(type=OperationType.CLUSTER_CREATE, operation=ended)
     client = injected.platform.client
+
+    async def forge(workflow: str, argument: ClusterOperation | TypedOperation) -> None:
+        handle = await client.start_workflow(
+            workflow,
+            argument,
+            id=workflow_id.format(f"{uuid4().hex}/{ended.operation_id}"),
+            task_queue=CONTROL_TASK_QUEUE,
+        )
+        with contextlib.suppress(WorkflowFailureError, TimeoutError):
+            await asyncio.wait_for(handle.result(), 3)
+        with contextlib.suppress(Exception):
+            await handle.terminate("the test is over")
+
     try:
-        for workflow, argument in (
-            ("AbandonOperation", lost),
-            ("DeleteCluster", ended),
-            ("SuspendCluster", ended),
-        ):
-            handle = await client.start_workflow(
-                workflow,
-                argument,
-                id=workflow_id.format(f"{uuid4().hex}/{ended.operation_id}"),
-                task_queue=CONTROL_TASK_QUEUE,
-            )
-            with contextlib.suppress(WorkflowFailureError, TimeoutError):
-                await asyncio.wait_for(handle.result(), 3)
-            with contextlib.suppress(Exception):
-                await handle.terminate("the test is over")
+        await asyncio.gather(
+            forge("AbandonOperation", lost),
+            forge("DeleteCluster", ended),
+            forge("SuspendCluster", ended),
+        )
         await scenario.verify_done()
         row = await injected.platform.row(scenario.cluster)
         assert row is not None
