@@ -58,7 +58,7 @@ async def create(
 
 
 async def revoke(
-    scope: RequestScope, cluster_id: str, bootstrap_id: str, if_match: str | None
+    scope: RequestScope, cluster_id: str, bootstrap_id: str, if_match: str
 ) -> OperationRow:
     """End a right to join at once, and plan the operation that proves it.
 
@@ -68,8 +68,7 @@ async def revoke(
     """
     await cluster_of(scope, cluster_id)
     bootstrap = await one(scope, cluster_id, bootstrap_id, lock=True)
-    if if_match is not None:
-        check_etag(if_match, bootstrap.version)
+    check_etag(if_match, bootstrap.version)
     if bootstrap.active_operation_id is not None:
         raise BulkheadError(
             Reason.CONFLICT,

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Final, Literal, NotRequired
 
-from fastapi import APIRouter, Header, Path, Request
+from fastapi import APIRouter, Path, Request
 from pydantic import Field
 from sqlmodel import col
 from starlette.responses import JSONResponse, Response
@@ -15,7 +15,7 @@ from typing_extensions import TypedDict
 
 from api import bootstrap_changes
 from api.errors import documented
-from api.fields import Body, Cursor, IdempotencyKey, Identifier, Limit
+from api.fields import Body, Cursor, IdempotencyKey, Identifier, IfMatch, Limit
 from api.idempotency import answer_once
 from api.links import Links
 from api.node_endpoint import PLATFORMS, NodeEndpoint
@@ -185,7 +185,7 @@ async def revoke_worker_bootstrap(
     scope: Scope,
     cluster_id: Identifier,
     bootstrap_id: BootstrapId,
-    if_match: Annotated[str | None, Header(min_length=1, max_length=256)] = None,
+    if_match: IfMatch,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Make the token of a worker bootstrap useless, at once."""

@@ -7,7 +7,7 @@ import typer
 from cli.arguments import seconds_within
 from cli.client import JsonObject, segment
 from cli.commands.clusters import ClusterArgument
-from cli.errors import CliError
+from cli.errors import ApiError, CliError
 from cli.joining import bootstraps_of, joining_operation
 from cli.options import NoWaitOption, command
 from cli.output import Column
@@ -143,11 +143,22 @@ def revoke_bootstrap(
 ) -> None:
     """End a worker bootstrap at once. Machines that joined stay."""
     cluster_id = session.id_of(CLUSTER, cluster)
-    path = f"{bootstraps_of(cluster_id)}/{segment(bootstrap)}:revoke"
-    operation = session.client.change("POST", path)
+    operation = _revoke(session, cluster_id, bootstrap)
     ended = see_through(session, operation, subject=bootstrap, no_wait=no_wait)
     if ended is not None:
         session.output.say(("✓ ", "green"), f"Bootstrap {clean(bootstrap)} joins no server.")
+
+
+def _revoke(session: Session, cluster_id: str, bootstrap: str) -> JsonObject:
+    """Ask for the revoke; once more when a server has used the bootstrap since it was read."""
+    path = f"{bootstraps_of(cluster_id)}/{segment(bootstrap)}:revoke"
+    try:
+        etag = _read(session, cluster_id, bootstrap)["etag"]
+        return session.client.change("POST", path, etag=etag)
+    except ApiError as error:
+        if error.reason != "ABORTED":
+            raise
+    return session.client.change("POST", path, etag=_read(session, cluster_id, bootstrap)["etag"])
 
 
 def _is_used(bootstrap: JsonObject) -> bool:

@@ -59,7 +59,7 @@ PUBLISHED = {
     ("GET", "/v1/clusters/{id}/worker_bootstraps/{wbs_id}"): (200, set()),
     ("POST", "/v1/clusters/{id}/worker_bootstraps/{wbs_id}:revoke"): (
         202,
-        {"idempotency-key", "if-match"},
+        {"idempotency-key", "if-match!"},
     ),
     ("POST", "/v1/machines"): (202, {"idempotency-key"}),
     ("GET", "/v1/machines"): (200, set()),
@@ -356,7 +356,9 @@ async def test_worker_bootstraps_and_machines_have_their_shape(gate: Gate) -> No
     made = body_of(await person.post(path, {}), 201, told_once)
     bootstraps = contract.page_of(contract.shape(contract.WORKER_BOOTSTRAP))
     body_of(await person.get(path), 200, bootstraps)
-    revoked = body_of(await person.post(f"{path}/{made['id']}:revoke"), 202, contract.OPERATION)
+    based_on = {"if-match": made["etag"]}
+    answer = await person.post(f"{path}/{made['id']}:revoke", headers=based_on)
+    revoked = body_of(answer, 202, contract.OPERATION)
     body_of(await person.get(f"{path}/{made['id']}"), 200, contract.WORKER_BOOTSTRAP)
     body_of(await person.get(f"/v1/operations/{revoked['id']}"), 200, contract.OPERATION_WITH_STEPS)
     _, machine = await new_machine(gate, person, cluster)

@@ -9,6 +9,7 @@ from domain.caller import Role
 from domain.identifiers import Prefix, new_id
 from infra.settings import ApiSettings
 from tests.api.gate import NODE_URL, Gate, a_key
+from tests.api.keeper import error_of
 from tests.api.own_server import OwnServer, new_bootstrap
 
 
@@ -63,6 +64,7 @@ async def test_a_revoke_counts_at_once_whatever_becomes_of_its_operation(gate: G
     bootstrap = await new_bootstrap(person, cluster)
     assert "refused" in bootstrap["revoke_effect"]
     path = f"/v1/clusters/{cluster['id']}/worker_bootstraps/{bootstrap['id']}"
+    assert (await person.post(f"{path}:revoke")).status_code == 400
     stale = await person.post(f"{path}:revoke", headers={"if-match": "7"})
     assert stale.status_code == 409
     asked = await person.post(f"{path}:revoke", headers={"if-match": bootstrap["etag"]})
@@ -78,7 +80,8 @@ async def test_a_revoke_counts_at_once_whatever_becomes_of_its_operation(gate: G
     revoked = (await person.get(path)).json()
     assert (revoked["status"], revoked["reconciling"]) == ("revoked", True)
     assert revoked["active_operation"]["id"] == operation["id"]
-    assert (await person.post(f"{path}:revoke")).status_code == 409
+    again = await person.post(f"{path}:revoke", headers={"if-match": revoked["etag"]})
+    assert error_of(again, 409, "CONFLICT")["metadata"]["operation_id"] == operation["id"]
     refused = await OwnServer(gate).register(bootstrap["token"])
     assert refused.status_code == 401
     assert "revoked" in refused.json()["errors"][0]["message"]
@@ -91,11 +94,13 @@ async def test_a_revoke_and_a_use_at_the_same_time_have_one_winner(gate: Gate) -
     bootstrap = await new_bootstrap(person, cluster)
     path = f"/v1/clusters/{cluster['id']}/worker_bootstraps/{bootstrap['id']}"
     used, revoked = await asyncio.gather(
-        OwnServer(gate).register(bootstrap["token"]), person.post(f"{path}:revoke")
+        OwnServer(gate).register(bootstrap["token"]),
+        person.post(f"{path}:revoke", headers={"if-match": bootstrap["etag"]}),
     )
-    assert revoked.status_code == 202
+    # A use that came first changed what the revoke was based on.
+    assert (used.status_code, revoked.status_code) in {(201, 409), (401, 202)}
     after = (await person.get(path)).json()
-    assert after["status"] == "revoked"
+    assert (after["status"] == "revoked") == (revoked.status_code == 202)
     assert (after["machine_id"] is not None) == (used.status_code == 201)
 
 
@@ -110,7 +115,7 @@ async def test_a_bootstrap_of_another_cluster_or_workspace_is_not_found(gate: Ga
             f"/v1/clusters/{cluster['id']}/worker_bootstraps/{new_id(Prefix.WORKER_BOOTSTRAP)}"
         ),
         await stranger.get(own),
-        await stranger.post(f"{own}:revoke"),
+        await stranger.post(f"{own}:revoke", headers={"if-match": bootstrap["etag"]}),
         await stranger.post(f"/v1/clusters/{cluster['id']}/worker_bootstraps", {}),
     ]
     assert [answer.status_code for answer in answers] == [404] * 5

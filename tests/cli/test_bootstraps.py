@@ -11,11 +11,17 @@ import pytest
 import yaml
 
 from cli.client import ApiClient, JsonObject
-from cli.commands.bootstraps import create_bootstrap, get_bootstrap, list_bootstraps
+from cli.commands.bootstraps import (
+    create_bootstrap,
+    get_bootstrap,
+    list_bootstraps,
+    revoke_bootstrap,
+)
 from cli.configuration import Connection, Wishes
 from cli.output import Output
 from cli.session import Session
 from infra.node_setup import bootstrap_cloud_init, bootstrap_command
+from tests.cli.recorded import Recorded, refusal
 
 URL = "https://192.0.2.1:8443"
 CLUSTER = f"clu_{'1' * 32}"
@@ -100,3 +106,24 @@ def test_a_used_token_is_not_shown_as_one_that_still_runs() -> None:
     with _session(USED, Output(out=as_json, as_json=True)) as session:
         get_bootstrap(session, CLUSTER, str(USED["id"]))
     assert '"status": "active"' in as_json.getvalue()
+
+
+def test_a_revoke_goes_on_although_a_server_has_used_the_bootstrap_meanwhile() -> None:
+    bootstrap_id = str(MADE["id"])
+    path = f"/clusters/{CLUSTER}/worker_bootstraps/{bootstrap_id}"
+    etags, based_on = iter(["1", "2"]), []
+
+    def revoke(request: httpx.Request) -> httpx.Response:
+        based_on.append(request.headers["if-match"])
+        if based_on[-1] == "1":
+            return refusal(409, "ABORTED", etag="2")
+        return httpx.Response(202, json={"id": f"op_{'5' * 32}"})
+
+    api = Recorded(
+        {
+            f"GET {path}": lambda _: httpx.Response(200, json={**MADE, "etag": next(etags)}),
+            f"POST {path}:revoke": revoke,
+        }
+    )
+    revoke_bootstrap(api.session(), CLUSTER, bootstrap_id, no_wait=True)
+    assert based_on == ["1", "2"]
