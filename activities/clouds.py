@@ -13,10 +13,9 @@ import structlog
 from temporalio import activity
 
 from activities.progress import note_progress
-from domain.cloud import SNAPSHOT
 from domain.compute import Choice
 from domain.errors import BulkheadError, Reason
-from domain.inventory import Standing, judge
+from domain.inventory import Standing, is_kept_disk, judge
 from domain.operation import WAITING_FOR_CREDENTIAL
 from domain.owned_operation import MachineOperation
 from domain.stack import StackKind, StackState
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from infra.database.records.endings import OperationRecords
     from infra.database.records.inventory import InventoryRecords
     from infra.database.records.stack import StackRecords
+    from infra.database.records.suspension import SuspensionRecords
     from infra.database.tables import StackRow
 
 # About how many calls each makes: an inventory lists every kind of thing.
@@ -68,12 +68,14 @@ class CloudActivities:
         accounts: Accounts,
         compute: ComputeRecords,
         stacks: StackRecords,
+        suspensions: SuspensionRecords,
         inventories: InventoryRecords,
         operations: OperationRecords,
     ) -> None:
         self._accounts = accounts
         self._compute = compute
         self._stacks = stacks
+        self._suspensions = suspensions
         self._inventories = inventories
         self._operations = operations
 
@@ -110,8 +112,9 @@ class CloudActivities:
         """Remove what the machine's suspensions kept.
 
         What the provider does not let go is left to whoever looks at the account next: to the
-        inventory of a machine that goes, else to the sweep. Each keeps it as a finding.
+        inventory of the same operation, else to the sweep. Each keeps it as a finding.
         """
+        await self._suspensions.keep_no_more(operation)
         for stacks in _by_account(await self._compute.stacks_of(operation)):
             account = await self._compute.account_of_stack(stacks[-1])
             ids = {stack.id for stack in stacks}
@@ -119,7 +122,7 @@ class CloudActivities:
                 await self._check_all(stacks, account, cloud)
                 found = await self._found(account, cloud, ids)
                 for thing in found:
-                    if thing.resource == SNAPSHOT:
+                    if is_kept_disk(thing):
                         await in_thread(
                             account.secret_id, partial(_remove_unless_held, cloud, thing)
                         )
@@ -220,12 +223,11 @@ class CloudActivities:
         stacks: Sequence[StackRow],
         found: Sequence[CloudResource],
     ) -> list[tuple[CloudResource, Standing]]:
-        asleep = await self._compute.is_asleep(operation)
+        kept = await self._suspensions.kept_stack(operation)
         known = {}
         for stack in stacks:
             intents = await self._stacks.intents_of(stack.workspace_id, stack.id)
-            has_snapshot = asleep and stack.kind is StackKind.MACHINE
-            known[stack.id] = known_stack(stack, intents, has_snapshot=has_snapshot)
+            known[stack.id] = known_stack(stack, intents, has_snapshot=stack.id == kept)
         return judge(found, known)
 
     async def _check_all(self, stacks: Sequence[StackRow], account: Account, cloud: Cloud) -> None:

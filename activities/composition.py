@@ -246,6 +246,7 @@ class Activities:
             self._accounts(),
             ComputeRecords(self._database),
             StackRecords(self._database),
+            SuspensionRecords(self._database, self._sweeper),
             InventoryRecords(self._database),
             OperationRecords(self._database),
         )
@@ -298,6 +299,7 @@ class Activities:
             RotationValues(reader),
             self._settings.outbound,
             self._settings.providers,
+            RateBudgets(self._database),
         )
         return SecretRotationActivities(
             RotationRecords(self._database), reader, values, targets, TargetPlaces()

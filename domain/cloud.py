@@ -45,6 +45,9 @@ class Tag(StrEnum):
 # The logical name of the snapshot of a machine that is suspended; it is in no program.
 SNAPSHOT: Final = "snapshot"
 
+# That of a part of one, which outlives the whole at some providers. By itself nobody wants it.
+SNAPSHOT_PART: Final = "snapshot-disk"
+
 # The logical name of the server in every provider's program of a machine.
 SERVER: Final = "server"
 
@@ -100,6 +103,7 @@ class CloudResource:
         tags: its tags; what cannot have any (GCP's networks, for one) gets those that its name
             and its parent tell.
         costs: it is billed for while it exists.
+        inherits: it carries no tag itself, and has those of what it lies in.
     """
 
     provider: Provider
@@ -110,6 +114,7 @@ class CloudResource:
     tags: Mapping[str, str] = field(default_factory=dict)
     created_at: datetime | None = None
     costs: bool = False
+    inherits: bool = False
 
     @property
     def stack_id(self) -> str | None:

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
-from domain.cloud import SNAPSHOT, CloudResource
+from domain.cloud import SNAPSHOT, SNAPSHOT_PART, CloudResource
 from domain.stack import StackState
 
 # What is made has its rows before; the time lets a provider's lists catch up with what it removed,
@@ -17,6 +17,9 @@ YOUNG_FOR: Final = timedelta(minutes=15)
 # How far a provider's clock and ours may be apart.
 _CLOCKS_DIFFER_BY: Final = timedelta(minutes=10)
 
+# What providers call a disk that is kept.
+_KEPT_DISKS: Final = frozenset({"image", "snapshot"})
+
 
 class Standing(StrEnum):
     """What is known of a thing that carries our tags.
@@ -24,8 +27,8 @@ class Standing(StrEnum):
     Attributes:
         WANTED: a row wants it.
         OURS: it was ours, and its row says that all of it is removed.
-        STRANGE: no row says anything of it, there is one too many, or somebody else made it: a
-            person has to look.
+        STRANGE: no row says anything of it, it was never about to be made, there is one too many,
+            or somebody else made it: a person has to look.
     """
 
     WANTED = "wanted"
@@ -40,6 +43,7 @@ class KnownStack:
     Attributes:
         has_owner: its machine, or its cluster, is there, or an operation still works on it.
         has_snapshot: a machine that is suspended wants the snapshot of its server.
+        intended: kinds of all that was ever about to be made of it, by logical name.
         made: ids at the provider of what was found of it before, by logical name.
         whole_at: when all of it was found for the last time.
     """
@@ -47,6 +51,7 @@ class KnownStack:
     state: StackState
     has_owner: bool = True
     has_snapshot: bool = False
+    intended: Mapping[str, str] = field(default_factory=dict)
     made: Mapping[str, str] = field(default_factory=dict)
     whole_at: datetime | None = None
 
@@ -69,6 +74,11 @@ def judge(
     ]
 
 
+def is_kept_disk(thing: CloudResource) -> bool:
+    """Tell whether a thing is a suspension's snapshot, or a part of one."""
+    return thing.resource in {SNAPSHOT, SNAPSHOT_PART} and thing.kind in _KEPT_DISKS
+
+
 def is_young(thing: CloudResource, now: datetime) -> bool:
     """Tell whether a thing may be on its way to be known, or gone."""
     return thing.created_at is not None and thing.created_at > now - YOUNG_FOR
@@ -80,11 +90,10 @@ def is_copy(thing: CloudResource, stack: KnownStack) -> bool:
     Not by us, then: providers' consoles and backups copy tags to a server that is made like
     another one, and to images and snapshots of disks.
     """
-    resource = thing.resource or ""
-    if stack.whole_at is None or thing.created_at is None or resource.startswith(SNAPSHOT):
+    if stack.whole_at is None or thing.created_at is None or is_kept_disk(thing):
         return False
     # AWS tells when a server was switched on.
-    if stack.made.get(resource) == thing.id:
+    if stack.made.get(thing.resource or "") == thing.id:
         return False
     return thing.created_at > stack.whole_at + _CLOCKS_DIFFER_BY
 
@@ -93,12 +102,15 @@ def _standing(thing: CloudResource, stacks: Mapping[str, KnownStack], same: set[
     stack = stacks.get(thing.stack_id or "")
     if stack is None:
         return Standing.STRANGE
-    if thing.resource == SNAPSHOT:
-        return Standing.WANTED if stack.has_snapshot else Standing.OURS
+    if is_kept_disk(thing):
+        is_whole = thing.resource == SNAPSHOT
+        return Standing.WANTED if is_whole and stack.has_snapshot else Standing.OURS
     if stack.state is StackState.REMOVED:
         return Standing.STRANGE if is_copy(thing, stack) else Standing.OURS
     if not stack.has_owner:
         return Standing.STRANGE
     made = stack.made.get(thing.resource or "")
     is_second = len(same) > 1 and made in same and thing.id != made
-    return Standing.STRANGE if is_second else Standing.WANTED
+    # What carries no tag is of whoever uses what it lies in, as long as that is wanted.
+    is_known = thing.inherits or stack.intended.get(thing.resource or "") == thing.kind
+    return Standing.WANTED if is_known and not is_second else Standing.STRANGE

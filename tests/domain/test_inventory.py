@@ -4,31 +4,41 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from domain.cloud import SERVER, SNAPSHOT, CloudResource, Provider, Tag
+from domain.cloud import SERVER, SNAPSHOT, SNAPSHOT_PART, CloudResource, Provider, Tag
 from domain.inventory import YOUNG_FOR, KnownStack, Standing, is_young, judge
 from domain.stack import StackState
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 STACK = "stk_1"
+INTENDED = {SERVER: "server"}
 
 
-def thing(resource: str = SERVER, *, stack: str = STACK, cloud_id: str = "1") -> CloudResource:
+def thing(
+    resource: str = SERVER,
+    *,
+    stack: str = STACK,
+    cloud_id: str = "1",
+    kind: str = "",
+    inherits: bool = False,
+) -> CloudResource:
     return CloudResource(
         provider=Provider.HCLOUD,
-        kind="snapshot" if resource == SNAPSHOT else "server",
+        kind=kind or ("snapshot" if resource in {SNAPSHOT, SNAPSHOT_PART} else "server"),
         id=cloud_id,
         name="bh",
         tags={Tag.STACK: stack, Tag.RESOURCE: resource},
         created_at=NOW,
+        inherits=inherits,
     )
 
 
 @pytest.mark.parametrize(
     ("stack", "resource", "standing"),
     [
-        (KnownStack(state=StackState.PLANNED), SERVER, Standing.WANTED),
-        (KnownStack(state=StackState.CHANGING), SERVER, Standing.WANTED),
-        (KnownStack(state=StackState.PRESENT), SERVER, Standing.WANTED),
+        (KnownStack(state=StackState.CHANGING, intended=INTENDED), SERVER, Standing.WANTED),
+        (KnownStack(state=StackState.PRESENT, intended=INTENDED), SERVER, Standing.WANTED),
+        # Nobody has asked for it yet.
+        (KnownStack(state=StackState.PLANNED), SERVER, Standing.STRANGE),
         (KnownStack(state=StackState.REMOVED), SERVER, Standing.OURS),
         # Its machine is gone, and nobody has said that it shall go too.
         (KnownStack(state=StackState.PRESENT, has_owner=False), SERVER, Standing.STRANGE),
@@ -37,6 +47,9 @@ def thing(resource: str = SERVER, *, stack: str = STACK, cloud_id: str = "1") ->
         (KnownStack(state=StackState.REMOVED), SNAPSHOT, Standing.OURS),
         # Of a suspension that was taken back.
         (KnownStack(state=StackState.PRESENT), SNAPSHOT, Standing.OURS),
+        # The whole that it was a part of is gone, or would have it inside.
+        (KnownStack(state=StackState.PRESENT), SNAPSHOT_PART, Standing.OURS),
+        (KnownStack(state=StackState.REMOVED, has_snapshot=True), SNAPSHOT_PART, Standing.OURS),
     ],
 )
 def test_a_thing_stands_as_its_stack_says(
@@ -45,13 +58,43 @@ def test_a_thing_stands_as_its_stack_says(
     assert [what for _, what in judge([thing(resource)], {STACK: stack})] == [standing]
 
 
+@pytest.mark.parametrize(
+    "stranger",
+    [
+        # Somebody's backup of the server, to which a console has copied the tags.
+        thing(kind="image"),
+        thing("disk", kind="volume"),
+        thing(SNAPSHOT, kind="server"),
+        thing("backup"),
+    ],
+    ids=lambda one: f"{one.resource} as {one.kind}",
+)
+def test_what_was_never_about_to_be_made_is_for_a_person_while_its_stack_lives(
+    stranger: CloudResource,
+) -> None:
+    known = {STACK: KnownStack(state=StackState.PRESENT, intended=INTENDED, has_snapshot=True)}
+    assert [what for _, what in judge([stranger], known)] == [Standing.STRANGE]
+
+
+def test_what_others_have_in_our_network_is_theirs_while_that_is_wanted() -> None:
+    interface = thing("network-interface", kind="network-interface", inherits=True)
+
+    def standing(state: StackState) -> Standing:
+        ((_, what),) = judge([interface], {STACK: KnownStack(state=state, intended=INTENDED)})
+        return what
+
+    assert standing(StackState.PRESENT) is Standing.WANTED
+    # It would hold the network.
+    assert standing(StackState.REMOVED) is Standing.OURS
+
+
 def test_what_no_row_knows_is_for_a_person() -> None:
     known = {STACK: KnownStack(state=StackState.REMOVED)}
     assert [what for _, what in judge([thing(stack="stk_2")], known)] == [Standing.STRANGE]
 
 
 def test_of_two_that_should_be_one_the_one_that_was_made_is_wanted() -> None:
-    known = {STACK: KnownStack(state=StackState.PRESENT, made={SERVER: "2"})}
+    known = {STACK: KnownStack(state=StackState.PRESENT, intended=INTENDED, made={SERVER: "2"})}
     judged = judge([thing(cloud_id="1"), thing(cloud_id="2")], known)
     assert {one.id: what for one, what in judged} == {
         "1": Standing.STRANGE,

@@ -8,6 +8,7 @@ a good token, and ends when the API removes it.
 import asyncio
 import contextlib
 import re
+import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -45,6 +46,9 @@ class Joining:
         self._tokens: dict[str, bytes] = {}
         # Servers that are made from now on never call.
         self.silent = False
+        # Copies of disks end only while it is set.
+        self.copying = threading.Event()
+        self.copying.set()
 
     @contextlib.contextmanager
     def joining(self, fleet: Fleet) -> Iterator[None]:
@@ -90,6 +94,7 @@ class Joining:
 
     def snapshot(self, key: str) -> str:
         """Return a key: what the server is stands in the rows of its machine."""
+        self.copying.wait()
         return f"{_SNAPSHOT}{key}"
 
     def remove_snapshot(self, snapshot_key: str) -> None:

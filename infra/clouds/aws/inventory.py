@@ -9,6 +9,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Final
 
 from domain.cloud import CloudResource, Provider, Tag
@@ -139,6 +140,7 @@ def _associations(table: Found, region: str) -> Iterator[CloudResource]:
                 name=str(association["RouteTableAssociationId"]),
                 place=region,
                 tags={**tags_of(table), Tag.RESOURCE: "association"},
+                inherits=True,
             )
 
 
@@ -150,7 +152,7 @@ def _strays(ec2: Client, region: str, vpc_ids: Sequence[str]) -> Iterator[CloudR
     for item in KINDS["network-interface"].find(ec2, {"vpc-id": list(vpcs)}):
         if not tags_of(item):
             inherited = {**vpcs[item["VpcId"]], Tag.RESOURCE: "network-interface"}
-            yield _resource("network-interface", item, region, inherited)
+            yield replace(_resource("network-interface", item, region, inherited), inherits=True)
 
 
 def _resource(kind: str, item: Found, region: str, tags: Mapping[str, str]) -> CloudResource:

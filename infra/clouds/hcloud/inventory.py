@@ -55,6 +55,7 @@ def _found(client: Client, selector: str) -> Iterator[CloudResource]:
                 place=str(subnet.network_zone),
                 tags={**found.tags, Tag.RESOURCE: _SUBNET_RESOURCE},
                 created_at=found.created_at,
+                inherits=True,
             )
         yield found
 

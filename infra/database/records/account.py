@@ -11,7 +11,6 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from domain.caller import system_caller
 from domain.cloud import Provider
-from domain.compute import SuspensionState
 from domain.errors import BulkheadError, Reason
 from domain.inventory import KnownStack
 from domain.machine import MachineKind, MachineState
@@ -25,6 +24,7 @@ from infra.database.queries.stack import visible_stacks
 from infra.database.records.audit import add_audit_event
 from infra.database.records.compute import Account, OpenedAs, account_of
 from infra.database.records.stack import known_stack
+from infra.database.records.suspension import WANTS_SNAPSHOT
 from infra.database.tables import (
     CloudIntentRow,
     ClusterRow,
@@ -54,8 +54,6 @@ SELECT workspace_id, secret_id, provider,
        secret_version_id AS version, array_agg(DISTINCT config_id) AS config_ids
 FROM seen GROUP BY workspace_id, secret_id, provider, secret_version_id ORDER BY random()
 """)
-
-_WANTS_SNAPSHOT: Final = (SuspensionState.IN_PROGRESS, SuspensionState.COMPLETED)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -145,10 +143,10 @@ class AccountRecords:
             owned = await _owned(session, rows)
             kept = select(SuspensionEventRow.stack_id).where(
                 col(SuspensionEventRow.stack_id).in_(stack_ids),
-                col(SuspensionEventRow.state).in_(_WANTS_SNAPSHOT),
+                col(SuspensionEventRow.state).in_(WANTS_SNAPSHOT),
             )
             snapshots = set((await session.exec(kept)).all())
-            intents = await _found_intents(session, stack_ids)
+            intents = await _intents(session, stack_ids)
         return {
             row.id: known_stack(
                 row,
@@ -342,12 +340,10 @@ async def _owned(session: AsyncSession, rows: Sequence[StackRow]) -> set[str]:
     }
 
 
-async def _found_intents(
+async def _intents(
     session: AsyncSession, stack_ids: Sequence[str]
 ) -> Mapping[str, Sequence[CloudIntentRow]]:
-    query = select(CloudIntentRow).where(
-        col(CloudIntentRow.stack_id).in_(stack_ids), col(CloudIntentRow.cloud_id).is_not(None)
-    )
+    query = select(CloudIntentRow).where(col(CloudIntentRow.stack_id).in_(stack_ids))
     found: dict[str, list[CloudIntentRow]] = {}
     for row in await session.exec(query):
         found.setdefault(row.stack_id, []).append(row)

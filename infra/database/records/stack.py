@@ -303,11 +303,13 @@ def known_stack(
     has_snapshot: bool = False,
 ) -> KnownStack:
     """Return what rows say of a stack, for the judgement of what is found of it."""
-    found = [intent for intent in intents if intent.found_at is not None]
+    intended = list(intents)
+    found = [intent for intent in intended if intent.found_at is not None]
     return KnownStack(
         state=row.state,
         has_owner=has_owner,
         has_snapshot=has_snapshot,
+        intended={intent.resource: intent.kind for intent in intended},
         made={intent.resource: intent.cloud_id for intent in found if intent.cloud_id},
         whole_at=max((intent.found_at for intent in found if intent.found_at), default=None),
     )

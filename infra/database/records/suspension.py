@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import structlog
-from sqlalchemy import func
+from sqlalchemy import func, update
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -19,6 +19,7 @@ from domain.operation import OperationState, OperationType
 from domain.owned_operation import MachineOperation
 from infra.database.engine import Database
 from infra.database.queries.compute import allowed_places
+from infra.database.queries.stack import SLEEPING
 from infra.database.records.audit import add_audit_event
 from infra.database.records.new_rows import Adds
 from infra.database.records.operation import end_operation, hold, plan_operation, taken_over
@@ -31,6 +32,9 @@ from infra.database.tables import (
 )
 
 SCHEDULE: Final = "expire-snapshots"
+
+# In these a suspension's snapshot is wanted, from when it is about to be made.
+WANTS_SNAPSHOT: Final = (SuspensionState.IN_PROGRESS, SuspensionState.COMPLETED)
 
 _KEPT: Final = timedelta(days=SNAPSHOT_KEPT_DAYS)
 
@@ -141,6 +145,30 @@ class SuspensionRecords:
                 stack_id=row.stack_id,
                 snapshot_id=row.snapshot_id,
                 expired=row.state is SuspensionState.EXPIRED,
+            )
+
+    async def kept_stack(self, operation: MachineOperation) -> str | None:
+        """Return the stack whose server's disk is kept for the machine; None: none is wanted."""
+        async with self._database.workspace(operation.workspace_id) as session:
+            query = select(SuspensionEventRow.stack_id).where(
+                MachineRow.id == operation.owner_id,
+                col(MachineRow.state).in_(SLEEPING),
+                SuspensionEventRow.id == MachineRow.suspension_id,
+                col(SuspensionEventRow.state).in_(WANTS_SNAPSHOT),
+            )
+            return (await session.exec(query)).one_or_none()
+
+    async def keep_no_more(self, operation: MachineOperation) -> None:
+        """Say that nobody wants the disk that is kept for the machine, before it is removed."""
+        async with self._database.workspace(operation.workspace_id) as session:
+            mine = select(MachineRow.suspension_id).where(
+                MachineRow.id == operation.owner_id,
+                MachineRow.active_operation_id == operation.operation_id,
+            )
+            await session.execute(
+                update(SuspensionEventRow)
+                .where(col(SuspensionEventRow.id).in_(mine))
+                .values(stack_id=None)
             )
 
     async def keep_of(self, operation: MachineOperation, stack: StackRow) -> Suspension:

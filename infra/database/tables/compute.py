@@ -209,7 +209,8 @@ class DriftReportRow(SQLModel, table=True):
 class SuspensionEventRow(SQLModel, table=True):
     """One suspension of a machine: its snapshot, and what that costs.
 
-    `stack_id` is the stack whose server was kept: what the snapshot is tagged with.
+    `stack_id` is the stack whose server is kept: what the snapshot is tagged with; none as soon as
+    nobody wants the snapshot any more.
     """
 
     __tablename__ = "suspension_events"

@@ -26,6 +26,7 @@ def hetzner(injected: Injected) -> Iterator[Hetzner]:
     yield injected.hetzner
     injected.hetzner.heal()
     injected.hetzner.servers.silent = False
+    injected.hetzner.servers.copying.set()
 
 
 @pytest_asyncio.fixture

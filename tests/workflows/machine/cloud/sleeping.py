@@ -83,6 +83,13 @@ class SleepScenario(CloudScenario):
         nodes = await self.fleet.ask(list_nodes)
         assert nodes[node_name_of(self.machine_id)].schedulable is True
 
+    async def verify_looked_at(self) -> None:
+        """Assert that the operation has looked at the account last, and left nothing too much."""
+        inventory = await self.customer.inventory_of(self.operation)
+        there = {(thing.kind, thing.id) for thing in await self.customer.has()}
+        assert inventory.left == 0
+        assert {(one["kind"], one["id"]) for one in inventory.resources} == there
+
     async def _plan(self, kind: OperationType) -> MachineOperation:
         owner = self.fleet.owner
         async with self.platform.api.workspace(owner.workspace_id) as session:

@@ -3,12 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from typing import Any
 from uuid import uuid4
 
 import pytest
 import pytest_asyncio
 
-from domain.cloud import SERVER, Provider
+from domain.cloud import SERVER, SNAPSHOT, Provider
 from domain.names import workflow_id_of
 from domain.operation import OperationState, OperationType, Step
 from domain.owned_operation import MachineOperation
@@ -29,6 +30,13 @@ Kind = type[Creating | Deleting]
 ELSEWHERE = [aws_case.CASE, gcp_case.CASE]
 EVERYWHERE = [hcloud_case.CASE, *ELSEWHERE]
 STORM_SECONDS = 12
+# What is done to the calls that remove a copy of a disk. AWS's takes two, and the first attempt
+# comes to its end between them.
+REMOVES_A_COPY: dict[Provider, dict[str, Any]] = {
+    Provider.HCLOUD: {"kind": "slow", "delay_seconds": 0, "call": "DELETE /v1/images/"},
+    Provider.AWS: {"kind": "unavailable", "call": "POST / DeleteSnapshot$"},
+    Provider.GCP: {"kind": "slow", "delay_seconds": 0, "call": "DELETE .*/images/"},
+}
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(1200)]
 
@@ -60,6 +68,11 @@ async def is_making_a_server(customer: Customer) -> bool:
     return there and ("machine", "changing") in await customer.stacks()
 
 
+async def is_copying(customer: Customer) -> bool:
+    """Tell whether the account has a copy of a disk, whole or not."""
+    return any(thing.resource == SNAPSHOT for thing in await customer.has())
+
+
 async def planned_for(scenario: Creating | Deleting, queue: str) -> MachineOperation:
     """Plan an operation whose steps run on a queue alone, those of its cluster's host too."""
     await scenario.plan()
@@ -86,6 +99,33 @@ async def test_a_machine_comes_sleeps_wakes_and_goes(elsewhere: Customer) -> Non
         await scenario.succeed(scenario.operation)
         await scenario.verify_done()
     await elsewhere.give_back()
+
+
+@pytest.mark.parametrize("elsewhere", EVERYWHERE, indirect=True, ids=provider_of)
+async def test_a_suspension_that_is_cancelled_while_the_disk_is_copied_keeps_nothing(
+    elsewhere: Customer, hetzner: Hetzner
+) -> None:
+    scenario, api = Suspending(elsewhere), api_of(elsewhere)
+    operation_id = await scenario.plan()
+    hetzner.servers.copying.clear()
+    try:
+        await scenario.begin()
+        await until(lambda: is_copying(elsewhere))
+        # Not before: what is removed is asked for beforehand, too.
+        api.disturb(**REMOVES_A_COPY[elsewhere.provider])
+        await scenario.cancel(operation_id)
+
+        async def is_being_removed() -> bool:
+            return bool(api.faults()[0]["struck"])
+
+        await until(is_being_removed)
+    finally:
+        hetzner.servers.copying.set()
+        api.heal()
+    assert await scenario.end_of(operation_id, 1) is OperationState.CANCELLED
+    await scenario.verify_undone()
+    await scenario.verify_looked_at()
+    await scenario.clean_up()
 
 
 @pytest.mark.parametrize("kind", [Creating, Deleting])

@@ -4,39 +4,46 @@ import asyncio
 from uuid import uuid4
 
 import pytest
-from hcloud import Client
 
-import infra.clouds.hcloud.cloud
 from domain.identifiers import Prefix
-from domain.operation import OperationState, OperationType, Step, StepStatus
+from domain.operation import OperationState, OperationType
 from infra.database.tables import LeakRow, StackRow
 from tests.workflows.hetzner import Hetzner
 from tests.workflows.machine.cloud.customer import Customer
 from tests.workflows.machine.cloud.scenarios import until
 from tests.workflows.machine.cloud.sleeping import Suspending, WakingUp
-from tests.workflows.machine.cloud.test_accounts import statuses
-from tests.workflows.machine.cloud.test_visits import reads_of, run
+from tests.workflows.machine.cloud.test_visits import console, reads_of, run
+
+
+def protect(customer: Customer, *, on: bool) -> None:
+    """Let the customer's snapshots not be removed, or be removed again."""
+    for image in console(customer).images.get_all(type=["snapshot"]):
+        image.change_protection(delete=on).wait_until_finished()
 
 
 @pytest.mark.full
 @pytest.mark.timeout(600)
-async def test_a_suspension_is_cancelled_while_the_provider_copies_the_disk(
-    customer: Customer, monkeypatch: pytest.MonkeyPatch
+async def test_a_cancelled_suspension_says_that_its_snapshot_is_left_when_it_is_held(
+    customer: Customer, hetzner: Hetzner
 ) -> None:
     scenario = Suspending(customer)
-    # No copy ever ends.
-    monkeypatch.setattr(infra.clouds.hcloud.cloud, "_AVAILABLE", "never")
-    operation_id = await scenario.request()
+    operation_id = await scenario.plan()
+    hetzner.servers.copying.clear()
+    await scenario.begin()
 
     async def copies() -> bool:
-        running = (await statuses(scenario)).get(Step.TAKE_SNAPSHOT) is StepStatus.RUNNING
-        return running and "snapshot" in await customer.kinds()
+        return "snapshot" in await customer.kinds()
 
     await until(copies)
+    await asyncio.to_thread(protect, customer, on=True)
     await scenario.cancel(operation_id)
-    async with asyncio.timeout(60):
-        state = await scenario.end_of(operation_id, 60)
-    assert state is OperationState.CANCELLED
+    hetzner.servers.copying.set()
+    assert await scenario.end_of(operation_id, 1) is OperationState.CANCELLED
+    inventory = await customer.inventory_of(scenario.operation)
+    assert [one["kind"] for one in inventory.resources if not one["wanted"]] == ["snapshot"]
+    assert inventory.left == 1
+    await asyncio.to_thread(protect, customer, on=False)
+    await run(customer, "SweepLeaks")
     await scenario.verify_undone()
     await scenario.clean_up()
 
@@ -44,17 +51,11 @@ async def test_a_suspension_is_cancelled_while_the_provider_copies_the_disk(
 @pytest.mark.full
 @pytest.mark.timeout(600)
 async def test_a_snapshot_that_the_provider_does_not_let_go_holds_no_delete_up(
-    customer: Customer, hetzner: Hetzner
+    customer: Customer,
 ) -> None:
     sleeping = WakingUp(customer)
     await sleeping.suspended()
-    client = Client(token=customer.eye, api_endpoint=hetzner.providers.hcloud_url)
-
-    def protect(on: bool) -> None:  # noqa: FBT001 - a switch
-        for image in client.images.get_all(type=["snapshot"]):
-            image.change_protection(delete=on).wait_until_finished()
-
-    await asyncio.to_thread(protect, True)
+    await asyncio.to_thread(protect, customer, on=True)
     # Each suspension leaves a stack behind; the account is opened once for all of them.
     (stack,) = await customer.rows(StackRow, StackRow.machine_id == sleeping.machine_id)
     for _ in range(4):
@@ -75,6 +76,6 @@ async def test_a_snapshot_that_the_provider_does_not_let_go_holds_no_delete_up(
     assert (await customer.inventory_of(deletion)).left == 1
     # For the snapshot, the network and the inventory.
     assert len(reads) <= 4
-    await asyncio.to_thread(protect, False)
+    await asyncio.to_thread(protect, customer, on=False)
     await run(customer, "SweepLeaks")
     await customer.verify_empty()

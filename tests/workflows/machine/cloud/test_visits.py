@@ -15,6 +15,7 @@ from domain.errors import BulkheadError, Reason
 from domain.identifiers import Prefix, new_id
 from domain.machine import MachineHealth, MachineState
 from domain.names import CONTROL_TASK_QUEUE
+from domain.stack import StackState
 from infra.clouds.visits import LEAKS, MACHINES
 from infra.database.records.new_rows import NewRows
 from infra.database.records.suspension import plan_resumption
@@ -183,6 +184,32 @@ async def test_what_nobody_wants_is_found_and_removed_if_it_was_surely_ours(
     await run(customer, "SweepLeaks")
     await asyncio.to_thread(lambda: [network.delete() for network in hand.networks.get_all()])
     await run(customer, "SweepLeaks")
+    await customer.verify_empty()
+
+
+async def test_what_was_never_about_to_be_made_is_found_under_the_tags_of_what_works(
+    customer: Customer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(domain.inventory, "YOUNG_FOR", timedelta(seconds=-60))
+    stack_id, hand = await customer.removed_stack(), console(customer).networks
+    set_state = "UPDATE stacks SET state = %s WHERE id = %s"
+    await customer.fleet.execute(set_state, StackState.PRESENT, stack_id)
+
+    def make() -> None:
+        marks: dict[str, str] = {Tag.STACK: stack_id, Tag.RESOURCE: "backup"}
+        marks[Tag.WORKSPACE] = customer.fleet.owner.workspace_id
+        hand.create(name="backup", ip_range="10.9.0.0/16", labels=marks)
+
+    await asyncio.to_thread(make)
+    for _ in range(2):
+        await run(customer, "SweepLeaks")
+    (leak,) = await leaks(customer)
+    assert (leak.name, leak.resolved_at) == ("backup", None)
+    assert (leak.attempts, leak.last_error) == (0, None)
+    assert await customer.kinds() == ["network"]
+    await asyncio.to_thread(lambda: [network.delete() for network in hand.get_all()])
+    await run(customer, "SweepLeaks")
+    await customer.fleet.execute(set_state, StackState.REMOVED, stack_id)
     await customer.verify_empty()
 
 
