@@ -23,7 +23,9 @@ find /var/lib/containerd /run/containerd /run/bulkhead /run/flannel -mindepth 1 
 iptables-save | grep '^-'
 ip -brief link | cut -d ' ' -f 1
 ip route
-cat /etc/hosts /proc/sys/net/ipv4/ip_forward
+cat /etc/hosts
+cd /proc/sys/net && grep -H . ipv4/ip_forward ipv4/conf/all/route_localnet \
+    bridge/bridge-nf-call-ip*tables netfilter/nf_conntrack_tcp_timeout_*
 systemctl list-unit-files --no-legend | grep -v '^run-u' | sort
 systemctl --failed --no-legend
 """

@@ -43,6 +43,7 @@ SERVICES="bulkhead-containerd bulkhead-kubelet bulkhead-tunnel bulkhead-kube-pro
 # What the services fill: `forget` empties what was empty before them, and nothing else.
 TREES="/var/lib/kubelet /var/lib/containerd /var/lib/cni /run/containerd /run/flannel
 /var/log/pods /var/log/containers"
+MODULES="overlay br_netfilter nf_conntrack vxlan"
 # Tunnel, kubelet and kube-proxy; all but 10250 listen on 127.0.0.1 only.
 PORTS="8133 8134 10248 10249 10250 10256"
 
@@ -228,16 +229,23 @@ check_tools() {
         problem 13 "Missing:$missing. Run: $install curl openssl iptables kmod util-linux diffutils"
 }
 
-# Built into the kernel counts, which is why the kernel's own files are looked at.
+# has_module NAME: loaded or built in, as far as what it adds to the kernel is there.
+has_module() {
+    case $1 in
+    overlay) grep -qw overlay /proc/filesystems ;;
+    br_netfilter) [ -e /proc/sys/net/bridge/bridge-nf-call-iptables ] ;;
+    nf_conntrack) [ -e /proc/sys/net/netfilter/nf_conntrack_max ] ;;
+    vxlan) [ -d /sys/module/vxlan ] ;;
+    esac
+}
+
+# They are only looked for here; `load_modules` follows when nothing else is in the way.
 check_modules() {
-    for module in overlay br_netfilter nf_conntrack vxlan; do
-        modprobe --quiet "$module" 2>/dev/null || true
-    done
     missing=
-    grep -qw overlay /proc/filesystems || missing="$missing overlay"
-    [ -e /proc/sys/net/bridge/bridge-nf-call-iptables ] || missing="$missing br_netfilter"
-    [ -e /proc/sys/net/netfilter/nf_conntrack_max ] || missing="$missing nf_conntrack"
-    [ -d /sys/module/vxlan ] || missing="$missing vxlan"
+    for module in $MODULES; do
+        has_module "$module" || modprobe --quiet --dry-run "$module" 2>/dev/null ||
+            missing="$missing $module"
+    done
     [ -z "$missing" ] || problem 14 "The kernel has no module:$missing. Install the full kernel package."
 }
 
@@ -626,7 +634,8 @@ EOF
     fi
 }
 
-# For `forget`: which trees are empty, and what the kernel's settings are, also those of kubelet.
+# For `forget`: which trees are empty, and what the kernel's settings are, also those that kubelet
+# and kube-proxy change.
 note_what_was_before() {
     if [ ! -e "$STATE/trees" ]; then
         for tree in $TREES; do
@@ -634,12 +643,31 @@ note_what_was_before() {
         done | put 600 "$STATE/trees"
     fi
     if [ ! -e "$STATE/kernel.before" ]; then
+        # Below /proc/sys, but for the last one.
         for key in net/ipv4/ip_forward net/bridge/bridge-nf-call-iptables \
             net/bridge/bridge-nf-call-ip6tables net/ipv4/conf/all/route_localnet \
-            vm/overcommit_memory vm/panic_on_oom kernel/panic kernel/panic_on_oops; do
+            vm/overcommit_memory vm/panic_on_oom kernel/panic kernel/panic_on_oops \
+            kernel/keys/root_maxkeys kernel/keys/root_maxbytes net/netfilter/nf_conntrack_max \
+            net/netfilter/nf_conntrack_tcp_timeout_established \
+            net/netfilter/nf_conntrack_tcp_timeout_close_wait \
+            ../../sys/module/nf_conntrack/parameters/hashsize; do
             [ ! -e "/proc/sys/$key" ] || echo "$key $(cat "/proc/sys/$key")"
         done | put 600 "$STATE/kernel.before"
     fi
+}
+
+# load_modules: those that were absent are written down first, because `forget` unloads them.
+load_modules() {
+    if [ ! -e "$STATE/modules" ]; then
+        for module in $MODULES; do
+            has_module "$module" || echo "$module"
+        done | put 600 "$STATE/modules"
+    fi
+    for module in $MODULES; do
+        has_module "$module" || modprobe --quiet "$module" || true
+        has_module "$module" ||
+            fail 14 "The kernel does not load its module $module; see why with: modprobe -v $module"
+    done
 }
 
 # The proxy is the services' too; it may hold a password, so root alone reads it. What is inside of
@@ -929,6 +957,7 @@ read_token() {
 # join: the rest of the way, from wherever it was left.
 join() {
     use_what_is_known
+    load_modules
     if ! registered; then
         check_architecture || fail $? "$MESSAGE"
         say "registering at $URL"
@@ -1191,6 +1220,10 @@ forget() {
         rm -f "$program"
         [ ! -e "$program.before" ] || mv "$program.before" "$program"
     done <"$STATE/fetched"
+    # One that something else needs by now stays.
+    [ ! -e "$STATE/modules" ] || while read -r module; do
+        modprobe --remove --quiet "$module" || true
+    done <"$STATE/modules"
     if [ -e /etc/hosts ] && grep -q '# bulkhead$' /etc/hosts; then
         grep -v '# bulkhead$' /etc/hosts >"$WORK/hosts" || true
         cat "$WORK/hosts" >/etc/hosts

@@ -46,6 +46,14 @@ is-active*) exit 3 ;;
     ;;
 esac
 """
+# A server without a module that its kernel has, and a program that loads that.
+NO_VXLAN = "rmdir /sys/module/vxlan"
+MODPROBE = """\
+#!/bin/sh
+echo "$*" >>/run/modprobe.log
+case "$*" in *--dry-run*|*--remove*) exit 0 ;; esac
+mkdir "/sys/module/$2"
+"""
 _UNSHARE = ("unshare", "--mount", "--propagation=private")
 _WORLD = """\
 set -eu

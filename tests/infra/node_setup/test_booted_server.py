@@ -23,6 +23,8 @@ iptables -t nat -A CNI-HOSTPORT-DNAT -p tcp --dport 80 -j CNI-DN-0123456789 \
 ip link add cni0 type bridge
 ip netns add cni-1
 ip route add 10.244.7.0/24 dev lo
+echo 86400 >/proc/sys/net/netfilter/nf_conntrack_tcp_timeout_established
+echo 3600 >/proc/sys/net/netfilter/nf_conntrack_tcp_timeout_close_wait
 mkdir -p /var/lib/kubelet/pods/1/volumes/data
 mount -t tmpfs tmpfs /var/lib/kubelet/pods/1/volumes/data
 """

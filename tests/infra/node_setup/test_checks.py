@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from infra.node_setup import SCRIPT
-from tests.infra.node_setup.sandbox import Run, Sandbox
+from tests.infra.node_setup.sandbox import MODPROBE, NO_VXLAN, Run, Sandbox
 from tests.infra.node_setup.small_platform import SmallPlatform
 
 _ROOT = Path(__file__).parents[3]
@@ -96,6 +96,13 @@ def test_a_server_without_faults_passes_every_check(
     run = sandbox.run("check", *facts)
     assert run.status == 0, run.output
     assert run.output.count("ok ") == len(run.output.splitlines()) == 11
+
+
+def test_a_check_loads_no_module(sandbox: Sandbox) -> None:
+    sandbox.replace("modprobe", MODPROBE)
+    run = sandbox.run("check", before=NO_VXLAN)
+    assert run.status == 0, run.output
+    assert sandbox.read("run/modprobe.log").splitlines() == ["--quiet --dry-run vxlan"]
 
 
 def test_a_check_without_the_authoritys_hash_says_what_it_left_out(sandbox: Sandbox) -> None:

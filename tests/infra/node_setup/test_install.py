@@ -10,7 +10,7 @@ import pytest
 from infra.node_setup import bootstrap_cloud_init, bootstrap_command
 from tests.infra.https_server import Response
 from tests.infra.node_setup.connect_proxy import connect_proxy
-from tests.infra.node_setup.sandbox import Run, Sandbox
+from tests.infra.node_setup.sandbox import MODPROBE, NO_VXLAN, Run, Sandbox
 from tests.infra.node_setup.small_platform import NODE_NAME, SmallPlatform, refusal
 
 # More renames than a whole run makes; the last ones cut nothing.
@@ -433,6 +433,36 @@ def test_a_proxy_that_is_not_there_is_said(sandbox: Sandbox, platform: SmallPlat
         pass
     run = sandbox.run("install", *facts, environment={"HTTPS_PROXY": proxy.url})
     assert (run.status, "cannot be reached" in run.output) == (31, True)
+
+
+@pytest.mark.parametrize("status", [0, 21], ids=["uninstalled", "refused"])
+def test_the_modules_that_were_loaded_for_a_node_go_with_it(
+    sandbox: Sandbox, platform: SmallPlatform, status: int
+) -> None:
+    sandbox.replace("modprobe", MODPROBE)
+    if status:
+        platform.token = None
+    facts = ("--url", platform.url, "--authority-sha256", platform.authority_sha256)
+    token = platform.token or "bulkhead_wbt_used"
+    assert sandbox.run("install", *facts, token=token, before=NO_VXLAN).status == status
+    assert "\n--quiet vxlan\n" in sandbox.read("run/modprobe.log")
+    assert sandbox.run("uninstall").status == 0
+    removals = [line for line in sandbox.read("run/modprobe.log").splitlines() if "remove" in line]
+    assert removals == ["--remove --quiet vxlan"]
+
+
+def test_a_module_that_the_kernel_does_not_load_costs_no_token(
+    sandbox: Sandbox, platform: SmallPlatform
+) -> None:
+    """As `install vxlan /bin/false` has it, in the file of a hardened server."""
+    sandbox.replace("modprobe", MODPROBE.replace("mkdir", "exit 1; mkdir"))
+    facts = ("--url", platform.url, "--authority-sha256", platform.authority_sha256)
+    run = sandbox.run("install", *facts, token=str(platform.token), before=NO_VXLAN)
+    assert (run.status, "does not load its module vxlan" in run.output) == (14, True), run.output
+    assert platform.token is not None
+    # Once it does, the timer goes on by itself.
+    sandbox.replace("modprobe", MODPROBE)
+    assert sandbox.run("report", before=NO_VXLAN).status == 0
 
 
 @pytest.mark.parametrize("status", [0, 21], ids=["uninstalled", "refused"])
