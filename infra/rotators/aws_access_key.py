@@ -9,13 +9,15 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
+from domain.cloud import Provider
 from domain.errors import BulkheadError, Reason
 from domain.identifiers import opaque_part
 from domain.rotation import Rotation
 from domain.secret import SecretValue
-from infra.clouds.threads import in_thread
+from infra.clouds.rate_budget import RateBudgets, Spending
 from infra.providers.access_keys import access_key_of, value_of
 from infra.providers.signing import AccessKey
+from infra.rotators.budgeted import Budgeted
 from infra.rotators.fields import RotatorSettings, read_settings
 from infra.settings import ProviderSettings
 
@@ -28,10 +30,12 @@ class AwsAccessKey:
 
     Args:
         providers: where AWS is.
+        budgets: of calls, of all credentials.
     """
 
-    def __init__(self, providers: ProviderSettings) -> None:
+    def __init__(self, providers: ProviderSettings, budgets: RateBudgets) -> None:
         self._providers = providers
+        self._budgeted = Budgeted(budgets, Provider.AWS)
 
     @staticmethod
     def check_settings(secret_id: str, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -41,9 +45,9 @@ class AwsAccessKey:
 
     async def reach(self, rotation: Rotation, current: SecretValue) -> None:
         """Use the current key, and look whether its user has room for another."""
-        await in_thread(
-            rotation.secret_id,
-            lambda: self._keys(current).check_room(_began(rotation)),
+        await self._budgeted.ask(
+            rotation,
+            lambda spending: self._keys(current, spending).check_room(_began(rotation)),
             only_reads=True,
         )
 
@@ -53,16 +57,16 @@ class AwsAccessKey:
         One that an earlier attempt made is of no use, since its secret part is lost: it goes.
         """
         return value_of(
-            await in_thread(
-                rotation.secret_id, lambda: self._keys(current).create(_began(rotation))
+            await self._budgeted.ask(
+                rotation, lambda spending: self._keys(current, spending).create(_began(rotation))
             )
         )
 
     async def set(self, rotation: Rotation, pending: SecretValue, current: SecretValue) -> None:
         """Nothing is left to do, once both keys are the same user's."""
         made = _key_in(pending).key_id
-        if not await in_thread(
-            rotation.secret_id, lambda: self._keys(current).has(made), only_reads=True
+        if not await self._budgeted.ask(
+            rotation, lambda spending: self._keys(current, spending).has(made), only_reads=True
         ):
             raise BulkheadError(
                 Reason.FAILED_PRECONDITION,
@@ -72,8 +76,10 @@ class AwsAccessKey:
 
     async def test(self, rotation: Rotation, pending: SecretValue) -> None:
         """Ask AWS who the new key is, until all of AWS knows it."""
-        await in_thread(
-            rotation.secret_id, lambda: self._keys(pending).check_accepted(), only_reads=True
+        await self._budgeted.ask(
+            rotation,
+            lambda spending: self._keys(pending, spending).check_accepted(),
+            only_reads=True,
         )
 
     async def unset(
@@ -82,23 +88,30 @@ class AwsAccessKey:
         """Remove the new key, also one whose secret part nobody kept."""
         made = None if pending is None else _key_in(pending).key_id
         if made is None:
-            await in_thread(
-                rotation.secret_id, lambda: self._keys(current).remove_unkept(_began(rotation))
+            await self._budgeted.ask(
+                rotation,
+                lambda spending: self._keys(current, spending).remove_unkept(_began(rotation)),
             )
         elif made != _key_in(current).key_id:
-            await in_thread(rotation.secret_id, lambda: self._keys(current).remove(made))
+            await self._budgeted.ask(
+                rotation, lambda spending: self._keys(current, spending).remove(made)
+            )
 
     async def retire(
         self, rotation: Rotation, retired: SecretValue, replacement: SecretValue
     ) -> None:
         """Turn the replaced key off and remove it, by the new one."""
         replaced = _key_in(retired).key_id
-        await in_thread(rotation.secret_id, lambda: self._keys(replacement).retire(replaced))
+        await self._budgeted.ask(
+            rotation, lambda spending: self._keys(replacement, spending).retire(replaced)
+        )
 
-    def _keys(self, value: SecretValue) -> "UserKeys":
+    def _keys(self, value: SecretValue, spending: Spending) -> "UserKeys":
         # Loaded when it is used: the web process checks settings, without AWS's library.
         module = importlib.import_module("infra.clouds.aws.access_keys")
-        return cast("UserKeys", module.UserKeys(_key_in(value), self._providers))
+        keys = cast("UserKeys", module.UserKeys(_key_in(value), self._providers))
+        spending.count(keys.calls)
+        return keys
 
 
 def _key_in(value: SecretValue) -> AccessKey:

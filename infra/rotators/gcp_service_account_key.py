@@ -10,11 +10,13 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from domain.cloud import Provider
 from domain.errors import BulkheadError, Reason
 from domain.identifiers import opaque_part
 from domain.rotation import Rotation
 from domain.secret import SecretValue
-from infra.clouds.threads import in_thread
+from infra.clouds.rate_budget import RateBudgets, Spending
+from infra.rotators.budgeted import Budgeted
 from infra.rotators.fields import RotatorSettings, read_settings
 from infra.settings import ProviderSettings
 
@@ -29,10 +31,12 @@ class GcpServiceAccountKey:
 
     Args:
         providers: where Google is.
+        budgets: of calls, of all credentials.
     """
 
-    def __init__(self, providers: ProviderSettings) -> None:
+    def __init__(self, providers: ProviderSettings, budgets: RateBudgets) -> None:
         self._providers = providers
+        self._budgeted = Budgeted(budgets, Provider.GCP)
 
     @staticmethod
     def check_settings(secret_id: str, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -42,23 +46,23 @@ class GcpServiceAccountKey:
 
     async def reach(self, rotation: Rotation, current: SecretValue) -> None:
         """Use the current key, and look whether its account has room for another."""
-        await in_thread(
-            rotation.secret_id,
-            lambda: self._keys(current).check_room(_began(rotation)),
+        await self._budgeted.ask(
+            rotation,
+            lambda spending: self._keys(current, spending).check_room(_began(rotation)),
             only_reads=True,
         )
 
     async def create(self, rotation: Rotation, current: SecretValue) -> SecretValue:
         """Make a key here and give Google its public half; one of an earlier attempt goes."""
-        return await in_thread(
-            rotation.secret_id, lambda: self._keys(current).create(_began(rotation))
+        return await self._budgeted.ask(
+            rotation, lambda spending: self._keys(current, spending).create(_began(rotation))
         )
 
     async def set(self, rotation: Rotation, pending: SecretValue, current: SecretValue) -> None:
         """Nothing is left to do, once both keys are the same account's."""
         made = _key_id_of(pending)
-        if not await in_thread(
-            rotation.secret_id, lambda: self._keys(current).has(made), only_reads=True
+        if not await self._budgeted.ask(
+            rotation, lambda spending: self._keys(current, spending).has(made), only_reads=True
         ):
             raise BulkheadError(
                 Reason.FAILED_PRECONDITION,
@@ -68,8 +72,10 @@ class GcpServiceAccountKey:
 
     async def test(self, rotation: Rotation, pending: SecretValue) -> None:
         """Get a token with the new key, until all of Google knows it."""
-        await in_thread(
-            rotation.secret_id, lambda: self._keys(pending).check_accepted(), only_reads=True
+        await self._budgeted.ask(
+            rotation,
+            lambda spending: self._keys(pending, spending).check_accepted(),
+            only_reads=True,
         )
 
     async def unset(
@@ -78,24 +84,31 @@ class GcpServiceAccountKey:
         """Remove the new key, also one whose private half nobody kept."""
         made = None if pending is None else _key_id_of(pending)
         if made is None:
-            await in_thread(
-                rotation.secret_id, lambda: self._keys(current).remove_unkept(_began(rotation))
+            await self._budgeted.ask(
+                rotation,
+                lambda spending: self._keys(current, spending).remove_unkept(_began(rotation)),
             )
         elif made != _key_id_of(current):
-            await in_thread(rotation.secret_id, lambda: self._keys(current).remove(made))
+            await self._budgeted.ask(
+                rotation, lambda spending: self._keys(current, spending).remove(made)
+            )
 
     async def retire(
         self, rotation: Rotation, retired: SecretValue, replacement: SecretValue
     ) -> None:
         """Turn the replaced key off and remove it, by the new one."""
         replaced = _key_id_of(retired)
-        await in_thread(rotation.secret_id, lambda: self._keys(replacement).retire(replaced))
+        await self._budgeted.ask(
+            rotation, lambda spending: self._keys(replacement, spending).retire(replaced)
+        )
 
-    def _keys(self, value: SecretValue) -> "AccountKeys":
+    def _keys(self, value: SecretValue, spending: Spending) -> "AccountKeys":
         _key_id_of(value)
         # Loaded when it is used: the web process checks settings, without Google's library.
         module = importlib.import_module("infra.clouds.gcp.account_keys")
-        return cast("AccountKeys", module.AccountKeys(value, self._providers))
+        keys = cast("AccountKeys", module.AccountKeys(value, self._providers))
+        spending.count(keys.calls)
+        return keys
 
 
 def _key_id_of(value: SecretValue) -> str:

@@ -12,8 +12,9 @@ from domain.errors import BulkheadError, Reason
 from domain.operation import WAITING_FOR_NEW_VALUE
 from domain.rotation import Rotation
 from domain.secret import SecretValue
+from infra.clouds.rate_budget import RateBudgets, Spending
 from infra.clouds.registry import open_cloud
-from infra.clouds.threads import in_thread
+from infra.rotators.budgeted import Budgeted
 from infra.rotators.fields import (
     RotatorSettings,
     SecretId,
@@ -45,11 +46,13 @@ class HetznerCloudToken:
     Args:
         providers: where Hetzner is.
         values: reads the secret with the new token.
+        budgets: of calls, of all credentials.
     """
 
-    def __init__(self, providers: ProviderSettings, values: Values) -> None:
+    def __init__(self, providers: ProviderSettings, values: Values, budgets: RateBudgets) -> None:
         self._providers = providers
         self._values = values
+        self._budgeted = Budgeted(budgets, Provider.HCLOUD)
 
     @staticmethod
     def check_settings(secret_id: str, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -80,14 +83,18 @@ class HetznerCloudToken:
         if token.data == current.text().strip().encode():
             raise _waiting(secret_id)
         # No token is sent anywhere: the value may be any secret that somebody named by mistake.
-        await in_thread(rotation.secret_id, lambda: self._open(token), only_reads=True)
+        await self._budgeted.ask(
+            rotation, lambda spending: self._open(token, spending), only_reads=True
+        )
         return token
 
     async def set(self, rotation: Rotation, pending: SecretValue, current: SecretValue) -> None:
         """See that both tokens are of one project; the new one is accepted since it was made."""
-        await in_thread(
-            rotation.secret_id,
-            lambda: self._open(pending).check_project_of(self._open(current)),
+        await self._budgeted.ask(
+            rotation,
+            lambda spending: self._open(pending, spending).check_project_of(
+                self._open(current, spending)
+            ),
             only_reads=True,
         )
 
@@ -123,13 +130,17 @@ class HetznerCloudToken:
         )
 
     async def _check(self, rotation: Rotation, value: SecretValue) -> None:
-        await in_thread(
-            rotation.secret_id, lambda: self._open(value).check_credential(), only_reads=True
+        await self._budgeted.ask(
+            rotation,
+            lambda spending: self._open(value, spending).check_credential(),
+            only_reads=True,
         )
 
-    def _open(self, value: SecretValue) -> "HetznerCloud":
+    def _open(self, value: SecretValue, spending: Spending) -> "HetznerCloud":
         # The client library is loaded when it is used: the web process only checks settings.
-        return cast("HetznerCloud", open_cloud(Provider.HCLOUD, value, self._providers))
+        cloud = cast("HetznerCloud", open_cloud(Provider.HCLOUD, value, self._providers))
+        spending.count(cloud.calls)
+        return cloud
 
 
 def _waiting(secret_id: str) -> BulkheadError:

@@ -5,6 +5,7 @@ from typing import Any
 
 from domain.identifiers import Prefix, is_id
 from domain.secret import RotatorKind
+from infra.clouds.rate_budget import RateBudgets
 from infra.database.engine import Database
 from infra.openbao.client import OpenBao
 from infra.outbound import Outbound
@@ -27,6 +28,7 @@ def rotators(
     values: Values,
     outbound: OutboundSettings,
     providers: ProviderSettings,
+    budgets: RateBudgets,
 ) -> dict[RotatorKind, Rotator]:
     """Return one rotator of each kind.
 
@@ -36,6 +38,7 @@ def rotators(
         values: reads the secrets that settings name.
         outbound: which addresses of the operator's own network may be reached.
         providers: where the clouds are whose credentials rotate.
+        budgets: of calls of these clouds' accounts.
     """
     way_out = Outbound(outbound)
     return {
@@ -46,9 +49,9 @@ def rotators(
             HostedClusters(database, openbao)
         ),
         RotatorKind.HTTPS: Https(way_out, values),
-        RotatorKind.AWS_ACCESS_KEY: AwsAccessKey(providers),
-        RotatorKind.GCP_SERVICE_ACCOUNT_KEY: GcpServiceAccountKey(providers),
-        RotatorKind.HETZNER_CLOUD_TOKEN: HetznerCloudToken(providers, values),
+        RotatorKind.AWS_ACCESS_KEY: AwsAccessKey(providers, budgets),
+        RotatorKind.GCP_SERVICE_ACCOUNT_KEY: GcpServiceAccountKey(providers, budgets),
+        RotatorKind.HETZNER_CLOUD_TOKEN: HetznerCloudToken(providers, values, budgets),
     }
 
 

@@ -39,7 +39,7 @@ _CONFIG: Final = DEFAULT_CONFIG.merge(
 class UserKeys:
     """The keys of one key's user. Methods raise `BulkheadError`, as those of a `Cloud`.
 
-    Made for one call: its time begins with it.
+    Made for one call: its time begins with it. `calls` counts what it asks.
 
     Args:
         key: who asks.
@@ -49,6 +49,7 @@ class UserKeys:
     def __init__(self, key: AccessKey, settings: ProviderSettings) -> None:
         self._key = key
         self._clients = Clients(key, settings, _CONFIG)
+        self.calls = self._clients.calls
         self._deadline = Deadline(_CALLS_BEGIN_WITHIN_SECONDS)
         self._iam = self._client("iam")
 

@@ -38,7 +38,7 @@ _CONFLICT: Final = 409
 
 
 class AccountKeys:
-    """The keys of one account, for one call: its time begins when this is made.
+    """The keys of one account, for one call: its time begins when this is made. `calls` counts.
 
     A key of ours is made here and only its public half uploaded, in a certificate that is valid
     from the moment on at which its rotation began: Google tells that again, so that a key whose
@@ -51,6 +51,7 @@ class AccountKeys:
 
     def __init__(self, value: SecretValue, settings: ProviderSettings) -> None:
         self._account = GcpAccount(value, settings, answers_within_seconds=_ANSWERS_WITHIN_SECONDS)
+        self.calls = self._account.calls
         self._deadline = Deadline(_CALLS_BEGIN_WITHIN_SECONDS)
         self._file: Json = json.loads(value.data)
         self._name = f"projects/{self._account.project}/serviceAccounts/{self._account.key.email}"

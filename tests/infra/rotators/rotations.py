@@ -2,14 +2,20 @@
 
 import contextlib
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
+from domain.cloud import Provider
 from domain.errors import BulkheadError, Reason
 from domain.identifiers import Prefix, new_id
 from domain.rotation import Rotation
 from domain.secret import SecretValue
+from infra.clouds.rate_budget import Credential, RateBudgets
+from infra.clouds.registry import profile_of
+from infra.database.engine import Database
+from infra.database.tables import CredentialBudgetRow
 from infra.outbound import Outbound
 from infra.settings import OutboundSettings
 
@@ -29,6 +35,31 @@ class KnownValues:
     async def read(self, rotation: Rotation, secret_id: str) -> SecretValue:
         del rotation
         return self.values[secret_id]
+
+
+@dataclass(frozen=True)
+class CallBudgets:
+    """The budgets of one workspace's credentials."""
+
+    budgets: RateBudgets
+    workspace_id: str
+    worker: Database
+
+    async def has_spent(self, rotation: Rotation, provider: Provider) -> bool:
+        """Tell whether a rotation's secret has less of its budget than all."""
+        async with self.worker.workspace(self.workspace_id) as session:
+            row = await session.get_one(
+                CredentialBudgetRow, (self.workspace_id, rotation.secret_id)
+            )
+            return row.calls_left < profile_of(provider).pace.most
+
+    async def use_up(self, rotation: Rotation, provider: Provider) -> None:
+        """Have the rotation's secret owe more than comes back during a test."""
+        credential = Credential(
+            workspace_id=self.workspace_id, secret_id=rotation.secret_id, provider=provider
+        )
+        await self.budgets.take(credential, 1)
+        await self.budgets.settle(credential, 2 * int(profile_of(provider).pace.most))
 
 
 def new_rotation(settings: Mapping[str, Any], workspace_id: str | None = None) -> Rotation:

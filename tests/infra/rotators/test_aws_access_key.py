@@ -16,7 +16,7 @@ from infra.clouds.aws import access_keys
 from infra.local_cloud.serving import served
 from infra.rotators.aws_access_key import AwsAccessKey
 from infra.settings import ProviderSettings
-from tests.infra.rotators.rotations import fails, new_rotation
+from tests.infra.rotators.rotations import CallBudgets, fails, new_rotation
 
 
 @pytest.fixture(scope="module")
@@ -34,10 +34,11 @@ class User:
     name: str
     administrator: SecretValue
     current: SecretValue
+    calls: CallBudgets
 
     @property
     def rotator(self) -> AwsAccessKey:
-        return AwsAccessKey(ProviderSettings(aws_endpoint_url=self.url))
+        return AwsAccessKey(ProviderSettings(aws_endpoint_url=self.url), self.calls.budgets)
 
     def client(self, service: str, value: SecretValue) -> Any:  # noqa: ANN401 - boto3 has no types
         key = json.loads(value.data)
@@ -66,11 +67,11 @@ class User:
         requests.post(f"{self.url}/_faults", data=json.dumps(fault), timeout=30).raise_for_status()
 
     def rotation(self) -> Rotation:
-        return new_rotation({})
+        return new_rotation({}, self.calls.workspace_id)
 
 
 @pytest.fixture
-def user(url: str) -> User:
+def user(url: str, call_budgets: CallBudgets) -> User:
     made = requests.post(f"{url}/_accounts", json={}, timeout=30)
     account = made.json()["account_id"]
     body = {"account_id": account, "user_name": "administrator"}
@@ -81,6 +82,7 @@ def user(url: str) -> User:
         name=made.json()["user_name"],
         administrator=SecretValue(administrator.content),
         current=SecretValue(made.content),
+        calls=call_budgets,
     )
 
 
@@ -103,6 +105,15 @@ async def test_a_rotation_makes_a_second_key_and_removes_the_first(user: User) -
     assert user.keys() == [_id(pending)]
     assert user.accepts(pending)
     assert not user.accepts(user.current)
+    assert await user.calls.has_spent(rotation, Provider.AWS)
+
+
+async def test_a_rotation_asks_nothing_when_its_credentials_budget_is_used_up(user: User) -> None:
+    rotation, rotator = user.rotation(), user.rotator
+    await user.calls.use_up(rotation, Provider.AWS)
+    with fails(Reason.RATE_LIMITED):
+        await rotator.create(rotation, user.current)
+    assert user.keys() == [_id(user.current)]
 
 
 async def test_a_key_of_an_attempt_that_died_is_replaced_by_the_next(user: User) -> None:

@@ -18,7 +18,7 @@ from infra.clouds.gcp import account_keys
 from infra.local_cloud.serving import served
 from infra.rotators.gcp_service_account_key import GcpServiceAccountKey
 from infra.settings import ProviderSettings
-from tests.infra.rotators.rotations import fails, new_rotation
+from tests.infra.rotators.rotations import CallBudgets, fails, new_rotation
 
 _SCOPES = ["https://www.googleapis.com/auth/cloud-platform"]
 
@@ -36,11 +36,12 @@ class Account:
     url: str
     owner: SecretValue
     current: SecretValue
+    calls: CallBudgets
 
     @property
     def rotator(self) -> GcpServiceAccountKey:
         settings = ProviderSettings(gcp_token_url=f"{self.url}/token", gcp_iam_url=self.url)
-        return GcpServiceAccountKey(settings)
+        return GcpServiceAccountKey(settings, self.calls.budgets)
 
     @property
     def name(self) -> str:
@@ -82,16 +83,17 @@ class Account:
         answer.raise_for_status()
 
     def rotation(self) -> Rotation:
-        return new_rotation({})
+        return new_rotation({}, self.calls.workspace_id)
 
 
 @pytest.fixture
-def account(url: str) -> Account:
+def account(url: str, call_budgets: CallBudgets) -> Account:
     project = f"acme-{secrets.token_hex(6)}"
     return Account(
         url=url,
         owner=SecretValue(_made(url, {"project": project, "account": "owner-of-all"})),
         current=SecretValue(_made(url, {"project": project, "account": "deployer"})),
+        calls=call_budgets,
     )
 
 
@@ -125,6 +127,7 @@ async def test_a_rotation_adds_a_key_and_removes_the_first(account: Account) -> 
     assert not account.accepts(account.current)
     kept, now = json.loads(account.current.data), json.loads(pending.data)
     assert {name for name in kept if kept[name] != now[name]} == {"private_key", "private_key_id"}
+    assert await account.calls.has_spent(rotation, Provider.GCP)
 
 
 async def test_a_key_of_an_attempt_that_died_is_replaced_by_the_next(account: Account) -> None:

@@ -15,7 +15,7 @@ from domain.secret import SecretValue
 from infra.local_cloud.serving import served
 from infra.rotators.hetzner_cloud_token import HetznerCloudToken
 from infra.settings import ProviderSettings
-from tests.infra.rotators.rotations import KnownValues, fails, new_rotation
+from tests.infra.rotators.rotations import CallBudgets, KnownValues, fails, new_rotation
 
 
 @pytest.fixture(scope="module")
@@ -29,17 +29,20 @@ class Console:
     """Hetzner's console, and the person at it."""
 
     url: str
+    calls: CallBudgets
     project: str = field(default_factory=lambda: secrets.token_hex(8))
     values: KnownValues = field(default_factory=KnownValues)
     hand_over: str = field(default_factory=lambda: new_id(Prefix.SECRET))
 
     @property
     def rotator(self) -> HetznerCloudToken:
-        return HetznerCloudToken(ProviderSettings(hcloud_url=f"{self.url}/v1"), self.values)
+        return HetznerCloudToken(
+            ProviderSettings(hcloud_url=f"{self.url}/v1"), self.values, self.calls.budgets
+        )
 
     @property
     def rotation(self) -> Rotation:
-        return new_rotation({"new_token_secret_id": self.hand_over})
+        return new_rotation({"new_token_secret_id": self.hand_over}, self.calls.workspace_id)
 
     def new_token(self, project: str | None = None, *, read_only: bool = False) -> SecretValue:
         body: dict[str, str | bool] = {
@@ -64,8 +67,8 @@ class Console:
 
 
 @pytest.fixture
-def console(url: str) -> Console:
-    return Console(url)
+def console(url: str, call_budgets: CallBudgets) -> Console:
+    return Console(url, call_budgets)
 
 
 async def test_it_waits_until_a_person_hands_a_new_token_in_and_then_proves_it(
@@ -91,6 +94,7 @@ async def test_it_waits_until_a_person_hands_a_new_token_in_and_then_proves_it(
         await rotator.retire(rotation, current, pending)
     console.delete(current)
     await rotator.retire(rotation, current, pending)
+    assert await console.calls.has_spent(rotation, Provider.HCLOUD)
 
 
 async def test_a_token_that_may_only_read_or_is_of_another_project_is_refused(

@@ -5,6 +5,7 @@ import pytest
 from domain.errors import BulkheadError, Reason
 from domain.identifiers import Prefix, new_id
 from domain.secret import RotatorKind
+from infra.clouds.rate_budget import RateBudgets
 from infra.database.engine import Database, DatabaseRole
 from infra.openbao.client import OpenBao
 from infra.rotators.registry import check_settings, rotators
@@ -84,7 +85,14 @@ async def test_a_worker_has_a_rotator_of_every_kind(servers: Servers) -> None:
     database = Database(servers.database, DatabaseRole.WORKER)
     openbao = OpenBao(servers.openbao("worker"))
     try:
-        found = rotators(database, openbao, KnownValues(), OutboundSettings(), ProviderSettings())
+        found = rotators(
+            database,
+            openbao,
+            KnownValues(),
+            OutboundSettings(),
+            ProviderSettings(),
+            RateBudgets(database),
+        )
     finally:
         openbao.close()
         await database.close()
