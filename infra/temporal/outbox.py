@@ -4,8 +4,9 @@ import asyncio
 import contextlib
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import update
+from sqlalchemy import ColumnElement, not_, update
 from sqlmodel import col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowFailureError
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -35,17 +36,31 @@ _NOT_BEGUN = (
     "does not answer, so that what the workflow was given cannot be opened. It goes on by itself."
 )
 
-# One sweep handles this many; the schedule comes again.
+# A sweep looks at this many that have something to be told to Temporal, and at as many others.
 _BATCH = 200
+
+_TO_BE_TOLD = col(OperationRow.workflow_started_at).is_(None) | col(
+    OperationRow.cancel_requested_at
+).is_not(None)
 
 
 class Outbox:
     """Starts, cancels and finds workflows for the rows of operations."""
 
-    def __init__(self, database: Database, sweeper: Database, temporal: TemporalConnection) -> None:
+    def __init__(
+        self,
+        database: Database,
+        sweeper: Database,
+        temporal: TemporalConnection,
+        *,
+        batch: int = _BATCH,
+    ) -> None:
         self._database = database
         self._sweeper = sweeper
         self._temporal = temporal
+        self._to_be_told = _Walk(_TO_BE_TOLD, batch)
+        # Thousands may wait for approvals for a day: they take turns, and hold nobody else up.
+        self._others = _Walk(not_(_TO_BE_TOLD), batch)
 
     async def start(self, typed: TypedOperation) -> None:
         """Start the workflow of an operation that was just planned.
@@ -114,17 +129,8 @@ class Outbox:
 
     async def _stale_operations(self) -> list[OperationRow]:
         async with self._sweeper.transaction() as session:
-            return list(
-                await session.exec(
-                    select(OperationRow)
-                    .where(
-                        OperationRow.state == OperationState.RUNNING,
-                        col(OperationRow.started_at) < datetime.now(UTC) - _FRESH,
-                    )
-                    .order_by(col(OperationRow.started_at))
-                    .limit(_BATCH)
-                )
-            )
+            to_be_told = await self._to_be_told.next_batch(session)
+            return to_be_told + await self._others.next_batch(session)
 
     async def _note_not_begun(self, row: OperationRow) -> None:
         async with self._database.workspace(row.workspace_id) as session:
@@ -147,6 +153,32 @@ class Outbox:
         async with self._database.workspace(row.workspace_id) as session:
             current = await session.get_one(OperationRow, (row.workspace_id, row.id))
             return current.state is OperationState.RUNNING
+
+
+class _Walk:
+    """Goes through the running operations of one sort, a batch at a time, and begins again."""
+
+    def __init__(self, sort: ColumnElement[bool], batch: int) -> None:
+        self._sort = sort
+        self._batch = batch
+        self._after = ""
+
+    async def next_batch(self, session: AsyncSession) -> list[OperationRow]:
+        rows = list(
+            await session.exec(
+                select(OperationRow)
+                .where(
+                    OperationRow.state == OperationState.RUNNING,
+                    col(OperationRow.started_at) < datetime.now(UTC) - _FRESH,
+                    self._sort,
+                    OperationRow.id > self._after,
+                )
+                .order_by(col(OperationRow.id))
+                .limit(self._batch)
+            )
+        )
+        self._after = rows[-1].id if len(rows) == self._batch else ""
+        return rows
 
 
 def _is_overdue(row: OperationRow) -> bool:

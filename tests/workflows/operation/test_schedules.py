@@ -11,6 +11,8 @@ from domain.cluster import ClusterState, HostedControlPlane
 from domain.errors import BulkheadError, Reason
 from domain.names import CONTROL_TASK_QUEUE, workflow_id_of
 from domain.operation import OperationState
+from infra.database.engine import Database, DatabaseRole
+from infra.temporal.outbox import Outbox
 from tests.durability import CANCELS_WITHIN_SECONDS, Fault, FaultInjector, Moment
 from tests.platform import Platform, Requested
 from tests.workflows.cluster.scenarios import (
@@ -91,6 +93,47 @@ async def test_an_operation_that_was_never_started_is_started_once(
     finally:
         injector.repeat, injector.fault = False, None
         await platform.delete(requested.cluster, caller)
+
+
+async def test_many_that_run_hide_no_operation_that_was_lost(injected: Injected) -> None:
+    platform = injected.platform
+    caller = await platform.new_workspace()
+    planned = [await platform.plan_cluster(caller) for _ in range(3)]
+    lost = {each.operation_id for each in planned}
+    with platform.servers.administrator() as administrator:
+        # Their workflows were started, says the row, and Temporal knows none of them.
+        administrator.execute(
+            "UPDATE operations SET workflow_started_at = now(),"
+            " started_at = now() - interval '1 minute' WHERE id = ANY(%s)",
+            (list(lost),),
+        )
+    try:
+        assert lost <= await _found_lost(platform, in_batches_of=1)
+    finally:
+        await run(platform, ReconcileOperations.run)
+        for each in planned:
+            closed = Requested(cluster=each.control_plane, operation_id=each.operation_id)
+            await platform.end_of(closed, CANCELS_WITHIN_SECONDS)
+
+
+async def _found_lost(platform: Platform, *, in_batches_of: int) -> set[str]:
+    """Have so many sweeps find what is lost as there are operations."""
+    settings = platform.servers.database
+    worker, sweeper = (
+        Database(settings, DatabaseRole.WORKER),
+        Database(settings, DatabaseRole.SWEEPER),
+    )
+    outbox = Outbox(worker, sweeper, platform.connection, batch=in_batches_of)
+    with platform.servers.administrator() as administrator:
+        query = "SELECT count(*) FROM operations WHERE state = 'RUNNING'"
+        (running,) = administrator.execute(query).fetchone() or (0,)
+    try:
+        return {
+            each.operation.operation_id for _ in range(running) for each in await outbox.deliver()
+        }
+    finally:
+        await worker.close()
+        await sweeper.close()
 
 
 LOST = [
