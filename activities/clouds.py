@@ -189,19 +189,21 @@ class CloudActivities:
             found = await self._found(account, cloud, ids)
             judged = await self._judged(operation, stacks, found)
             unwanted = [thing for thing, standing in judged if standing is Standing.OURS]
-            failed = [
-                Left(thing, "Somebody else made it, or there is one too many: a person has to see.")
-                for thing, standing in judged
-                if standing is Standing.STRANGE
-            ]
+            failed: list[Left] = []
             if unwanted:
                 note_progress(f"removing what nobody wants: {len(unwanted)} resources")
                 log.warning("an account has what nobody wants", count=len(unwanted))
                 remove = partial(remove_all, cloud, unwanted)
-                failed += await in_thread(account.secret_id, remove)
+                failed = await in_thread(account.secret_id, remove)
                 found = await self._found(account, cloud, ids)
-        there = {(thing.kind, thing.id) for thing in found}
-        left = [item.resource for item in failed if _key(item.resource) in there]
+        # Not tried: a person has to look.
+        strange = [thing for thing, standing in judged if standing is Standing.STRANGE]
+        there = {_key(thing) for thing in found}
+        left = [
+            thing
+            for thing in (*strange, *(item.resource for item in failed))
+            if _key(thing) in there
+        ]
         await self._inventories.record(operation, account, found=found, left=left)
         errors = {item.resource.id: item.error for item in failed}
         opened = self._accounts.opened_as(cloud)

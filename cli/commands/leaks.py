@@ -36,8 +36,9 @@ def list_leaks(
 ) -> None:
     """List what carries the platform's tags in the workspace's accounts and nobody wants.
 
-    What is listed is being removed, again and again, until the account has none of it; an entry
-    whose last error does not change needs a person.
+    What is surely the platform's own is being removed, again and again, until the account has none
+    of it; an entry whose last error does not change needs a person. So does one with 0 tries: it
+    may be somebody's, and the platform never removes it.
     """
     entries = session.client.read_list("/leaks", state=state)
     output = session.output
@@ -57,12 +58,19 @@ def list_leaks(
     rows = [{**entry, "seen_for": age(entry["first_seen_at"])} for entry in entries]
     output.listing(rows, _COLUMNS, (f"No leaks in {session.place}.",))
     still = [entry for entry in entries if entry["state"] == "open"]
-    if still:
-        providers = ", ".join(sorted({clean(entry["provider"]) for entry in still}))
+    tried = [entry for entry in still if entry["attempts"]]
+    if tried:
+        output.note((f"{_left(tried)}; ", "yellow"), "their removal is tried again on a schedule.")
+    if untried := [entry for entry in still if not entry["attempts"]]:
         output.note(
-            (f"{plural(len(still), 'resource')} left at {providers}; ", "yellow"),
-            "their removal is tried again on a schedule.",
+            (f"{_left(untried)} and not tried; ", "yellow"),
+            "what may be somebody's is left to you: remove it, or take the platform's tags off.",
         )
+
+
+def _left(entries: list[JsonObject]) -> str:
+    providers = ", ".join(sorted({clean(entry["provider"]) for entry in entries}))
+    return f"{plural(len(entries), 'resource')} left at {providers}"
 
 
 def _tell_looks(session: Session) -> bool:

@@ -164,6 +164,8 @@ async def test_a_server_that_a_person_gave_our_labels_is_for_a_person_to_look_at
     await run(customer, "SweepLeaks")
     (leak,) = await leaks(customer)
     assert (leak.cloud_id, leak.resolved_at) == (str(copied), None)
+    # Nobody has tried to remove it.
+    assert (leak.attempts, leak.last_error) == (0, None)
     assert await customer.kinds() == ["server"]
     await asyncio.to_thread(lambda: hand.get_by_id(copied).delete().wait_until_finished())
     await run(customer, "SweepLeaks")
