@@ -99,6 +99,8 @@ class AccountVisits:
     async def reconcile_machines(self) -> Visited:
         """Find machines whose server is gone; nothing is mended, a person decides.
 
+        Which have no node in their cluster is seen by the keeper, which looks at each cluster.
+
         Raises:
             BulkheadError: DEPENDENCY_UNAVAILABLE when the database does not answer.
         """
@@ -235,8 +237,6 @@ class AccountVisits:
             if changed and missing:
                 news += 1
                 log.warning("a server is gone", machine_id=machine.machine_id)
-            if not missing and not machine.joined:
-                log.warning("a server has joined no cluster", machine_id=machine.machine_id)
         return news
 
 

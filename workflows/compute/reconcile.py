@@ -1,4 +1,4 @@
-"""ReconcileMachines: what is wanted, beside what is found and what has joined."""
+"""ReconcileMachines: the machines that are wanted, beside what their accounts have."""
 
 from temporalio import workflow
 

@@ -74,14 +74,12 @@ class ServedMachine:
     """A machine that should have a server.
 
     Attributes:
-        joined: its node was seen in the cluster.
         missing_since: since when the account has no such server, as far as is known.
     """
 
     machine_id: str
     stack_id: str
     server_id: str
-    joined: bool
     missing_since: datetime | None
 
 
@@ -282,7 +280,6 @@ class AccountRecords:
                 machine_id=machine.id,
                 stack_id=stack.id,
                 server_id=str(stack.outputs["server_id"]),
-                joined=machine.node_seen_at is not None,
                 missing_since=machine.server_missing_since,
             )
             for machine, stack in rows
