@@ -9,6 +9,7 @@ from typing import Final
 from botocore.exceptions import ClientError
 
 from domain.cloud import (
+    SNAPSHOT_PART,
     Allowance,
     CloudResource,
     InstanceType,
@@ -41,8 +42,6 @@ _CPUS_OF_A_MACHINE: Final = 2
 
 # The EBS price list of most regions for the standard tier, dollars for a GiB in a month.
 _SNAPSHOT_DOLLARS: Final = 0.05
-
-_SNAPSHOT_OF_IMAGE: Final = "snapshot-disk"
 
 # Of images, in AWS's words.
 _ARCHITECTURES: Final = {"amd64": "x86_64"}
@@ -231,13 +230,18 @@ class AwsCloud:
         """Have an image of an instance made; AWS keeps it in the instance's region."""
         with typed_errors():
             region = self.place(place).region
-            images = KINDS["image"].find(self._ec2(region), {"name": [name]})
-            if not images and begun:
+            ec2 = self._ec2(region)
+            image = next(iter(KINDS["image"].find(ec2, {"name": [name]})), None)
+            has_failed = image is not None and _has_failed(image, tags)
+            if begun and (image is None or has_failed):
                 raise no_snapshot(name, self.provider)
-            if not images:
+            if image is not None and has_failed:
+                # It has the name, which the next one needs.
+                KINDS["image"].remove(ec2, str(image["ImageId"]))
+            if image is None or has_failed:
                 self._make_image(server_id, name, tags, region)
                 return None
-            return _snapshot(images[0], tags)
+            return _snapshot(image)
 
     def describe(self, server_id: str) -> Mapping[str, object] | None:
         """Return an instance as EC2 tells it, which is without user data."""
@@ -253,7 +257,7 @@ class AwsCloud:
                 f"AWS keeps a snapshot where its server is, in {home}, and not in {region}.",
             )
         # The image has a snapshot inside, which outlives it.
-        inside = {**tags, Tag.RESOURCE: _SNAPSHOT_OF_IMAGE}
+        inside = {**tags, Tag.RESOURCE: SNAPSHOT_PART}
         try:
             self._ec2(region).create_image(
                 InstanceId=server_id,
@@ -302,18 +306,21 @@ class AwsCloud:
         return found[0]
 
 
-def _snapshot(image: Found, tags: Mapping[str, str]) -> Snapshot | None:
-    """Return what an image keeps; None: it is in the making."""
+def _has_failed(image: Found, tags: Mapping[str, str]) -> bool:
+    """Tell whether an image is neither whole nor in the making; raises when it is not ours."""
     name, found = str(image["Name"]), tags_of(image)
     if any(found.get(key) != value for key, value in tags.items()):
         raise BulkheadError(
             Reason.CONFLICT,
             f"The account has an image {name} that is not of this server. Remove or rename it.",
         )
-    if image["State"] == "pending":
-        return None
+    return image["State"] not in {"pending", "transient", "available"}
+
+
+def _snapshot(image: Found) -> Snapshot | None:
+    """Return what an image keeps; None: it is in the making."""
     if image["State"] != "available":
-        raise no_snapshot(name, Provider.AWS)
+        return None
     disks = [mapping.get("Ebs", {}) for mapping in image.get("BlockDeviceMappings", [])]
     size = float(sum(disk.get("VolumeSize", 0) for disk in disks))
     cents = math.ceil(size * _SNAPSHOT_DOLLARS * 100)

@@ -197,24 +197,20 @@ class GcpCloud:
         server, region = _server(server_id), self.place(place).region
         with typed_errors():
             image = self._image(name)
-            if image is None and begun:
+            has_failed = image is not None and _has_failed(image, tags)
+            if begun and (image is None or has_failed):
                 raise no_snapshot(name, self.provider)
-            if image is None:
+            if has_failed:
+                # It has the name, which the next one needs.
+                self._account.change(self._account.compute.images().delete, image=name)
+            if image is None or has_failed:
                 instance = self._account.call(
                     self._account.compute.instances().get(project=self._account.project, **server)
                 )
                 self._make_image(name, instance, tags, region)
                 return None
-            if any(image.get("labels", {}).get(key) != value for key, value in tags.items()):
-                raise BulkheadError(
-                    Reason.CONFLICT,
-                    "The project has an image of the snapshot's name that is not of this server. "
-                    "Remove or rename it.",
-                )
-        if image.get("status") == "PENDING":
-            return None
         if image.get("status") != "READY":
-            raise no_snapshot(name, self.provider)
+            return None
         size = int(image.get("archiveSizeBytes", 0)) / _GIB
         return Snapshot(
             id=path_in(image["selfLink"]),
@@ -279,6 +275,17 @@ def _instance_type(body: Json, prices: Prices) -> InstanceType:
         currency=None if price is None else CURRENCY,
         price_unknown=unknown,
     )
+
+
+def _has_failed(image: Json, tags: Mapping[str, str]) -> bool:
+    """Tell whether an image is neither whole nor in the making; raises when it is not ours."""
+    if any(image.get("labels", {}).get(key) != value for key, value in tags.items()):
+        raise BulkheadError(
+            Reason.CONFLICT,
+            "The project has an image of the snapshot's name that is not of this server. "
+            "Remove or rename it.",
+        )
+    return image.get("status") not in {"PENDING", "READY"}
 
 
 def _is_busy(remove: Callable[[], object], *, or_fail: bool) -> bool:

@@ -31,6 +31,7 @@ from infra.settings import ProviderSettings
 _NOT_FOUND: Final = "not_found"
 _INVALID_INPUT: Final = "invalid_input"
 _AVAILABLE: Final = "available"
+_UNAVAILABLE: Final = "unavailable"
 _TOKEN: Final = re.compile(r"[A-Za-z0-9]{32,128}")
 _ANSWERS_WITHIN_SECONDS: Final = 30.0
 _FIRST_POLL_SECONDS: Final = 0.1
@@ -215,12 +216,17 @@ class HetznerCloud:
         """Have a server's disk kept; Hetzner's snapshots are in no place that can be chosen."""
         with typed_errors("keeping a snapshot"):
             image = self._snapshot_named(name, tags)
-            if image is None and begun:
+            has_failed = image is not None and image.status == _UNAVAILABLE
+            if begun and (image is None or has_failed):
                 raise no_snapshot(name, self.provider)
-            if image is None:
+            if image is not None and has_failed:
+                # Else it would be found by the name of the next one.
+                image.delete()
+            if image is None or has_failed:
                 server = self._client.servers.get_by_id(int(server_id))
                 server.create_image(description=name, type="snapshot", labels=dict(tags))
-            if image is None or image.status != _AVAILABLE:
+                return None
+            if image.status != _AVAILABLE:
                 return None
             price = float(self._pricing()["image"]["price_per_gb_month"]["net"])
         size = float(image.image_size or 0)

@@ -80,13 +80,18 @@ class Disks:
         operation = self._compute.insert(kind, everywhere, body)
         made = self._store.get(operation.target)
         made.body["status"] = "PENDING" if collection == "images" else "CREATING"
-        if owner is not None and owner.boot is not None:
-            operation.work = asyncio.create_task(self._keep(made, owner.boot))
         operation.finish = lambda _: made.body.update(status="READY")
+        if owner is not None and owner.boot is not None:
+            operation.work = asyncio.create_task(self._keep(made, owner.boot, operation))
         return operation
 
-    async def _keep(self, made: Resource, boot: str) -> None:
-        made.boot = await asyncio.to_thread(self._boots.snapshot, boot)
+    async def _keep(self, made: Resource, boot: str, operation: Operation) -> None:
+        try:
+            made.boot = await asyncio.to_thread(self._boots.snapshot, boot)
+        except Exception as error:  # noqa: BLE001 - whatever it is, there is no copy
+            print(f"{made.path}: {error}")
+            operation.errors.append(("INTERNAL_ERROR", "Internal error. Please try again."))
+            operation.finish = lambda _: made.body.update(status="FAILED")
 
     def _delete_copy(self, collection: str, call: Call) -> Operation:
         made = self._compute.changeable(call, collection)

@@ -301,9 +301,17 @@ def _create_image(project: Project, server: Item, body: Mapping[str, Any]) -> di
     )
 
     def work() -> None:
-        key = project.boots.snapshot(server["name"])
+        try:
+            key = project.boots.snapshot(server["name"])
+        except Exception:
+            image["status"] = "unavailable"
+            raise
         with project.lock:
             image.update(status="available", image_size=1.5, _boots=key)
+            is_there = image["id"] in project.items["images"]
+        if not is_there:
+            # It was deleted meanwhile.
+            project.boots.remove_snapshot(key)
 
     about = [("server", server["id"]), ("image", image["id"])]
     action = project.start("create_image", about, work)

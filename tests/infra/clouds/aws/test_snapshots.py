@@ -1,43 +1,23 @@
 """Images of AWS's servers, and the snapshots inside them, which outlive them."""
 
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
-from domain.cloud import SNAPSHOT, Provider, Tag
+from domain.cloud import SNAPSHOT, Provider, Snapshot, Tag
+from domain.errors import BulkheadError, Reason
 from domain.identifiers import Prefix, new_id
 from infra.clouds.aws.cloud import AwsCloud, open_cloud
 from infra.clouds.removal import remove_all
-from infra.local_cloud.boots import NoBoots
 from infra.local_cloud.serving import served
 from infra.settings import ProviderSettings
 from tests.clouds.aws_case import CASE, new_key
+from tests.infra.clouds.copies import HeldDisks, end_of_copy
 
 NAME = "bh-kept"
 PLACE, REGION = CASE.place.name, CASE.place.region
-
-
-class HeldDisks(NoBoots):
-    """Copies a disk when it is let, and not at all when it is broken."""
-
-    def __init__(self) -> None:
-        self.free = threading.Event()
-        self.broken = False
-        self.kept: set[str] = set()
-
-    def snapshot(self, key: str) -> str:
-        self.free.wait(60)
-        if self.broken:
-            message = "the disk cannot be read"
-            raise OSError(message)
-        self.kept.add(key)
-        return key
-
-    def remove_snapshot(self, snapshot_key: str) -> None:
-        self.kept.discard(snapshot_key)
 
 
 @dataclass
@@ -81,7 +61,7 @@ class Account:
         running.wait(InstanceIds=[self.server_id], WaiterConfig=waits)
         self.cloud.power_off(self.server_id)
 
-    def keep(self, *, begun: bool = False) -> object:
+    def keep(self, *, begun: bool = False) -> Snapshot | None:
         return self.cloud.snapshot(self.server_id, NAME, self.tags, PLACE, begun=begun)
 
     def kinds(self) -> list[str]:
@@ -118,10 +98,7 @@ def test_an_image_that_is_still_made_goes_with_its_snapshot(account: Account) ->
 def test_a_snapshot_whose_image_is_gone_is_found_and_removed(account: Account) -> None:
     account.disks.free.set()
     assert account.keep() is None
-    account.ec2.get_waiter("image_available").wait(
-        Filters=[{"Name": "name", "Values": [NAME]}],
-        WaiterConfig={"Delay": 0.05, "MaxAttempts": 400},
-    )
+    end_of_copy(account.keep)
     (image,) = account.cloud.inventory(account.workspace_id)
     # A worker dies between the two calls that remove an image.
     account.ec2.deregister_image(ImageId=image.id)
@@ -129,3 +106,17 @@ def test_a_snapshot_whose_image_is_gone_is_found_and_removed(account: Account) -
     assert [thing.kind for thing in found] == ["snapshot"]
     assert remove_all(account.cloud, found) == []
     assert account.snapshots() == []
+
+
+def test_a_copy_that_failed_is_removed_and_begun_again(account: Account) -> None:
+    account.disks.fail_once()
+    assert account.keep() is None
+    with pytest.raises(BulkheadError) as failed:
+        end_of_copy(account.keep)
+    assert failed.value.reason is Reason.DEPENDENCY_UNAVAILABLE
+    assert account.keep() is None
+    kept = end_of_copy(account.keep)
+    assert [(thing.kind, thing.id) for thing in account.cloud.inventory(account.workspace_id)] == [
+        ("image", kept.id)
+    ]
+    assert len(account.snapshots()) == 1
