@@ -27,14 +27,23 @@ _EARLY: Final = (
     *("sh", "-c", f"[ ! -e {_PER_BOOT_FILE} ] || exec sh {_PER_BOOT_FILE}"),
 )
 
-_CURL: Final = "curl -qfsS --proto =https --tlsv1.2"
+# A connection that is dropped on its way ends too.
+_CURL: Final = "curl -qfsS --proto =https --tlsv1.2 --connect-timeout 10 --max-time 60"
 
+# What the script cannot say, because it is not there yet, in the script's words and codes. Between
+# the single quotes there is none.
 _COMMAND: Final = """\
 printf '%s\\n' '{token}' | sh -c '\
-set -eu; umask 077; d=$(mktemp -d); trap "rm -rf $d" EXIT; \
-{curl} -k -o "$d/ca" {url}/v1/nodes/authority; \
-echo "{sha256}  $d/ca" | sha256sum -c --quiet || exit 19; \
-{curl} --cacert "$d/ca" -o "$d/node" {url}/v1/nodes/script; \
+set -eu; umask 077; fail() {{ echo "bulkhead: $2" >&2; exit $1; }}; \
+command -v curl >/dev/null || fail 13 "Missing: curl."; \
+d=$(mktemp -d); trap "rm -rf $d" EXIT; \
+get() {{ {curl} "$@" 2>"$d/why" || case $(head -n 1 "$d/why") in \
+*expired*|*"not yet valid"*) fail 20 "The clock of this server is off: $(date)." ;; \
+*) fail 31 "{url} cannot be reached: $(head -n 1 "$d/why")" ;; esac; }}; \
+get -k -o "$d/ca" {url}/v1/nodes/authority; \
+echo "{sha256}  $d/ca" | sha256sum -c --status || \
+fail 19 "The certificate authority of {url} is not the one that was named."; \
+get --cacert "$d/ca" -o "$d/node" {url}/v1/nodes/script; \
 sh "$d/node" --url {url} --authority-sha256 {sha256}'\
 """
 

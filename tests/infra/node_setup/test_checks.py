@@ -4,11 +4,13 @@ import shutil
 import socket
 import subprocess
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from infra.node_setup import SCRIPT
+from infra.node_setup import SCRIPT, bootstrap_command
+from tests.infra.https_server import https_server
 from tests.infra.node_setup.sandbox import MODPROBE, NO_VXLAN, Run, Sandbox
 from tests.infra.node_setup.small_platform import SmallPlatform
 
@@ -148,6 +150,39 @@ def test_an_endpoint_that_cannot_be_reached_is_named(
         port = listener.getsockname()[1]
     run = _install(sandbox, platform, url=f"https://127.0.0.1:{port}")
     assert (run.status, f"127.0.0.1:{port} cannot be reached" in run.output) == (31, True)
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "sentence"),
+    [
+        ("closed", 31, "cannot be reached: curl: (7)"),
+        ("no curl", 13, "bulkhead: Missing: curl."),
+        ("clock", 20, "clock of this server is off"),
+        ("authority", 19, "is not the one that was named"),
+    ],
+)
+def test_the_command_that_is_pasted_says_itself_why_it_cannot_get_the_script(
+    sandbox: Sandbox, fault: str, code: int, sentence: str
+) -> None:
+    # What a clock that is ahead makes of a certificate.
+    lasts = timedelta(minutes=-1 if fault == "clock" else 60)
+    with https_server(lasts=lasts) as server:
+        platform = SmallPlatform(server, "127.0.0.1")
+        server.answer = platform.answer
+        if fault != "closed":
+            run = _paste(sandbox, platform, fault)
+    if fault == "closed":
+        run = _paste(sandbox, platform, fault)
+    assert (run.status, sentence in run.output) == (code, True), run.output
+    assert platform.count("/v1/nodes", 201) == 0
+
+
+def _paste(sandbox: Sandbox, platform: SmallPlatform, fault: str) -> Run:
+    if fault == "no curl":
+        (sandbox.root / "bin/curl").unlink()
+    sha256 = "0" * 64 if fault == "authority" else platform.authority_sha256
+    command = bootstrap_command(platform.url, sha256, str(platform.token))
+    return sandbox.execute(["sh", "-c", command])
 
 
 @pytest.mark.parametrize("token", ["", "hunter2", "bulkhead_wbt_$(id)"])
