@@ -2,6 +2,7 @@
 
 from temporalio import workflow
 
+from activities.clouds import CloudActivities
 from activities.machines import MachineActivities
 from activities.nodes import NodeActivities
 from activities.records import RecordActivities
@@ -18,8 +19,11 @@ from workflows.machine.cloud import (
     undo_server,
 )
 from workflows.parking import Parking
-from workflows.policies import HOST_CALL, RETURNED_WITHIN, until
+from workflows.policies import CLOUD_CALL, HOST_CALL, RETURNED_WITHIN, until
 from workflows.saga import Saga
+
+# AbandonOperation did not look at the account when it had taken a resumption back.
+_LOOKS_AFTERWARDS = "inventory-of-an-abandoned-resumption"
 
 
 @workflow.defn
@@ -83,4 +87,6 @@ async def abandon_resumption(saga: Saga, operation: MachineOperation) -> bool:
         on_host=True,
     )
     await undo_server(saga, operation)
+    if workflow.patched(_LOOKS_AFTERWARDS):
+        await saga.undo(Step.TAKE_INVENTORY, CloudActivities.take_inventory, operation, CLOUD_CALL)
     return False

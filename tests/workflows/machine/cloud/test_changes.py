@@ -25,7 +25,13 @@ from tests.workflows.machine.cloud.groups import (
     Retiring,
 )
 from tests.workflows.machine.cloud.scenarios import CloudScenario
-from tests.workflows.machine.cloud.sleeping import FallingAsleep, Resuming, Suspending, WakingUp
+from tests.workflows.machine.cloud.sleeping import (
+    FallingAsleep,
+    Resuming,
+    SleepScenario,
+    Suspending,
+    WakingUp,
+)
 from workflows.operation.abandon import AbandonOperation
 
 Kind = type[CloudScenario | CreatingPool]
@@ -128,5 +134,7 @@ async def test_an_operation_whose_workflow_was_lost_is_taken_back(
         )
         assert await scenario.end_of(operation_id, 1) is OperationState.FAILED
         await scenario.verify_undone()
+        if isinstance(scenario, SleepScenario):
+            await scenario.verify_looked_at()
     finally:
         await scenario.clean_up()
