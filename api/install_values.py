@@ -85,7 +85,7 @@ def _sentence(error: ValidationError) -> str:
 async def _check_references(
     scope: RequestScope, values: Mapping[str, Any], field: str, before: Mapping[str, Any]
 ) -> None:
-    known = {use.secret_id for _, use in secret_uses_in(before)}
+    known = {(use.secret_id, use.alias) for _, use in secret_uses_in(before)}
     first_paths: dict[tuple[str, str], tuple[str, ...]] = {}
     for path, use in secret_uses_in(values, ("body", field)):
         first_paths.setdefault((use.secret_id, use.alias), path)
@@ -96,8 +96,9 @@ async def _check_references(
             path=("body", field),
         )
     for (secret_id, alias), path in first_paths.items():
-        if secret_id not in known:
-            # A chart, or a log, can show the value to whoever chose them.
+        if (secret_id, alias) not in known:
+            # A chart, or a log, can show the value to whoever chose them; another alias is
+            # another value.
             scope.require_scope(
                 SecretScope.SECRETS_ACCESS,
                 "install.use_secret",

@@ -187,6 +187,25 @@ async def test_nobody_reads_a_secret_by_an_install_who_may_not_read_it_otherwise
     ok(await admin.patch(install, {"values": {**values, "replicas": 2}}))
 
 
+@pytest.mark.parametrize("alias", ["latest", "staged"])
+async def test_nobody_reads_another_version_by_the_alias_of_an_install(
+    customer: Customer, keeper: Keeper, alias: str
+) -> None:
+    secret = await keeper.create(f"with a version at {alias}")
+    install = await customer.new_deployed(
+        initial_values={"password": {"$secret": {"id": secret["id"]}}}
+    )
+    await keeper.add(secret, "nobody has it yet")
+    ok(await keeper.patch(secret, {"version_aliases": {"staged": 2}}))
+    values = {"password": {"$secret": {"id": secret["id"], "alias": alias}}}
+    admin = replace(
+        customer, person=customer.gate.new_person(customer.person.workspace, Role.ADMIN)
+    )
+    refused = error_of(await admin.patch(install, {"values": values}), 403, "PERMISSION_DENIED")
+    assert refused["metadata"]["required_scope"] == "secrets:access"
+    ok(await customer.patch(install, {"values": values}))
+
+
 async def test_the_cluster_with_the_fewest_installs_that_fits_is_chosen(gate: Gate) -> None:
     needs = {"clusterTypes": ["managed_kaas"], "kubernetes": {"minVersion": "1.30"}}
     customer = await new_customer(gate, compatibility=needs)
