@@ -1,6 +1,5 @@
 """One account of AWS, seen through one access key."""
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,9 +23,10 @@ from infra.clouds.aws.clients import Client, Clients
 from infra.clouds.aws.errors import as_error, code_of, reason_of, typed_errors
 from infra.clouds.aws.images import UBUNTU, ubuntu_parameter
 from infra.clouds.aws.inventory import inventory, remove
-from infra.clouds.aws.kinds import KINDS, Found, tags_of
+from infra.clouds.aws.kinds import KINDS, Found
 from infra.clouds.aws.permissions import check_permissions
 from infra.clouds.aws.prices import CURRENCY, prices_in
+from infra.clouds.aws.snapshots import has_failed, snapshot_in, without_attached
 from infra.clouds.cloud import no_image, no_snapshot
 from infra.providers.access_keys import access_key_of
 from infra.providers.signing import AccessKey
@@ -39,9 +39,6 @@ _STANDARD_CPUS: Final = ("ec2", "L-1216C47A")
 _STANDARD_TYPE: Final = re.compile(r"(a|c|d|h|i|im|is|m|r|t|z)[0-9]")
 # The smallest of most families; AWS counts its limit in CPUs alone.
 _CPUS_OF_A_MACHINE: Final = 2
-
-# The EBS price list of most regions for the standard tier, dollars for a GiB in a month.
-_SNAPSHOT_DOLLARS: Final = 0.05
 
 # Of images, in AWS's words.
 _ARCHITECTURES: Final = {"amd64": "x86_64"}
@@ -194,7 +191,7 @@ class AwsCloud:
     def power_off(self, server_id: str) -> None:
         """Stop an instance and wait until it is stopped."""
         with typed_errors():
-            region = self._region_of(server_id)
+            region, _ = self._server(server_id)
             ec2 = self._ec2(region)
             ec2.stop_instances(InstanceIds=[server_id])
             ec2.get_waiter("instance_stopped").wait(
@@ -232,16 +229,16 @@ class AwsCloud:
             region = self.place(place).region
             ec2 = self._ec2(region)
             image = next(iter(KINDS["image"].find(ec2, {"name": [name]})), None)
-            has_failed = image is not None and _has_failed(image, tags)
-            if begun and (image is None or has_failed):
+            failed = image is not None and has_failed(image, tags)
+            if begun and (image is None or failed):
                 raise no_snapshot(name, self.provider)
-            if image is not None and has_failed:
+            if image is not None and failed:
                 # It has the name, which the next one needs.
                 KINDS["image"].remove(ec2, str(image["ImageId"]))
-            if image is None or has_failed:
+            if image is None or failed:
                 self._make_image(server_id, name, tags, region)
                 return None
-            return _snapshot(image)
+            return snapshot_in(image)
 
     def describe(self, server_id: str) -> Mapping[str, object] | None:
         """Return an instance as EC2 tells it, which is without user data."""
@@ -250,7 +247,7 @@ class AwsCloud:
         return None if found is None else _plain(found[1])
 
     def _make_image(self, server_id: str, name: str, tags: Mapping[str, str], region: str) -> None:
-        home = self._region_of(server_id)
+        home, server = self._server(server_id)
         if home != region:
             raise BulkheadError(
                 Reason.INVALID_ARGUMENT,
@@ -262,6 +259,7 @@ class AwsCloud:
             self._ec2(region).create_image(
                 InstanceId=server_id,
                 Name=name,
+                BlockDeviceMappings=without_attached(server),
                 TagSpecifications=[
                     {
                         "ResourceType": kind,
@@ -299,32 +297,11 @@ class AwsCloud:
             None,
         )
 
-    def _region_of(self, server_id: str) -> str:
+    def _server(self, server_id: str) -> tuple[str, Found]:
         found = self._found(server_id)
         if found is None:
             raise BulkheadError(Reason.NOT_FOUND, f"AWS knows no instance {server_id}.")
-        return found[0]
-
-
-def _has_failed(image: Found, tags: Mapping[str, str]) -> bool:
-    """Tell whether an image is neither whole nor in the making; raises when it is not ours."""
-    name, found = str(image["Name"]), tags_of(image)
-    if any(found.get(key) != value for key, value in tags.items()):
-        raise BulkheadError(
-            Reason.CONFLICT,
-            f"The account has an image {name} that is not of this server. Remove or rename it.",
-        )
-    return image["State"] not in {"pending", "transient", "available"}
-
-
-def _snapshot(image: Found) -> Snapshot | None:
-    """Return what an image keeps; None: it is in the making."""
-    if image["State"] != "available":
-        return None
-    disks = [mapping.get("Ebs", {}) for mapping in image.get("BlockDeviceMappings", [])]
-    size = float(sum(disk.get("VolumeSize", 0) for disk in disks))
-    cents = math.ceil(size * _SNAPSHOT_DOLLARS * 100)
-    return Snapshot(id=str(image["ImageId"]), size_gb=size, monthly_cost_cents=cents)
+        return found
 
 
 def open_cloud(value: SecretValue, settings: ProviderSettings) -> AwsCloud:

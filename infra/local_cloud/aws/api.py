@@ -9,7 +9,6 @@ from urllib.parse import parse_qs
 from xml.sax.saxutils import escape
 
 from moto.core.request import Request
-from moto.ec2.responses import EC2Response
 from moto.iam.responses import IamResponse
 from moto.sts.responses import TokenResponse
 
@@ -18,7 +17,7 @@ from infra.local_cloud.aws.accounts import MOTO_LOCK, REGIONS
 from infra.local_cloud.aws.answers import SERVER_ERRORS, Answer, RefusedError, refusal
 from infra.local_cloud.aws.authority import Call, action_of, is_allowed, let_in, service_of
 from infra.local_cloud.aws.ec2 import install
-from infra.local_cloud.aws.images import UBUNTU_PARAMETER, ubuntu_image
+from infra.local_cloud.aws.images import UBUNTU_PARAMETER, ImageRequests, ubuntu_image
 from infra.local_cloud.aws.prices import price_list
 from infra.local_cloud.fault_middleware import WsgiFaults
 from infra.local_cloud.faults import FaultKind, Faults, RefusedCall
@@ -27,7 +26,7 @@ from infra.local_cloud.serving import ApiOptions
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-_MOTO: Final = {"ec2": EC2Response, "iam": IamResponse, "sts": TokenResponse}
+_MOTO: Final = {"ec2": ImageRequests, "iam": IamResponse, "sts": TokenResponse}
 _CODE: Final = re.compile(r"<Code>([\w.]+)</Code>")
 _TAGS: Final = re.compile(rb"<tagSet>.*</tagSet>", re.DOTALL)
 _STANDARD_CPUS: Final = "L-1216C47A"

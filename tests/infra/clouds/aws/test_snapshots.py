@@ -108,6 +108,19 @@ def test_a_snapshot_whose_image_is_gone_is_found_and_removed(account: Account) -
     assert account.snapshots() == []
 
 
+def test_volumes_of_others_are_no_part_of_a_snapshot(account: Account) -> None:
+    volume = account.ec2.create_volume(AvailabilityZone=PLACE, Size=5)["VolumeId"]
+    attached = {"VolumeId": volume, "InstanceId": account.server_id, "Device": "/dev/sdf"}
+    account.ec2.attach_volume(**attached)
+    account.disks.free.set()
+    assert account.keep() is None
+    kept = end_of_copy(account.keep)
+    image = account.ec2.describe_images(ImageIds=[kept.id])["Images"][0]
+    devices = [disk["DeviceName"] for disk in image["BlockDeviceMappings"]]
+    assert devices == [image["RootDeviceName"]]
+    assert len(account.snapshots()) == 1
+
+
 def test_a_copy_that_failed_is_removed_and_begun_again(account: Account) -> None:
     account.disks.fail_once()
     assert account.keep() is None
