@@ -78,7 +78,7 @@ class RolloutHostActivities:
         except BulkheadError as error:
             if error.retryable:
                 raise
-            ailment = f"It cannot be checked: {error.reason}."
+            ailment = _unasked(error)
         await self._ends.end_checked(begun, ailment)
 
     async def _look(self, begun: Begun) -> str | None:
@@ -95,26 +95,31 @@ class RolloutHostActivities:
                 return None
             if obstacle is None and subject.waits_for is Obstacle.OFFLINE:
                 # Its wave has patience once: until the cluster answers it counts as away.
-                wanted = await self._ends.wants_check(begun.place)
+                wanted = await self._ends.wants_check(begun.place, TargetState.MOVING)
             else:
                 wanted = await self._ends.note_wait(begun, obstacle, TargetState.MOVING)
             if not wanted:
                 return None
             if obstacle is not None:
                 raise _not_yet(obstacle)
-            wrong = await self._ask(begun, subject, check)
+            wrong = await self._ask_first(begun, subject, check)
             if wrong is not None:
                 return wrong
         _note_passed(len(checks))
         return None
 
-    async def _ask(self, begun: Begun, subject: "TargetSubject", check: Check) -> str | None:
+    async def _ask_first(self, begun: Begun, subject: "TargetSubject", check: Check) -> str | None:
         async def is_wanted() -> bool:
-            return await self._ends.wants_check(begun.place)
+            return await self._ends.wants_check(begun.place, TargetState.MOVING)
 
         try:
             wrong = await self._checks.look(
-                subject.plane, _target(subject), subject.rollout_id, check, is_wanted=is_wanted
+                subject.plane,
+                _target(subject),
+                subject.rollout_id,
+                check,
+                is_last=False,
+                is_wanted=is_wanted,
             )
         except BulkheadError as error:
             if not error.retryable:
@@ -125,6 +130,57 @@ class RolloutHostActivities:
         if subject.waits_for is Obstacle.OFFLINE:
             await self._ends.note_wait(begun, None, TargetState.MOVING)
         return wrong
+
+    @activity.defn
+    async def check_services(self, place: TargetPlace) -> bool:
+        """Ask the Services of a target that bakes once more; return whether it is not well."""
+        began_at = datetime.now(UTC)
+        strategy = (await self._ends.subject_of(place)).strategy
+        for check in strategy.checks:
+            if not check.asks_service:
+                continue
+            found = await self._ask_again(place, check, began_at)
+            if isinstance(found, Obstacle):
+                await self._ends.note_look(place, began_at, found)
+                return False
+            if found is not None:
+                await self._ends.fail_check(place, found)
+                return True
+        # Who wants no more answers has got none.
+        if await self._ends.wants_check(place, TargetState.BAKING):
+            await self._ends.note_look(place, began_at, None)
+        return False
+
+    async def _ask_again(
+        self, place: TargetPlace, check: Check, began_at: datetime
+    ) -> Obstacle | str | None:
+        """Return what is in the way, or wrong as a sentence; None: nothing is."""
+        subject = await self._ends.subject_of(place)
+        obstacle = what_stops_check(subject.facts, check, began_at)
+        if isinstance(obstacle, LeftOut):
+            return obstacle.message
+        if obstacle is not None:
+            return obstacle
+
+        async def is_wanted() -> bool:
+            return await self._ends.wants_check(place, TargetState.BAKING)
+
+        is_last = subject.bake_until is not None and began_at >= subject.bake_until
+        try:
+            return await self._checks.look(
+                subject.plane,
+                _target(subject),
+                subject.rollout_id,
+                check,
+                is_last=is_last,
+                is_wanted=is_wanted,
+            )
+        except BulkheadError as error:
+            return Obstacle.OFFLINE if error.retryable else _unasked(error)
+
+
+def _unasked(error: BulkheadError) -> str:
+    return f"It cannot be checked: {error.reason}."
 
 
 def _not_yet(obstacle: Obstacle) -> NotYetError:

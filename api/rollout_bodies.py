@@ -89,7 +89,8 @@ class TargetBody(TypedDict):
     """One install of a rollout; of the customer's there is what the grant lets a vendor see.
 
     `grant_id` is null for the vendor's own installs. `next_try_at` of one that moves, and waits, is
-    the moment until which its wave waits for it.
+    the moment until which its wave waits for it; of one that bakes, that of its next look in its
+    cluster.
     """
 
     install_id: str

@@ -284,7 +284,7 @@ class RolloutProgress:
         if not isinstance(next_try, int):
             return tried
         left = remaining(next_try, self._wall_clock())
-        if target["state"] != "waiting":
+        if target["state"] in {"moving", "rolling_back"}:
             return f"{tried}, its wave {'goes on' if left == 'over' else f'waits {left}'}"
         return f"{tried}, tried again {'now' if left == 'over' else f'in {left}'}"
 

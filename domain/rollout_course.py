@@ -5,6 +5,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from domain.rollout import TERMINAL, Gate, RolloutState
+from domain.rollout_obstacles import PATIENCE
 from domain.rollout_strategy import Strategy
 
 
@@ -24,6 +25,7 @@ class Move(StrEnum):
             are none either, nothing goes on: a version is tried on a canary first.
         BAKE: the wave has moved and is looked at for a while.
         CHECK: its targets are looked at once more.
+        CHECK_SERVICES: targets are looked at once more from the hosts of their clusters.
         PASS: the wave is good.
         NEXT_WAVE: the next wave's turn.
         LATE_WAVE: those that could not be reached in their own wave make a last one.
@@ -48,6 +50,7 @@ class Move(StrEnum):
     FILL_CANARY = "fill_canary"
     BAKE = "bake"
     CHECK = "check"
+    CHECK_SERVICES = "check_services"
     PASS = "pass"  # noqa: S105 - the name of a move
     NEXT_WAVE = "next_wave"
     LATE_WAVE = "late_wave"
@@ -108,6 +111,8 @@ class CourseSight:
         bake_until: when the bake ends; None: nothing bakes.
         check_due: it is time for another look at what bakes.
         checked_after_bake: what baked was looked at after the bake's end.
+        to_ask: targets that bake and are to be looked at from the hosts of their clusters now.
+        unasked: targets that bake and were not looked at from there after the bake's end.
         past_deadline: it is too late to try again.
         stopped: an emergency stop covers the vendor's workspace, the product, or everything. Then
             nobody can be reached, and no wave is over whose targets wait for that.
@@ -136,6 +141,8 @@ class CourseSight:
     bake_until: datetime | None = None
     check_due: bool = False
     checked_after_bake: bool = False
+    to_ask: int = 0
+    unasked: int = 0
     past_deadline: bool = False
     stopped: bool = False
 
@@ -209,9 +216,16 @@ def _running(  # noqa: PLR0911 - the same
 
 
 def _baking(sight: CourseSight, until: datetime, now: datetime) -> Move:
-    if now >= until:
-        return Move.PASS if sight.checked_after_bake else Move.CHECK
-    return Move.CHECK if sight.check_due else Move.WAIT
+    # First, because they go on by themselves.
+    if sight.to_ask:
+        return Move.CHECK_SERVICES
+    if now < until:
+        return Move.CHECK if sight.check_due else Move.WAIT
+    if not sight.checked_after_bake:
+        return Move.CHECK
+    # Such as of a customer who holds the install: its checks have passed once, and it holds nobody
+    # up for longer than one that moves and waits.
+    return Move.WAIT if sight.unasked and now < until + PATIENCE else Move.PASS
 
 
 def _wave_is_over(sight: CourseSight, strategy: Strategy) -> Move:

@@ -4,6 +4,7 @@ import dataclasses
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from string import Template
 from typing import Any, Final, Self
 from urllib.parse import unquote
@@ -13,6 +14,12 @@ from domain.rollout import CheckKind, Gate
 
 _DAY_SECONDS: Final = 86_400
 
+# How often Services are asked while their installs bake: often enough to stop soon. Each time is a
+# workflow of its own, which Temporal starts some forty of in a second.
+_SERVICE_CHECKS_OF_A_BAKE: Final = 5
+_SHORTEST_BETWEEN: Final = timedelta(seconds=10)
+_LONGEST_BETWEEN: Final = timedelta(minutes=5)
+_SERVICE_CHECKS_A_SECOND: Final = 10
 
 # Between the segments of a path, also for those who take `\` for `/`.
 _SEPARATORS: Final = re.compile(r"[/\\?#]")
@@ -116,9 +123,16 @@ class Check:
     @property
     def in_cluster(self) -> bool:
         """Whether it is made from the host of the cluster's control plane."""
-        return self.kind is CheckKind.JOB or (
-            self.kind is not CheckKind.WORKLOAD and self.url is None
-        )
+        return self.kind is CheckKind.JOB or self.asks_service
+
+    @property
+    def asks_service(self) -> bool:
+        """Whether it asks a Service of the install.
+
+        That is done again until the bake ends. A Job runs once: it tries the version, and may leave
+        something behind each time.
+        """
+        return self.kind in {CheckKind.HTTP, CheckKind.METRIC} and self.url is None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -177,6 +191,17 @@ class Strategy:
     gate: Gate = Gate.NONE
     automatic_rollback: bool = True
     deadline_seconds: int = _DAY_SECONDS
+
+    @property
+    def asks_services(self) -> bool:
+        """Whether targets that bake are looked at from their clusters' hosts."""
+        return any(check.asks_service for check in self.checks)
+
+    def between_service_checks(self, targets: int) -> timedelta:
+        """Return how long a target that bakes, one of so many, is not looked at from its host."""
+        share = timedelta(seconds=self.bake_seconds) / _SERVICE_CHECKS_OF_A_BAKE
+        bounded = min(max(share, _SHORTEST_BETWEEN), _LONGEST_BETWEEN)
+        return max(bounded, timedelta(seconds=targets / _SERVICE_CHECKS_A_SECOND))
 
     def wave_in_words(self, number: int) -> str:
         """Return how people call a wave: `the canary`, and `wave 1` for the first one after it."""

@@ -41,6 +41,7 @@ class Verb(StrEnum):
 
     PLAN = "plan"
     MOVE = "move"
+    CHECK = "check"
     ROLL_BACK = "roll-back"
 
 

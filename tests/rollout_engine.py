@@ -198,10 +198,11 @@ class LabChecks:
         rollout_id: str,
         check: Check,
         *,
+        is_last: bool,
         is_wanted: Callable[[], Awaitable[bool]],
     ) -> str | None:
         """Find what the lab says; nothing is wrong by default."""
-        del plane, rollout_id
+        del plane, rollout_id, is_last
         asked = {"install": target.install_id, "kind": check.kind}
         async with self._database.transaction() as session:
             await session.execute(text("INSERT INTO lab.looks VALUES (:install, :kind)"), asked)

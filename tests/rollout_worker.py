@@ -27,6 +27,7 @@ from infra.temporal.client import TemporalConnection
 from infra.temporal.rollouts import start_rollout
 from tests.rollout_engine import LabChecks, LabEngine, LabPlanner
 from workflows.registry import sandbox
+from workflows.rollout.check_target import CheckTarget
 from workflows.rollout.move_target import MoveTarget
 from workflows.rollout.plan_target import PlanTarget
 from workflows.rollout.roll_back_target import RollBackTarget
@@ -37,7 +38,14 @@ Activities = Sequence[Callable[..., Any]]
 # Threads are made when they are needed, which is never: all activities here are coroutines.
 _PLACES = 1000
 
-ROLLOUT_WORKFLOWS = (RunRollout, MoveTarget, RollBackTarget, PlanTarget, ReconcileRollouts)
+ROLLOUT_WORKFLOWS = (
+    RunRollout,
+    MoveTarget,
+    CheckTarget,
+    RollBackTarget,
+    PlanTarget,
+    ReconcileRollouts,
+)
 
 
 @contextlib.contextmanager
@@ -99,7 +107,7 @@ class LabWorker:
             rollouts.begin_target_rollback,
             rollouts.start_rollouts,
         ]
-        on_host: Activities = [hosts.plan_target, hosts.check_in_cluster]
+        on_host: Activities = [hosts.plan_target, hosts.check_in_cluster, hosts.check_services]
         queues = (
             (self._queue, ROLLOUT_WORKFLOWS, others),
             (f"{self._queue}-targets", (), awaits),

@@ -34,6 +34,7 @@ from workflows.operation.abandon import AbandonOperation
 from workflows.operation.reconcile import ReconcileOperations
 from workflows.package.create import CreatePackage
 from workflows.package.resolve import ResolveChart
+from workflows.rollout.check_target import CheckTarget
 from workflows.rollout.move_target import MoveTarget
 from workflows.rollout.plan_target import PlanTarget
 from workflows.rollout.roll_back_target import RollBackTarget
@@ -51,6 +52,7 @@ from workflows.workspace.prepare_secret_space import PrepareSecretSpace
 WORKFLOWS: Final = (
     AbandonOperation,
     BootstrapMachine,
+    CheckTarget,
     CompareInstall,
     CordonMachine,
     CreateCluster,

@@ -134,8 +134,7 @@ class RolloutChecks:
             if each.target.install_id not in health
         ]
         baking = [each for each in baking if each.target.install_id in health]
-        if any(check.kind is CheckKind.WORKLOAD for check in checks):
-            ailing += await self._unhealthy(place, baking, health)
+        ailing += await self._unhealthy(place, baking, health)
         yield ailing
         # Those who are not reached are others each time.
         order = {one: turn for turn, one in enumerate(spread_order(list(health), str(now)))}

@@ -21,7 +21,8 @@ _ERROR: Final = 400
 _SERVER_ERROR: Final = 500
 _POLL_SECONDS: Final = 2.0
 
-# A Service that was just changed takes a moment until its new endpoints are known.
+# A Service that was just changed, or whose pods move, takes a moment until its new endpoints are
+# known.
 _ANSWERS_WITHIN_SECONDS: Final = 60.0
 
 # One that nobody deleted, because the worker died, goes by itself.
@@ -43,6 +44,7 @@ class ClusterChecks:
         rollout_id: str,
         check: Check,
         *,
+        is_last: bool,
         is_wanted: Callable[[], Awaitable[bool]],
     ) -> str | None:
         """Return what is wrong with a target, as a sentence; None: nothing is.
@@ -52,6 +54,7 @@ class ClusterChecks:
             target: the target.
             rollout_id: the rollout.
             check: the look.
+            is_last: the bake is over; see `judge_metric`.
             is_wanted: tells whether anybody still wants to know; if not, nothing is wrong.
 
         Raises:
@@ -60,8 +63,9 @@ class ClusterChecks:
         if check.kind is CheckKind.JOB:
             return await self._run_job(plane, target, _Job(target, rollout_id, check), is_wanted)
         ends = time.monotonic() + _ANSWERS_WITHIN_SECONDS
+        ask = partial(_ask_service, target, check, is_last)
         while True:
-            wrong = await self._ask(plane, target, partial(_ask_service, target, check))
+            wrong = await self._ask(plane, target, ask)
             if wrong is None or time.monotonic() > ends:
                 return wrong
             if not await is_wanted():
@@ -97,7 +101,12 @@ class ClusterChecks:
         return await self._clusters.ask_as(plane, install_user_of(target.install_id), work)
 
 
-def _ask_service(target: Target, check: Check, client: KubernetesClient) -> str | None:
+def _ask_service(
+    target: Target,
+    check: Check,
+    is_last: bool,  # noqa: FBT001 - bound before it is called
+    client: KubernetesClient,
+) -> str | None:
     if leads_elsewhere(check.path):
         # A client folds it, and asks the cluster's API for what the customer has there.
         return f"Its {check.kind} check has a path that leads out of the Service."
@@ -123,7 +132,7 @@ def _ask_service(target: Target, check: Check, client: KubernetesClient) -> str 
         return f"Its {check.kind} check was not answered by {wanted}."
     if check.kind is CheckKind.METRIC:
         # How far off it is is the customer's own number.
-        is_well = judge_metric(check, text.encode(), is_last=True) is None
+        is_well = judge_metric(check, text.encode(), is_last=is_last) is None
         limit = f"{check.comparison} {check.threshold:g}"
         return None if is_well else f"Its metric is not {limit}, or has no sample."
     wrong = f"Its HTTP check succeeded, where {check.status} was expected."

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final, Protocol
 
 from sqlmodel import col, select
@@ -99,6 +100,7 @@ class TargetSubject:
         version: what it shall become, or has become.
         strategy: of the rollout.
         waits_for: what is in its way, as was noted last.
+        bake_until: when its wave's bake ends; None: nothing bakes.
         facts: what is known of it at the moment; None: it is gone.
     """
 
@@ -109,6 +111,7 @@ class TargetSubject:
     version: PackageVersionRow
     strategy: Strategy
     waits_for: Obstacle | None
+    bake_until: datetime | None
     facts: TargetFacts | None
 
 

@@ -5,6 +5,8 @@ tells nothing of it any more.
 """
 
 from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Final
 
 from domain.cluster import HostedControlPlane
 from domain.errors import Reason
@@ -25,6 +27,9 @@ from infra.database.tables import (
 )
 from infra.rollouts.engine import MoveEnd, TargetSubject
 from infra.rollouts.target_rows import TargetInHand, TargetRows
+
+# What keeps a look from a target that bakes is looked for again after this time.
+_LOOKS_AGAIN: Final = timedelta(seconds=30)
 
 
 class TargetEnds:
@@ -59,6 +64,9 @@ class TargetEnds:
             else:
                 change_state(target.rollout, target.row, TargetState.BAKING)
                 target.row.waiting_for = target.row.next_try_at = None
+                if Strategy.from_json(target.rollout.strategy).asks_services:
+                    # Of one that comes late the others may bake already.
+                    target.row.next_try_at = target.rollout.bake_until
                 await target.note("target.moved", "It has the version.")
 
     async def end_checked(self, begun: Begun, ailment: str | None) -> None:
@@ -129,13 +137,43 @@ class TargetEnds:
             known = row.waiting_for is obstacle and obstacle is not Obstacle.UNDO
         return known and row.state is state
 
-    async def wants_check(self, place: TargetPlace) -> bool:
-        """Tell whether it still matters how a target is that was moved and does not bake yet."""
+    async def wants_check(self, place: TargetPlace, state: TargetState) -> bool:
+        """Tell whether it still matters how a target is that was moved.
+
+        Args:
+            place: the target.
+            state: MOVING before it bakes, or BAKING.
+        """
         vendor, rollout_id = place.rollout.workspace_id, place.rollout.rollout_id
         async with self._rows.database.workspace(vendor) as session:
             row = await session.get_one(RolloutTargetRow, (vendor, rollout_id, place.install_id))
             rollout = await session.get_one(RolloutRow, (vendor, rollout_id))
-            return row.state is TargetState.MOVING and not await is_given_up(session, rollout)
+            return row.state is state and not await is_given_up(session, rollout)
+
+    async def note_look(
+        self, place: TargetPlace, began_at: datetime, obstacle: Obstacle | None
+    ) -> None:
+        """Write when a target that bakes is looked at from its cluster's host again.
+
+        Args:
+            place: the target.
+            began_at: when the look began.
+            obstacle: in its way; None: it was looked at, and nothing is wrong.
+        """
+        async with self._rows.held(place) as target:
+            row, rollout, until = target.row, target.rollout, target.rollout.bake_until
+            if row.state is not TargetState.BAKING or until is None:
+                return
+            if row.waiting_for is not obstacle:
+                row.waiting_for, rollout.updated_at = obstacle, target.now
+            strategy = Strategy.from_json(rollout.strategy)
+            pause = strategy.between_service_checks(rollout.counts.get(TargetState.BAKING, 0))
+            if obstacle is not None:
+                row.next_try_at = target.now + _LOOKS_AGAIN
+            elif began_at < until:
+                row.next_try_at = min(target.now + pause, until)
+            else:
+                row.next_try_at = None
 
     async def subject_of(self, place: TargetPlace) -> TargetSubject:
         """Read what the host of a target's control plane needs to know of it."""
@@ -211,5 +249,6 @@ def _subject(
         version=version,
         strategy=Strategy.from_json(rollout.strategy),
         waits_for=row.waiting_for,
+        bake_until=rollout.bake_until,
         facts=facts,
     )

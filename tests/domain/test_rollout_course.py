@@ -41,6 +41,8 @@ SIGHTS = st.builds(
     bake_until=st.sampled_from([None, NOW - timedelta(1), NOW + timedelta(1)]),
     check_due=st.booleans(),
     checked_after_bake=st.booleans(),
+    to_ask=COUNTS,
+    unasked=COUNTS,
     past_deadline=st.booleans(),
     stopped=st.booleans(),
 )

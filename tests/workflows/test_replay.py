@@ -48,6 +48,7 @@ def test_there_are_histories_of_every_operation_and_of_purges() -> None:
         "rollout-run",
         "rollout-plan-target",
         "rollout-move-target",
+        "rollout-check-target",
         "rollout-roll-back-target",
     }
 

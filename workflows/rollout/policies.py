@@ -22,6 +22,10 @@ AWAIT: Final = Policy(timedelta(days=30), None, BOOKKEEPING.retry)
 # A rendering takes seconds; a host that is not there may come back.
 PLAN: Final = Policy(timedelta(minutes=5), timedelta(hours=1), BOOKKEEPING.retry)
 
+# Ten Services, of which one that hangs is asked for a minute. Given up soon: its row says that it
+# was not looked at, and another one looks.
+CHECK_SERVICES: Final = Policy(timedelta(minutes=15), timedelta(minutes=15), BOOKKEEPING.retry)
+
 # Checks have times of their own, of an hour at most each. Not given up, because the target would
 # stay as it is for ever: an emergency stop may hold them for days.
 CHECK_IN_CLUSTER: Final = Policy(timedelta(hours=12), None, BOOKKEEPING.retry)

@@ -1,6 +1,7 @@
 """RunRollout: drives a rollout by its rows, wave after wave."""
 
 import asyncio
+import functools
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Final
@@ -15,6 +16,7 @@ from domain.names import target_workflow_id_of
 from domain.rollout import ROLLOUT_CHANGED
 from domain.rollout_work import Claim, RolloutPlace, RolloutRun, Step, TargetPlace, Verb
 from workflows.policies import HEARTBEAT_TIMEOUT, SERVICE_CALL
+from workflows.rollout.check_target import CheckTarget
 from workflows.rollout.move_target import MoveTarget
 from workflows.rollout.plan_target import PlanTarget
 from workflows.rollout.policies import ADVANCE, CHECK
@@ -31,6 +33,7 @@ _SLOW_LOOK: Final = timedelta(seconds=30)
 _WORKFLOWS: Final = {
     Verb.PLAN: PlanTarget.__name__,
     Verb.MOVE: MoveTarget.__name__,
+    Verb.CHECK: CheckTarget.__name__,
     Verb.ROLL_BACK: RollBackTarget.__name__,
 }
 
@@ -96,13 +99,15 @@ class RunRollout:
             )
         except WorkflowAlreadyStartedError:
             return
-        begun.add_done_callback(self._target_ended)
+        begun.add_done_callback(functools.partial(self._target_ended, step.verb))
 
-    def _target_ended(self, target: asyncio.Future[Any]) -> None:
+    def _target_ended(self, verb: Verb, target: asyncio.Future[Any]) -> None:
         """Look again; how a target's workflow ended is in rows."""
-        if not target.cancelled():
-            target.exception()
+        failed = target.cancelled() or target.exception() is not None
         self._ended = True
+        if verb is Verb.CHECK and not failed and target.result():
+            # Nothing moves, and yet its wave may have to stop.
+            self._changed = True
 
     async def _rest(self, step: Step) -> None:
         def is_woken() -> bool:

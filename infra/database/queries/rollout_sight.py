@@ -18,17 +18,21 @@ from infra.database.tables import RolloutRow, RolloutTargetRow
 # A turn that was given out is a target that waits for nothing until `next_try_at`: whoever took it
 # begins before that, or it is given out again. Of a target that moves it is the moment until which
 # its wave waits for it; one that cannot be undone has failed then, as who waits for it will write,
-# and until that is written nothing goes on.
+# and until that is written nothing goes on. Of one that bakes it is the moment of its next look
+# from the host of its cluster, if there is one; only where it shall return it is a turn.
 _COUNTS = """
 SELECT
     count(*) FILTER (WHERE CASE WHEN state IN ('moving', 'rolling_back')
         THEN coalesce(next_try_at > %(now)s, true) OR state = 'moving' AND waiting_for = 'undo'
+        WHEN state = 'baking' AND NOT %(returns)s THEN false
         ELSE waiting_for IS NULL AND next_try_at > %(now)s END) AS begun,
     count(*) FILTER (WHERE state IN ('moving', 'rolling_back') AND next_try_at > %(now)s
         AND waiting_for IS NOT NULL) AS stalled,
     count(*) FILTER (WHERE state IN ('moving', 'rolling_back') AND next_try_at <= %(now)s
         AND NOT (state = 'moving' AND waiting_for IS NOT DISTINCT FROM 'undo')) AS parked,
     count(*) FILTER (WHERE state = 'baking') AS baking,
+    count(*) FILTER (WHERE state = 'baking' AND next_try_at <= %(now)s) AS to_ask,
+    count(*) FILTER (WHERE state = 'baking' AND next_try_at IS NOT NULL) AS unasked,
     count(*) FILTER (WHERE state = 'waiting' AND waiting_for IS NOT NULL
         OR state = 'moving' AND next_try_at <= %(now)s
             AND waiting_for IS DISTINCT FROM 'undo') AS waiting,
@@ -42,6 +46,7 @@ SELECT
     count(*) FILTER (WHERE wave = %(wave)s AND state = 'failed') AS wave_failed,
     min(next_try_at) FILTER (WHERE state IN ('waiting', 'moving', 'rolling_back')
         AND next_try_at > %(now)s) AS next_try_at,
+    min(next_try_at) FILTER (WHERE state = 'baking' AND next_try_at > %(now)s) AS next_ask_at,
     coalesce(sum(attempts), 0)::integer AS turns
 FROM rollout_targets WHERE rollout_id = %(rollout)s
 """
@@ -90,10 +95,16 @@ WHERE rollout_id = %(rollout)s AND state = 'pending' AND plan_digest IS NULL
 ORDER BY wave, position LIMIT %(limit)s
 """
 
+_TO_ASK = """
+SELECT install_id, customer_workspace_id, cluster_id FROM rollout_targets
+WHERE rollout_id = %(rollout)s AND state = 'baking' AND next_try_at <= %(now)s
+ORDER BY next_try_at, position LIMIT %(limit)s
+"""
+
 _UNTAKEN = """
 SELECT install_id, customer_workspace_id, cluster_id FROM rollout_targets
 WHERE rollout_id = %(rollout)s AND waiting_for IS NULL AND next_try_at > %(now)s
-    AND state NOT IN ('moving', 'rolling_back')
+    AND state NOT IN ('moving', 'rolling_back') AND (state <> 'baking' OR %(returns)s)
 ORDER BY wave, position LIMIT %(limit)s
 """
 
@@ -128,6 +139,8 @@ class TargetCounts:
     stalled: int
     parked: int
     baking: int
+    to_ask: int
+    unasked: int
     waiting: int
     due: int
     later: int
@@ -137,6 +150,7 @@ class TargetCounts:
     wave_moved: int
     wave_failed: int
     next_try_at: datetime | None
+    next_ask_at: datetime | None
     turns: int
 
 
@@ -167,11 +181,15 @@ def candidate_of(row: RolloutTargetRow) -> Candidate:
     )
 
 
-async def count_targets(
-    session: AsyncSession, rollout_id: str, wave: int, now: datetime
-) -> TargetCounts:
+async def count_targets(session: AsyncSession, rollout: RolloutRow, now: datetime) -> TargetCounts:
     """Count a rollout's targets."""
-    found = await run_sql(session, _COUNTS, {"rollout": rollout_id, "wave": wave, "now": now})
+    parameters = {
+        "rollout": rollout.id,
+        "wave": rollout.wave,
+        "now": now,
+        "returns": rollout.state is RolloutState.ROLLING_BACK,
+    }
+    found = await run_sql(session, _COUNTS, parameters)
     return TargetCounts(**found.one()._mapping)  # noqa: SLF001 - public by its documentation
 
 
@@ -256,11 +274,21 @@ async def due_to_plan(
     return await _candidates(session, _DUE_TO_PLAN, rollout=rollout_id, now=now, limit=limit)
 
 
-async def untaken_turns(
+async def targets_to_ask(
     session: AsyncSession, rollout_id: str, now: datetime, limit: int
 ) -> Sequence[Candidate]:
+    """Read targets that bake and are to be looked at from their clusters' hosts now."""
+    return await _candidates(session, _TO_ASK, rollout=rollout_id, now=now, limit=limit)
+
+
+async def untaken_turns(
+    session: AsyncSession, rollout: RolloutRow, now: datetime, limit: int
+) -> Sequence[Candidate]:
     """Read targets to which a turn was given that nobody has taken yet."""
-    return await _candidates(session, _UNTAKEN, rollout=rollout_id, now=now, limit=limit)
+    returns = rollout.state is RolloutState.ROLLING_BACK
+    return await _candidates(
+        session, _UNTAKEN, rollout=rollout.id, now=now, limit=limit, returns=returns
+    )
 
 
 async def facts_of(

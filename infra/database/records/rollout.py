@@ -14,7 +14,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from domain.rollout import TERMINAL, Gate, RolloutState
 from domain.rollout_course import CourseSight, Move, WaveSight, next_move
-from domain.rollout_obstacles import Wanted
+from domain.rollout_obstacles import PATIENCE, Wanted
 from domain.rollout_plan import sizes_of_waves
 from domain.rollout_strategy import Strategy
 from domain.rollout_work import RolloutPlace, Step, Verb
@@ -116,7 +116,9 @@ class RolloutRecords:
                 move = next_move(sight, look.strategy, look.now)
                 step = await self._make(look, move)
                 if step is not None:
-                    return replace(step, turns=look.counts.turns + len(step.claims))
+                    # A look is no turn.
+                    given = 0 if step.verb is Verb.CHECK else len(step.claims)
+                    return replace(step, turns=look.counts.turns + given)
                 await _count(look)
                 sight = await _see(look)
             return Step(turns=look.counts.turns)
@@ -134,6 +136,8 @@ class RolloutRecords:
                 return Step(ended=True)
             case Move.CHECK:
                 return Step(check=True)
+            case Move.CHECK_SERVICES:
+                return await self._check_services(look)
             case Move.PLAN:
                 return await self._plan(look)
             case Move.CLAIM:
@@ -153,6 +157,10 @@ class RolloutRecords:
             look.session, look.rollout, look.wanted, places, look.now
         )
         return Step(verb=Verb.PLAN, claims=claims) if claims else None
+
+    async def _check_services(self, look: Look) -> Step | None:
+        claims = await self._turns.to_ask(look.session, look.rollout, look.now, _CLAIMS_A_STEP)
+        return Step(verb=Verb.CHECK, claims=claims) if claims else None
 
     async def _claim(self, look: Look) -> Step | None:
         places = self._places(look)
@@ -212,7 +220,7 @@ async def _open(session: AsyncSession, place: RolloutPlace, checked_at: datetime
         wanted=Wanted(version_id=version.id, semver=version.semver),
         now=now,
         checked_at=checked_at,
-        counts=await count_targets(session, rollout.id, rollout.wave, now),
+        counts=await count_targets(session, rollout, now),
         stopped=stop is not None,
     )
 
@@ -220,8 +228,7 @@ async def _open(session: AsyncSession, place: RolloutPlace, checked_at: datetime
 async def _count(look: Look) -> None:
     """Count the targets anew, after a move."""
     await look.session.flush()
-    rollout = look.rollout
-    look.counts = await count_targets(look.session, rollout.id, rollout.wave, look.now)
+    look.counts = await count_targets(look.session, look.rollout, look.now)
 
 
 def _verb_of(rollout: RolloutRow) -> Verb:
@@ -271,6 +278,8 @@ async def _see(look: Look) -> CourseSight:
         bake_until=rollout.bake_until,
         check_due=_next_check(look) <= look.now,
         checked_after_bake=_checked_after_bake(look),
+        to_ask=counts.to_ask,
+        unasked=counts.unasked,
         past_deadline=rollout.deadline_at is not None and look.now >= rollout.deadline_at,
         stopped=look.stopped,
     )
@@ -288,15 +297,18 @@ def _wait(look: Look) -> Step:
     """Return how long nothing is to be done, unless something that was begun ends."""
     rollout = look.rollout
     moments = [look.now + (_STOPPED_REST if look.stopped else _LONGEST_REST)]
+    asks = False
     if rollout.state is RolloutState.RUNNING:
         moments += _present(look.counts.next_try_at, rollout.bake_until, rollout.deadline_at)
         if rollout.bake_until is not None:
-            moments.append(_next_check(look))
+            moments += _present(_next_check(look), look.counts.next_ask_at)
+            moments.append(rollout.bake_until + PATIENCE)
+            asks = look.counts.unasked > 0 and look.now >= rollout.bake_until
     elif look.returns is not None:
         moments += _present(look.returns.next_try_at, look.counts.next_try_at, rollout.deadline_at)
     ahead = min(each for each in moments if each > look.now)
     rest = max(ahead - look.now, _SHORTEST_REST)
-    busy = look.counts.begun + look.counts.parked > 0
+    busy = asks or look.counts.begun + look.counts.parked > 0
     return Step(look_again_seconds=round(rest.total_seconds(), 3), busy=busy)
 
 
@@ -309,15 +321,8 @@ def wave_taken_back(rollout: RolloutRow) -> int | None:
     return rollout.wave if rollout.rollback_requested_at is None else None
 
 
-def _is_checked(strategy: Strategy) -> bool:
-    """Return whether what bakes is looked at from here; see `Check.in_cluster`."""
-    return any(not check.in_cluster for check in strategy.checks)
-
-
 def _next_check(look: Look) -> datetime:
-    """Return when what bakes is worth another look; far ahead when it is not looked at."""
-    if not _is_checked(look.strategy):
-        return look.now + _LONGEST_REST
+    """Return when what bakes is worth another look from here."""
     if look.checked_at is None:
         return look.now
     pause = timedelta(seconds=look.strategy.bake_seconds) / _CHECKS_OF_A_BAKE
@@ -327,6 +332,4 @@ def _next_check(look: Look) -> datetime:
 
 def _checked_after_bake(look: Look) -> bool:
     until, checked_at = look.rollout.bake_until, look.checked_at
-    if not _is_checked(look.strategy):
-        return True
     return until is not None and checked_at is not None and checked_at >= until

@@ -43,7 +43,14 @@ WHERE rollout_id = %(rollout)s AND state = ANY (%(states)s)
 """
 
 _KEEP_BAKING = """
-UPDATE rollout_targets SET state = 'succeeded', next_try_at = NULL, completed_at = now()
+UPDATE rollout_targets SET state = 'succeeded', waiting_for = NULL, next_try_at = NULL,
+    completed_at = now()
+WHERE rollout_id = %(rollout)s AND state = 'baking'
+"""
+
+# From when on they are looked at from their clusters' hosts; empty: no more.
+_ASK = """
+UPDATE rollout_targets SET waiting_for = NULL, next_try_at = %(at)s
 WHERE rollout_id = %(rollout)s AND state = 'baking'
 """
 
@@ -161,10 +168,18 @@ async def bake(look: Look) -> None:
     rollout = look.rollout
     rollout.bake_until = look.now + timedelta(seconds=look.strategy.bake_seconds)
     touch(rollout)
+    if look.strategy.asks_services:
+        soon = look.now + look.strategy.between_service_checks(look.counts.baking)
+        await _ask(look, min(soon, rollout.bake_until))
     count = look.counts.waiting
     waiting = f", {count} {'waits' if count == 1 else 'wait'}" if count else ""
     message = f"{look.counts.baking} moved{waiting}; looked at for {look.strategy.bake_seconds} s."
     await add_event(look.session, rollout, "wave.baking", message, wave=rollout.wave)
+
+
+async def _ask(look: Look, at: datetime | None) -> None:
+    await look.session.flush()
+    await run_sql(look.session, _ASK, {"rollout": look.rollout.id, "at": at})
 
 
 async def pass_wave(look: Look) -> None:
@@ -291,6 +306,7 @@ async def begin_rollback(look: Look) -> None:
     rollout.deadline_at = look.now + timedelta(seconds=look.strategy.deadline_seconds)
     what = "Every install that was moved is" if reason is None else f"{reason} The wave is"
     await enter(look, RolloutState.ROLLING_BACK, f"{what} taken back.")
+    await _ask(look, None)
     # Turns that were given out are void; whoever takes one now finds that nothing may begin.
     await skip_rest(look)
     await let_go(look, Reason.ABORTED)

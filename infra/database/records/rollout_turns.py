@@ -24,6 +24,7 @@ from infra.database.queries.rollout_sight import (
     due_to_return,
     facts_of,
     later_targets,
+    targets_to_ask,
     untaken_turns,
 )
 from infra.database.records.rollout_rows import (
@@ -39,6 +40,9 @@ from infra.database.tables import PackageVersionRow, RolloutRow
 # A workflow begins what it was given within milliseconds. A worker that dies in between is missed
 # after six seconds, and its successor begins it.
 _TURN: Final = timedelta(seconds=30)
+
+# A look from the host of a cluster takes a minute when a Service does not answer.
+_LOOK: Final = timedelta(minutes=2)
 
 # Facts of so many installs are read at a time, and so often in one transaction.
 _LOOKED_AT: Final = 200
@@ -56,6 +60,12 @@ WHERE rollout_id = %(rollout)s AND install_id = ANY (%(installs)s)
 # The state of a target that shall return stays: it still has the new version.
 _GIVE_BACK = """
 UPDATE rollout_targets SET waiting_for = NULL, next_try_at = %(until)s, attempts = attempts + 1
+WHERE rollout_id = %(rollout)s AND install_id = ANY (%(installs)s)
+"""
+
+# No turn: what is looked at has begun already, and is no other than before.
+_ASK = """
+UPDATE rollout_targets SET next_try_at = %(until)s
 WHERE rollout_id = %(rollout)s AND install_id = ANY (%(installs)s)
 """
 
@@ -206,12 +216,33 @@ class Turns:
         self, session: AsyncSession, rollout: RolloutRow, now: datetime, limit: int
     ) -> list[Claim]:
         """Return the turns that were given out and that nobody has taken yet."""
-        found = await untaken_turns(session, rollout.id, now, limit)
+        found = await untaken_turns(session, rollout, now, limit)
+        return await self._at_their_hosts(rollout, found)
+
+    async def to_ask(
+        self, session: AsyncSession, rollout: RolloutRow, now: datetime, limit: int
+    ) -> list[Claim]:
+        """Return which targets are looked at from their clusters' hosts now; until then no more."""
+        found = await targets_to_ask(session, rollout.id, now, limit)
+        claims = await self._at_their_hosts(rollout, found)
+        there = {each.install_id for each in claims}
+        # Who is gone, or not the vendor's any more, is found by the look from here.
+        gone = [each.install_id for each in found if each.install_id not in there]
+        for installs, until in ((list(there), now + _LOOK), (gone, None)):
+            parameters = {"rollout": rollout.id, "until": until, "installs": installs}
+            await run_sql(session, _ASK, parameters)
+        return claims
+
+    async def _at_their_hosts(self, rollout: RolloutRow, found: Sequence[Candidate]) -> list[Claim]:
         if not found:
             return []
         async with self._sweeper.transaction() as sweeping:
             facts = await facts_of(sweeping, rollout.workspace_id, found)
-        return [Claim(install_id=each, host=known.host) for each, known in facts.items()]
+        return [
+            Claim(install_id=each, host=known.host)
+            for each, known in facts.items()
+            if known.granted
+        ]
 
     async def fill_canary(
         self, session: AsyncSession, rollout: RolloutRow, wanted: Wanted, size: int, now: datetime

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 from domain.names import rollout_workflow_id_of, target_workflow_id_of
-from domain.rollout import RolloutState
-from domain.rollout_strategy import Share, Strategy
+from domain.rollout import CheckKind, RolloutState
+from domain.rollout_strategy import Check, Share, Strategy
 from domain.rollout_work import Verb
 from tests.histories import keep_history
 from tests.rollout_lab import Lab, Offer, running_lab
@@ -34,6 +34,18 @@ async def record_rollouts(servers: Servers, prefix: str) -> None:
             target = target_workflow_id_of(place.rollout_id, install, verb)
             await _keep(lab, target, f"{prefix}-rollout-{verb}-target-succeeded")
         await _record_failure(lab, lab.offer(4), prefix)
+        await _record_checks(lab, lab.offer(1), prefix)
+
+
+async def _record_checks(lab: Lab, offer: Offer, prefix: str) -> None:
+    checks = (Check(kind=CheckKind.HTTP, service="web", port=80),)
+    place = await lab.create(offer, Strategy(bake_seconds=0, checks=checks))
+    await lab.until(place)
+    await _keep(lab, rollout_workflow_id_of(place.rollout_id), f"{prefix}-rollout-run-checked")
+    install = (await lab.targets(place))[0].install_id
+    for verb, name in ((Verb.MOVE, "move-target-checked"), (Verb.CHECK, "check-target-succeeded")):
+        target = target_workflow_id_of(place.rollout_id, install, verb)
+        await _keep(lab, target, f"{prefix}-rollout-{name}")
 
 
 async def _record_failure(lab: Lab, offer: Offer, prefix: str) -> None:

@@ -6,11 +6,13 @@ import pytest
 
 from domain.rollout import CheckKind, Obstacle, RolloutState, TargetState
 from domain.rollout_strategy import Check, Strategy
+from domain.rollout_work import RolloutPlace
 from tests.rollout_engine import AWAY, HANGS
 from tests.rollout_lab import COMES_WITHIN_SECONDS, Lab
 
 SERVICE = Check(kind=CheckKind.HTTP, service="web", port=80)
 JOB = Check(kind=CheckKind.JOB, image="check.example.com/passes")
+BAKES = Strategy(canary=1, bake_seconds=3600, checks=(SERVICE,))
 
 
 async def _until_asked(lab: Lab, install_id: str, kind: CheckKind, times: int = 1) -> None:
@@ -84,4 +86,102 @@ async def test_a_wave_that_stops_itself_does_not_wait_for_its_checks(lab: Lab) -
     await lab.wake(place)
     row = await lab.until(place)
     assert (row.state, row.counts) == (RolloutState.FAILED, {TargetState.ROLLED_BACK: 2})
+    assert set(lab.versions(offer).values()) == {offer.old}
+
+
+async def test_services_are_asked_until_the_bake_ends_and_a_job_runs_once(lab: Lab) -> None:
+    offer = lab.offer(2)
+    strategy = Strategy(canary=1, bake_seconds=0, checks=(JOB, SERVICE))
+    place = await lab.create(offer, strategy)
+    assert (await lab.until(place)).state is RolloutState.SUCCEEDED
+    for install in lab.versions(offer):
+        assert await lab.looks(install, CheckKind.HTTP) >= 2
+        assert await lab.looks(install, CheckKind.JOB) == 1
+
+
+async def test_an_install_that_has_the_version_already_is_asked_too(lab: Lab) -> None:
+    offer = lab.offer(1)
+    (install,) = lab.versions(offer)
+    await lab.deploy(install, offer.new)
+    await lab.answer(install, CheckKind.HTTP, "Its http check was not answered by 200.")
+    row = await lab.until(await lab.create(offer, Strategy(bake_seconds=0, checks=(SERVICE,))))
+    assert row.state is RolloutState.FAILED
+
+
+async def _ask_now(lab: Lab, place: RolloutPlace, *, bake_ends: str | None = None) -> None:
+    """Have what bakes asked now, and its bake be over."""
+    asks = (
+        "UPDATE rollout_targets SET next_try_at = now() WHERE rollout_id = %s AND state = 'baking'"
+    )
+    if bake_ends is not None:
+        ends = "UPDATE rollouts SET bake_until = now() - %s::interval WHERE id = %s"
+        await lab.sql(ends, (bake_ends, place.rollout_id))
+    await lab.sql(asks, (place.rollout_id,))
+    await lab.wake(place)
+
+
+async def test_an_application_that_dies_while_it_bakes_stops_its_wave(lab: Lab) -> None:
+    offer = lab.offer(2)
+    place = await lab.create(offer, BAKES)
+    await lab.until_baking(place)
+    canary = (await lab.targets(place))[0].install_id
+    await lab.answer(canary, CheckKind.HTTP, "Its http check was not answered by 200.")
+    await _ask_now(lab, place)
+    row = await lab.until(place)
+    assert row.state is RolloutState.FAILED
+    assert row.counts == {TargetState.ROLLED_BACK: 1, TargetState.SKIPPED: 1}
+
+
+async def test_a_hold_keeps_a_wave_whose_bake_is_over_for_a_while_and_no_longer(lab: Lab) -> None:
+    offer = lab.offer(2)
+    place = await lab.create(offer, BAKES)
+    await lab.until_baking(place)
+    canary = (await lab.targets(place))[0].install_id
+    before = await lab.looks(canary, CheckKind.HTTP)
+    await lab.sql("UPDATE installs SET held_at = now() WHERE id = %s", (canary,))
+    await _ask_now(lab, place, bake_ends="0 s")
+    told = await lab.told(place, canary, Obstacle.HOLD)
+    assert told.state is TargetState.BAKING
+    row = await lab.row(place)
+    assert (row.state, row.wave) == (RolloutState.RUNNING, 0)
+    await _ask_now(lab, place, bake_ends="1 h")
+    async with asyncio.timeout(COMES_WITHIN_SECONDS):
+        while True:
+            if (await lab.targets(place))[0].state is TargetState.SUCCEEDED:
+                break
+            await asyncio.sleep(0.05)
+    assert (await lab.targets(place))[0].waiting_for is None
+    assert await lab.looks(canary, CheckKind.HTTP) == before
+    await lab.ask(place, "cancel", offer.vendor)
+    await lab.until(place)
+
+
+async def test_a_cluster_that_is_away_while_its_install_bakes_is_asked_when_it_is_back(
+    lab: Lab,
+) -> None:
+    offer = lab.offer(2)
+    place = await lab.create(offer, BAKES)
+    await lab.until_baking(place)
+    canary = (await lab.targets(place))[0].install_id
+    await lab.answer(canary, CheckKind.HTTP, AWAY)
+    await _ask_now(lab, place, bake_ends="0 s")
+    told = await lab.told(place, canary, Obstacle.OFFLINE)
+    assert told.state is TargetState.BAKING
+    await lab.answer(canary, CheckKind.HTTP, "Its http check was not answered by 200.")
+    await _ask_now(lab, place)
+    row = await lab.until(place)
+    assert row.counts == {TargetState.ROLLED_BACK: 1, TargetState.SKIPPED: 1}
+
+
+async def test_a_rollback_does_not_wait_for_looks_at_what_bakes(lab: Lab) -> None:
+    offer = lab.offer(2)
+    place = await lab.create(offer, BAKES)
+    await lab.until_baking(place)
+    canary = (await lab.targets(place))[0].install_id
+    await lab.answer(canary, CheckKind.HTTP, HANGS)
+    before = await lab.looks(canary, CheckKind.HTTP)
+    await _ask_now(lab, place)
+    await _until_asked(lab, canary, CheckKind.HTTP, before + 1)
+    await lab.ask(place, "rollback", offer.vendor)
+    assert (await lab.until(place)).state is RolloutState.ROLLED_BACK
     assert set(lab.versions(offer).values()) == {offer.old}

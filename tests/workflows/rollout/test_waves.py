@@ -151,9 +151,12 @@ async def test_a_metric_below_its_threshold_lets_a_rollout_pass(lab: Lab) -> Non
     assert row.state is RolloutState.FAILED
 
 
-async def test_an_install_that_becomes_degraded_while_it_bakes_fails_its_wave(lab: Lab) -> None:
+@pytest.mark.parametrize("checks", [Strategy().checks, ()], ids=["by default", "unnamed"])
+async def test_an_install_that_becomes_degraded_while_it_bakes_fails_its_wave(
+    lab: Lab, checks: tuple[Check, ...]
+) -> None:
     offer = lab.offer(3)
-    place = await lab.create(offer, Strategy(canary=1, bake_seconds=3600))
+    place = await lab.create(offer, Strategy(canary=1, bake_seconds=3600, checks=checks))
     await lab.until_baking(place)
     canary = (await lab.targets(place))[0].install_id
     await lab.sql(
