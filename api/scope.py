@@ -257,7 +257,8 @@ def _caller_of(
         if not may_lack_workspace:
             raise BulkheadError(
                 Reason.INVALID_ARGUMENT,
-                "Name the workspace in which to act by the header Akua-Context.",
+                "Name the workspace in which to act by the header Akua-Context: with the terminal "
+                "client, --workspace. GET /v1/workspaces has those that this token reaches.",
                 path=("header", "akua-context"),
                 status=400,
             )

@@ -35,7 +35,12 @@ from domain.errors import BulkheadError, Reason
 from domain.identifiers import Prefix, new_id
 from infra.database.queries.access import act_in
 from infra.database.queries.pages import page_of
-from infra.database.queries.workspace import add_workspace, change_workspace, find_workspace
+from infra.database.queries.workspace import (
+    add_workspace,
+    change_workspace,
+    find_workspace,
+    first_workspace_id,
+)
 from infra.database.tables import WorkspaceMemberRow, WorkspaceRow
 from infra.database.tables.columns import unix
 
@@ -126,6 +131,9 @@ async def create_workspace(
             "A workspace is created by a user, who becomes its owner; this token is a workspace's.",
         )
 
+    if idempotency_key is not None and not scope.caller.workspace_id:
+        await _act_in_the_first(scope)
+
     async def effect() -> WorkspaceBody:
         return workspace_body(await _create(scope, body.name, body.slug))
 
@@ -176,6 +184,14 @@ def workspace_body(row: WorkspaceRow) -> WorkspaceBody:
     if row.install_logs_enabled:
         body["install_logs_warning"] = _LOGS_WARNING
     return body
+
+
+async def _act_in_the_first(scope: RequestScope) -> None:
+    """Have the key kept where it is found again, although the user has one workspace more then."""
+    first = await first_workspace_id(scope.session)
+    if first is not None:
+        await act_in(scope.session, first)
+        scope.caller = dataclasses.replace(scope.caller, workspace_id=first)
 
 
 async def _create(scope: RequestScope, name: str, slug: str) -> WorkspaceRow:

@@ -5,6 +5,7 @@ import pytest
 from domain.caller import Role
 from domain.identifiers import Prefix, new_id
 from tests.api.gate import Gate, Person, a_token_of_nobody
+from tests.api.keeper import error_of, ok
 
 
 def unauthenticated(person: Person, token: str) -> Person:
@@ -108,8 +109,8 @@ async def test_a_user_acts_in_the_workspace_that_they_name_or_that_has_the_thing
     gate: Gate,
 ) -> None:
     person, other = gate.new_person(), gate.new_workspace()
-    gate.join(person, other, Role.MEMBER)
     operation = await gate.new_cluster(person)
+    gate.join(person, other, Role.MEMBER)
     path = f"/v1/clusters/{operation['owner_id']}"
     assert (await person.get(path)).status_code == 200
     assert (await person.get(path, headers={"akua-context": person.workspace})).status_code == 200
@@ -118,6 +119,40 @@ async def test_a_user_acts_in_the_workspace_that_they_name_or_that_has_the_thing
     assert (await person.get(f"/v1/workspaces/{other}")).json()["id"] == other
     refused = await person.post("/v1/regions", {"name": "x"}, headers={"akua-context": other})
     assert refused.status_code == 403
+
+
+async def test_a_user_of_several_workspaces_names_the_one_in_which_to_act(gate: Gate) -> None:
+    # The first user of all has the first workspace for that.
+    first, person = gate.new_person(), gate.new_person()
+    other = gate.new_workspace()
+    gate.join(person, other, Role.MEMBER)
+    for answer in (
+        await person.get("/v1/clusters"),
+        await person.get("/v1/audit_events"),
+        await person.post("/v1/regions", {"name": "x"}),
+    ):
+        error = error_of(answer, 400, "INVALID_ARGUMENT")
+        assert error["path"] == ["header", "akua-context"]
+        assert "--workspace" in error["message"]
+    assert gate.count("regions", person.workspace) == 0
+    error_of(await person.get(f"/v1/clusters/{new_id(Prefix.CLUSTER)}"), 404)
+    for workspace in (person.workspace, other):
+        ok(await person.get("/v1/clusters", headers={"akua-context": workspace}))
+    listed = ok(await person.get("/v1/workspaces"))["data"]
+    assert {each["id"] for each in listed} == {person.workspace, other}
+    ok(await first.get("/v1/clusters"))
+
+
+async def test_the_only_workspace_of_a_user_needs_no_name(gate: Gate) -> None:
+    person, other = gate.new_person(), gate.new_workspace()
+    gate.join(person, other, Role.ADMIN)
+    with gate.administrator() as connection:
+        connection.execute(
+            "DELETE FROM workspace_members WHERE user_id = %s AND workspace_id = %s",
+            (person.user_id, person.workspace),
+        )
+    ok(await person.post("/v1/regions", {"name": "x"}), 201)
+    assert gate.count("regions", other) == 1
 
 
 async def test_a_user_without_a_workspace_is_asked_to_name_or_make_one(gate: Gate) -> None:

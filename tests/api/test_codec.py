@@ -65,8 +65,9 @@ async def test_an_operations_input_is_opened_for_its_workspace_alone(gate: Gate)
     assert ("payloads.decode", "denied", owner.workspace) in gate.audit(owner.workspace)
     administrator = gate.new_person(role=Role.OWNER)
     gate.join(administrator, owner.workspace, Role.ADMIN)
-    # Theirs is another workspace by default: the payload says in which one to look.
+    # Of their workspaces the payload says in which one to look.
     assert opened(await administrator.post(path, body_of(payload)))
+    assert (await administrator.get("/codec")).status_code == 200
 
 
 async def test_without_a_good_token_nothing_is_opened(gate: Gate) -> None:

@@ -22,7 +22,10 @@ _ACT_IN = "SELECT set_config('app.workspace_id', %(id)s, true)"
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """What `authenticate` found. Without `workspace_id` there is no access to the one asked for."""
+    """What `authenticate` found.
+
+    Without `workspace_id` there is no access to the one asked for, or none was where it has to be.
+    """
 
     kind: PrincipalKind
     principal_id: str
@@ -56,7 +59,7 @@ async def authenticate(
     Args:
         session: a fresh transaction.
         token_hash: `domain.tokens.hash_of` the bearer token.
-        context: the workspace that the request names, if it does.
+        context: the workspace that the request names, if it does; a user of several has to.
         resource: the id in the path; without `context` a user acts in the workspace that has it.
 
     Returns:

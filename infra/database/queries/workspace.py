@@ -36,6 +36,12 @@ async def find_workspace(
     return (await session.exec(query)).one_or_none()
 
 
+async def first_workspace_id(session: AsyncSession) -> str | None:
+    """Return the oldest workspace of those that the transaction's user may see."""
+    query = select(WorkspaceRow.id).order_by(WorkspaceRow.id).limit(1)
+    return (await session.exec(query)).one_or_none()
+
+
 async def change_workspace(
     session: AsyncSession, workspace_id: str, changes: dict[str, Any]
 ) -> WorkspaceRow:
