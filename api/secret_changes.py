@@ -13,12 +13,13 @@ from api.credential_waiters import wake_waiters_of
 from api.credentials_in_use import refuse_needed_secret
 from api.fields import check_etag, check_id, not_found
 from api.scope import RequestScope
-from domain.caller import PrincipalKind
+from domain.caller import PrincipalKind, Role
 from domain.errors import BulkheadError, Reason
 from domain.identifiers import Prefix
 from domain.secret import (
     CLOUD_KINDS,
     CURRENT,
+    GRANTING_ROTATORS,
     MAXIMUM_ALIASES,
     PREVIOUS,
     SecretState,
@@ -28,6 +29,7 @@ from domain.secret import (
 from infra.database.queries.secret import (
     VersionCounts,
     count_versions,
+    find_rotation,
     find_secret,
     find_version_numbered,
 )
@@ -71,15 +73,17 @@ async def change(
 
     Raises:
         BulkheadError: NOT_FOUND, ABORTED, CONFLICT for a name that is taken, INVALID_ARGUMENT or
-            FAILED_PRECONDITION for an alias.
+            FAILED_PRECONDITION for an alias; PERMISSION_DENIED for another `current` of a secret
+            whose rotation copies the rights of that.
     """
     secret = await hold(scope, secret_id, if_match)
     if "aliases" in changes:
         changes["aliases"] = await _merged_aliases(scope, secret, changes["aliases"])
-        moved = changes["aliases"][CURRENT] != secret.aliases[CURRENT]
-        if moved and secret.kind in CLOUD_KINDS:
-            # What is known is about the value that was current.
-            changes["validation"] = None
+        if changes["aliases"][CURRENT] != secret.aliases[CURRENT]:
+            await _require_grantor(scope, secret)
+            if secret.kind in CLOUD_KINDS:
+                # What is known is about the value that was current.
+                changes["validation"] = None
     changed = {name for name, value in changes.items() if getattr(secret, name) != value}
     if not changed:
         return secret
@@ -244,6 +248,12 @@ async def _merged_aliases(
     if len(merged.keys() - _SYSTEM_ALIASES) > MAXIMUM_ALIASES:
         raise _invalid_alias(message=f"A secret has at most {MAXIMUM_ALIASES} aliases of its own.")
     return merged
+
+
+async def _require_grantor(scope: RequestScope, secret: SecretRow) -> None:
+    rotation = await find_rotation(scope.session, secret.id)
+    if rotation is not None and rotation.rotator in GRANTING_ROTATORS:
+        scope.require(Role.OWNER, "secret.update", resource_type="secret", resource_id=secret.id)
 
 
 async def _check_target(scope: RequestScope, secret: SecretRow, name: str, number: int) -> None:

@@ -192,6 +192,10 @@ SENDING_ROTATORS: Final = frozenset(
     }
 )
 
+# Rotators that give a new value the rights of the current one, those over secrets among them. Only
+# an owner gives such rights away, so only an owner says what is rotated: how, and from which value.
+GRANTING_ROTATORS: Final = frozenset({RotatorKind.WORKSPACE_API_TOKEN})
+
 # Rotators whose new value ends the one before the current value at the target.
 ALTERNATING_ROTATORS: Final = frozenset({RotatorKind.POSTGRESQL_LOGIN})
 

@@ -7,7 +7,6 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Header, Request
 from pydantic import Field
-from sqlmodel import col, select
 from starlette.responses import JSONResponse, Response
 from typing_extensions import TypedDict
 
@@ -18,6 +17,7 @@ from api.idempotency import answer_once
 from api.links import Links
 from api.routes.operation import OperationBody, operation_body
 from api.scope import RequestScope, Scope
+from domain.caller import Role
 from domain.caller import Scope as SecretScope
 from domain.errors import BulkheadError, Reason
 from domain.identifiers import Prefix
@@ -25,6 +25,7 @@ from domain.operation import OperationType
 from domain.quota import QuotaMetric
 from domain.rotation import next_turn
 from domain.secret import (
+    GRANTING_ROTATORS,
     ROTATION_CONSUMER,
     SENDING_ROTATORS,
     Retirement,
@@ -33,7 +34,7 @@ from domain.secret import (
     SecretState,
 )
 from infra.database.queries.quota import hold_quotas, read_quota, refuse_beyond
-from infra.database.queries.secret import find_secret
+from infra.database.queries.secret import find_rotation, find_secret
 from infra.database.records.operation import secret_operation_of
 from infra.database.records.reference import (
     Reference,
@@ -137,11 +138,15 @@ async def put_secret_rotation(
     if body.rotator in SENDING_ROTATORS:
         # Whoever chooses where values are sent can read them there.
         _require(scope, SecretScope.SECRETS_ACCESS, "secret_rotation.put", secret_id)
+    if body.rotator in GRANTING_ROTATORS:
+        scope.require(
+            Role.OWNER, "secret_rotation.put", resource_type="secret", resource_id=secret_id
+        )
     # In one order, for two rotations may each use the other's secret.
     for each in sorted({check_id(Prefix.SECRET, secret_id), *credentials_in(body.settings)}):
         await find_secret(scope.session, each, lock=True)
     secret = await secret_changes.hold(scope, secret_id)
-    row = await _find_or_none(scope, secret)
+    row = await find_rotation(scope.session, secret.id)
     if row is None and if_match is not None:
         raise _no_rotation()
     if row is not None and if_match is not None:
@@ -331,15 +336,10 @@ def _next_turn(row: SecretRotationRow) -> datetime:
 
 
 async def _find(scope: RequestScope, secret: SecretRow) -> SecretRotationRow:
-    row = await _find_or_none(scope, secret)
+    row = await find_rotation(scope.session, secret.id)
     if row is None:
         raise _no_rotation()
     return row
-
-
-async def _find_or_none(scope: RequestScope, secret: SecretRow) -> SecretRotationRow | None:
-    query = select(SecretRotationRow).where(col(SecretRotationRow.secret_id) == secret.id)
-    return (await scope.session.exec(query)).one_or_none()
 
 
 def _require(scope: RequestScope, needed: SecretScope, action: str, secret_id: str) -> None:

@@ -81,7 +81,7 @@ class WorkspaceApiToken:
                     expires_at=old.expires_at,
                 )
             )
-            _audit(session, rotation, "api_token.create", row_id)
+            _audit(session, rotation, "api_token.create", row_id, scopes=" ".join(old.scopes))
 
     async def test(self, rotation: Rotation, pending: SecretValue) -> None:
         """Look the token up as the API does, by its hash."""
@@ -140,12 +140,18 @@ async def _remove(session: AsyncSession, rotation: Rotation, row: ApiTokenRow | 
         _audit(session, rotation, "api_token.delete", row.id)
 
 
-def _audit(session: AsyncSession, rotation: Rotation, action: str, token_id: str) -> None:
+def _audit(
+    session: AsyncSession, rotation: Rotation, action: str, token_id: str, **details: str
+) -> None:
     add_audit_event(
         session,
         system_caller(rotation.workspace_id, _ACTOR),
         action,
         "api_token",
         token_id,
-        details={"operation_id": rotation.operation_id, "secret_id": rotation.secret_id},
+        details={
+            "operation_id": rotation.operation_id,
+            "secret_id": rotation.secret_id,
+            **details,
+        },
     )

@@ -1,6 +1,7 @@
 """Who may say how a secret rotates, and what its rotation uses."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -34,6 +35,8 @@ _KUBERNETES: JSON = {
     "interval_seconds": 86_400,
 }
 
+_TOKEN: JSON = {"rotator": "workspace_api_token", "interval_seconds": 86_400}
+
 
 @pytest.mark.parametrize("rotation", [_HTTPS, _KUBERNETES], ids=lambda body: body["rotator"])
 async def test_values_are_sent_elsewhere_only_by_who_may_read_them(
@@ -53,6 +56,30 @@ async def test_values_are_sent_elsewhere_only_by_who_may_read_them(
     refused = error_of(await writer.call("PUT", path, json=rotation), 403, "PERMISSION_DENIED")
     assert refused["metadata"]["required_scope"] == "secrets:access"
     ok(await reader.call("PUT", path, json=rotation))
+
+
+async def test_an_owner_alone_has_tokens_rotated_which_keep_their_scopes(gate: Gate) -> None:
+    keeper = await new_keeper(gate)
+    secret = await keeper.create()
+    path = f"/v1/secrets/{secret['id']}/rotation"
+    thief = await keeper.token("secrets:write", "secrets:access")
+    refused = error_of(await thief.call("PUT", path, json=_TOKEN), 403, "PERMISSION_DENIED")
+    assert refused["metadata"]["required_role"] == "owner"
+    ok(await keeper.person.call("PUT", path, json=_TOKEN))
+
+
+async def test_an_owner_alone_says_which_token_a_rotation_copies(gate: Gate) -> None:
+    keeper = await new_keeper(gate)
+    secret = await keeper.create()
+    await keeper.add(secret)
+    path = f"/v1/secrets/{secret['id']}/rotation"
+    ok(await keeper.person.call("PUT", path, json=_TOKEN))
+    writer = replace(keeper, person=await keeper.token("secrets:read", "secrets:write"))
+    moved = {"version_aliases": {"current": 2}}
+    refused = error_of(await writer.patch(secret, moved), 403, "PERMISSION_DENIED")
+    assert refused["metadata"]["required_role"] == "owner"
+    ok(await writer.patch(secret, {"version_aliases": {"staged": 2}}))
+    ok(await keeper.patch(secret, moved))
 
 
 async def test_what_a_rotation_uses_is_seen_and_not_destroyed_unawares(gate: Gate) -> None:

@@ -34,6 +34,7 @@ from domain.secret import (
 )
 from infra.database.tables import (
     SecretReferenceRow,
+    SecretRotationRow,
     SecretRow,
     SecretVersionRow,
 )
@@ -152,6 +153,12 @@ async def select_readable(
     # An outer join finds no version where the types say there is one.
     check_readable(*((None, None) if version is None else (version.number, version.state)))
     return secret, version
+
+
+async def find_rotation(session: AsyncSession, secret_id: str) -> SecretRotationRow | None:
+    """Read how a secret rotates, if it does."""
+    query = select_rows(SecretRotationRow).where(col(SecretRotationRow.secret_id) == secret_id)
+    return (await session.exec(query)).one_or_none()
 
 
 async def find_reference(

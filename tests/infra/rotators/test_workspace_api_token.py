@@ -149,6 +149,17 @@ async def test_a_second_value_of_the_same_rotation_replaces_the_first(
     assert await workspace.tokens() == 2
 
 
+async def test_the_audit_line_of_a_token_that_a_rotation_makes_names_its_scopes(
+    workspace: Workspace,
+) -> None:
+    rotation, rotator = workspace.rotation(), workspace.rotator
+    pending = await rotator.create(rotation, workspace.current)
+    await rotator.set(rotation, pending, workspace.current)
+    async with workspace.api.workspace(workspace.id) as session:
+        (line,) = (await session.exec(select(AuditEventRow))).all()
+    assert line.details["scopes"] == "secrets:read"
+
+
 async def test_a_token_of_another_workspace_is_neither_copied_nor_removed(
     workspace: Workspace,
 ) -> None:
