@@ -1,12 +1,10 @@
 """The clouds in which a stack makes machines: three on this machine, or the providers' own."""
 
-import json
 import os
 import socket
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import httpx
 from pydantic import BaseModel
@@ -17,6 +15,7 @@ from infra.embedded.home import Home
 from infra.embedded.ports import Ports
 from infra.embedded.server import Part
 from infra.local_cloud import LocalCloud
+from infra.local_cloud.profile import local_profile_of
 from infra.local_cloud.provider_programs.install import install
 from infra.settings import EmbeddedSettings, ProviderSettings
 from infra.supervisor.configuration import source_root
@@ -27,13 +26,6 @@ _MODULE: Final = "infra.local_cloud"
 _CONNECT_SECONDS: Final = 2.0
 # Google's is a key of 2048 bits, which takes a second to find.
 _ANSWER_SECONDS: Final = 30.0
-
-# What each of them is asked for an account.
-_NEW_ACCOUNTS: Final[Mapping[Provider, tuple[str, Mapping[str, Any]]]] = {
-    Provider.HCLOUD: ("/_accounts", {"project": "bulkhead"}),
-    Provider.AWS: ("/_accounts", {}),
-    Provider.GCP: ("/_accounts", {"project": "bulkhead-local"}),
-}
 
 
 class Clouds(BaseModel):
@@ -106,10 +98,8 @@ class CloudsServer:
 
     def __init__(self, home: Home, ports: Ports) -> None:
         self._home = home
-        self._ports = {
-            Provider.HCLOUD: ports.clouds_hcloud,
-            Provider.AWS: ports.clouds_aws,
-            Provider.GCP: ports.clouds_gcp,
+        self._ports: dict[Provider, int] = {
+            provider: getattr(ports, f"clouds_{provider}") for provider in Provider
         }
 
     @property
@@ -120,17 +110,10 @@ class CloudsServer:
     @property
     def providers(self) -> ProviderSettings:
         """Where the API and the worker find them."""
-        hcloud, aws, gcp = (self._urls[provider] for provider in Provider)
-        return ProviderSettings(
-            hcloud_url=f"{hcloud}/v1",
-            aws_sts_url=aws,
-            aws_endpoint_url=aws,
-            gcp_token_url=f"{gcp}/token",
-            gcp_compute_url=gcp,
-            gcp_iam_url=gcp,
-            gcp_resource_manager_url=gcp,
-            gcp_billing_url=gcp,
-        )
+        settings: dict[str, str] = {}
+        for provider, url in self._urls.items():
+            settings |= local_profile_of(provider).settings(url)
+        return ProviderSettings.model_validate(settings)
 
     @property
     def _urls(self) -> dict[Provider, str]:
@@ -207,22 +190,18 @@ def _takes_connections(port: int) -> bool:
 
 def _new_credential(provider: Provider, url: str) -> str:
     """Make an account and return its credential, in the form in which a secret holds it."""
-    path, body = _NEW_ACCOUNTS[provider]
+    profile = local_profile_of(provider)
     try:
         # The environment's proxies have no part in what goes over loopback.
         with httpx.Client(trust_env=False, timeout=_ANSWER_SECONDS) as client:
-            answer = client.post(f"{url}{path}", json=body).raise_for_status().json()
+            answer = client.post(f"{url}/_accounts", json=dict(profile.new_account))
+            return profile.credential(answer.raise_for_status().json())
     except (httpx.HTTPError, ValueError) as error:
         raise BulkheadError(
             Reason.DEPENDENCY_UNAVAILABLE,
             f"The local cloud {provider} makes no account: {error}",
             metadata={"part": Part.CLOUDS},
         ) from error
-    if provider is Provider.HCLOUD:
-        return str(answer["token"])
-    if provider is Provider.AWS:
-        answer = {name: answer[name] for name in ("access_key_id", "secret_access_key")}
-    return json.dumps(answer)
 
 
 def install_programs(home: Home, clouds: Clouds) -> None:

@@ -1,7 +1,6 @@
 """The three clouds' APIs in one process: `python -m infra.local_cloud clouds`."""
 
 import argparse
-import importlib.util
 import json
 import signal
 import threading
@@ -15,12 +14,11 @@ from infra.local_cloud.boots import Boots, NoBoots
 from infra.local_cloud.cloud import LocalCloud
 from infra.local_cloud.host import Host
 from infra.local_cloud.image import server_image
+from infra.local_cloud.profile import local_profile_of
 from infra.local_cloud.real_boots import RealBoots
 from infra.local_cloud.serving import served
 from infra.tools.progress import Progress
 
-# Next to each other, and free on most machines.
-_PORTS: Final = {Provider.HCLOUD: 8381, Provider.AWS: 8382, Provider.GCP: 8383}
 # Long enough to see progress, and to cut something off in the middle.
 _ACTION_SECONDS: Final = 0.5
 
@@ -29,7 +27,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
     for provider in Provider:
         parser.add_argument(
-            f"--{provider}-port", type=int, default=_PORTS[provider], help="(%(default)s)"
+            f"--{provider}-port",
+            type=int,
+            default=local_profile_of(provider).port,
+            help="(%(default)s)",
         )
     parser.add_argument(
         "--no-boots", action="store_true", help="servers are records of the APIs and nothing else"
@@ -61,14 +62,13 @@ def serve_clouds(arguments: argparse.Namespace, host: Host, progress: Progress) 
 def serving(
     ports: dict[Provider, int], boots: Boots, action_seconds: float
 ) -> Iterator[dict[Provider, str]]:
-    """Serve the APIs of all providers that have one here; gives their URLs."""
+    """Serve the APIs of all providers; gives their URLs."""
     with ExitStack() as stack:
         yield {
             provider: stack.enter_context(
                 served(provider, boots=boots, action_seconds=action_seconds, port=port)
             )
             for provider, port in ports.items()
-            if importlib.util.find_spec(f"infra.local_cloud.{provider}") is not None
         }
 
 

@@ -1,5 +1,6 @@
 """What the conformance suite must know of a provider: one file `<provider>_case.py` with `CASE`."""
 
+import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -51,6 +52,11 @@ class ProviderCase(Protocol):
 
     def secrets_of(self, credential: SecretValue) -> list[str]:
         """Return what of a credential must never be stored in the clear."""
+
+
+def all_cases() -> list[ProviderCase]:
+    """Return the case of each provider."""
+    return [importlib.import_module(f"tests.clouds.{one}_case").CASE for one in Provider]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,3 @@
-import importlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,16 +8,8 @@ from domain.cloud import Provider
 from infra.local_cloud.provider_programs.install import install
 from infra.local_cloud.serving import served
 from infra.tools import toolbox
-from tests.clouds.case import LocalAccount, ProviderCase
+from tests.clouds.case import LocalAccount, ProviderCase, all_cases
 from tests.clouds.engine import Engine
-
-_FOLDER = Path(__file__).parent
-
-
-def _cases() -> list[ProviderCase]:
-    """Return the case of each provider: a fourth one needs no more than its file here."""
-    files = sorted(_FOLDER.glob("*_case.py"))
-    return [importlib.import_module(f"tests.clouds.{file.stem}").CASE for file in files]
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -46,7 +37,7 @@ def local_clouds() -> Iterator[Callable[[Provider], str]]:
         yield url_of
 
 
-@pytest.fixture(params=_cases(), ids=lambda case: str(case.provider))
+@pytest.fixture(params=all_cases(), ids=lambda case: str(case.provider))
 def case(request: pytest.FixtureRequest) -> ProviderCase:
     found: ProviderCase = request.param
     return found

@@ -12,17 +12,14 @@ from infra.openbao.client import OpenBao
 from infra.settings import StackSettings
 from infra.stacks.stacks import Stacks
 from infra.tools import toolbox
-from tests.clouds import aws_case, gcp_case, hcloud_case
-from tests.clouds.case import LocalAccount, ProviderCase
+from tests.clouds.case import LocalAccount, ProviderCase, all_cases
 from tests.infra.stacks.laboratory import Laboratory, database_of, new_workspace
 from tests.servers import Servers
 
 # What a provider does takes so long: long enough to be killed in the middle.
 ACTION_SECONDS = 1.5
 
-CASES: dict[Provider, ProviderCase] = {
-    case.provider: case for case in (hcloud_case.CASE, aws_case.CASE, gcp_case.CASE)
-}
+CASES: dict[Provider, ProviderCase] = {case.provider: case for case in all_cases()}
 
 
 @pytest.fixture(scope="session")
