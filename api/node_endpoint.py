@@ -3,6 +3,7 @@
 import hashlib
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 from domain.errors import BulkheadError, Reason
@@ -59,10 +60,28 @@ class NodeEndpoint:
         return found
 
     def find_artifacts(self, platform: str) -> ArtifactSet | None:
-        """Return the programs for a platform, None where there are none."""
-        if self.settings.artifacts_dir is None:
-            return None
-        return ArtifactStore(self.settings.artifacts_dir).current(platform)
+        """Return the newest programs for a platform, None where there are none."""
+        store = self._store()
+        return None if store is None else store.current(platform)
+
+    def kept_artifacts(self, set_id: str) -> ArtifactSet | None:
+        """Return the programs that a server was told of, None where they are not kept any more."""
+        store = self._store()
+        return None if store is None else store.open(set_id)
+
+    def find_program(self, sha256: str) -> Path | None:
+        """Return a program of any set: a server that has older ones may need one again.
+
+        Raises:
+            BulkheadError: DEPENDENCY_UNAVAILABLE for one that is missing or damaged here.
+        """
+        store = self._store()
+        found = (each.find(sha256) for each in store.stored()) if store else iter(())
+        return next((file for file in found if file is not None), None)
+
+    def _store(self) -> ArtifactStore | None:
+        folder = self.settings.artifacts_dir
+        return None if folder is None else ArtifactStore(folder)
 
     def supported(self) -> list[str]:
         """Return the platforms for which there are programs."""

@@ -170,9 +170,11 @@ async def resume(clients: Clients, nodes: NodeEndpoint, scope: NodeScope, csr: s
             path=("body", "csr"),
             status=400,
         )
-    artifacts = await asyncio.to_thread(
-        nodes.artifacts_for, f"{machine.operating_system}/{machine.architecture}"
-    )
+    # Its own ones, also when there are newer ones: a node is not upgraded by the way.
+    artifacts = await asyncio.to_thread(nodes.kept_artifacts, machine.artifact_set)
+    if artifacts is None:
+        platform = f"{machine.operating_system}/{machine.architecture}"
+        artifacts = await asyncio.to_thread(nodes.artifacts_for, platform)
     cluster = await find_cluster_to_join(scope.session, machine.cluster_id)
     endpoint = await find_endpoint(scope.session, machine.cluster_id)
     if cluster is None or endpoint is None or cluster.state is not ClusterState.ACTIVE:

@@ -1,14 +1,13 @@
 """Artifacts: the programs that servers download, named by their content."""
 
 import asyncio
-from pathlib import Path as File
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Request
 from starlette.responses import FileResponse, Response
 
 from api.errors import documented
-from api.node_endpoint import PLATFORMS, NodeEndpoint
+from api.node_endpoint import NodeEndpoint
 from domain.errors import BulkheadError, Reason
 
 router = APIRouter(prefix="/artifacts", tags=["nodes"])
@@ -29,21 +28,12 @@ async def get_artifact(
 ) -> Response:
     """Get a program by the SHA-256 of its content; whoever takes it compares that."""
     nodes: NodeEndpoint = request.app.state.nodes
-    file = await asyncio.to_thread(_find, nodes, sha256)
+    file = await asyncio.to_thread(nodes.find_program, sha256)
     if file is None:
         raise BulkheadError(
             Reason.NOT_FOUND,
-            "There is no such program here (any more). A server that needs it asks for the newest "
-            "ones with POST /v1/nodes/self:resume.",
+            "There is no such program here (any more). A server that needs it asks which "
+            "there are with POST /v1/nodes/self:resume.",
             path=("path", "sha256"),
         )
     return FileResponse(file, headers=_FOR_EVER, media_type="application/octet-stream")
-
-
-def _find(nodes: NodeEndpoint, sha256: str) -> File | None:
-    for platform in PLATFORMS:
-        artifacts = nodes.find_artifacts(platform)
-        file = None if artifacts is None else artifacts.find(sha256)
-        if file is not None:
-            return file
-    return None

@@ -5,7 +5,7 @@ import os
 import re
 import stat
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -130,6 +130,17 @@ class ArtifactStore:
         except FileNotFoundError:
             return None
         return self.open(set_id)
+
+    def stored(self) -> Iterator[ArtifactSet]:
+        """Give every stored set, the one that was stored last before others.
+
+        Raises:
+            BulkheadError: DEPENDENCY_UNAVAILABLE, a manifest that is reached is damaged.
+        """
+        manifests = self._sets.glob("*.json")
+        for file in sorted(manifests, key=lambda each: each.stat().st_mtime, reverse=True):
+            if (found := self.open(file.stem)) is not None:
+                yield found
 
     def _pointer(self, platform: str) -> Path:
         return self._current / platform.replace("/", "-")

@@ -963,7 +963,7 @@ join() {
         say "registering at $URL"
         register
     elif [ ! -e "$STATE/installed" ]; then
-        # What the platform said then may be old: the certificate, and which programs there are.
+        # What the platform said then may be old: the certificate, and what is reached where.
         resume || unanswered
     fi
     say "this server is $(value node_name)"

@@ -54,6 +54,7 @@ def test_an_id_names_one_set_for_ever_while_the_current_one_moves_on(
     new = store.ensure(programs, "linux/amd64")
 
     assert len({old.id, other.id, new.id}) == 3
+    assert {each.id for each in store.stored()} == {old.id, other.id, new.id}
     pinned, current = store.open(old.id), store.current("linux/amd64")
     assert pinned is not None
     assert current is not None
