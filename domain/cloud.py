@@ -30,7 +30,8 @@ class Tag(StrEnum):
     `-`, 63 characters at most.
 
     Attributes:
-        WORKSPACE: the id of the workspace; nothing without it is ever touched.
+        WORKSPACE: the id of the workspace; nothing without it, or without the name or the parent
+            that stands for it, is ever touched.
         CLUSTER: the id of the cluster.
         STACK: the id of the Pulumi stack that has it in its state.
         RESOURCE: its logical name in the stack's program (`server`, `network`, ...).
