@@ -340,30 +340,54 @@ class Lab:
                     return found
                 await asyncio.sleep(0.05)
 
-    async def deploy(self, install_id: str, version_id: str, *, corrects: bool = False) -> None:
-        """Have an install's own people deploy a version, or the clock correct its drift."""
-        await asyncio.to_thread(self._deploy, install_id, version_id, corrects=corrects)
+    async def deploy(
+        self,
+        install_id: str,
+        version_id: str,
+        *,
+        corrects: bool = False,
+        skips: bool = False,
+        values: str | None = None,
+    ) -> None:
+        """Have an install's own people deploy a version, or the clock correct its drift.
 
-    def _deploy(self, install_id: str, version_id: str, *, corrects: bool) -> None:
+        Args:
+            install_id: the install.
+            version_id: the version.
+            corrects: it is the clock.
+            skips: it came to what was deployed already.
+            values: as JSON, with which they deploy it; None: those that it has.
+        """
+        state = "skipped" if skips else "deployed"
+        message = CORRECTION_MESSAGE if corrects else None
+        await asyncio.to_thread(self._deploy, install_id, version_id, state, message, values)
+
+    def _deploy(
+        self, install_id: str, version_id: str, state: str, message: str | None, values: str | None
+    ) -> None:
         render = {
             "render": new_id(Prefix.RENDER),
             "operation": new_id(Prefix.OPERATION),
             "version": version_id,
             "install": install_id,
-            "message": CORRECTION_MESSAGE if corrects else None,
+            "message": message,
+            "state": state,
+            "values": values,
         }
         with self.servers.administrator() as administrator, administrator.transaction():
             administrator.execute(
                 "INSERT INTO renders (workspace_id, id, install_id, operation_id,"
                 ' package_version_id, restored_from_render_id, state, message, "values")'
                 " SELECT workspace_id, %(render)s, id, %(operation)s, %(version)s,"
-                " CASE WHEN %(message)s::text IS NOT NULL THEN current_render_id END, 'deployed',"
-                ' %(message)s::text, "values" FROM installs WHERE id = %(install)s',
+                " CASE WHEN %(message)s::text IS NOT NULL THEN current_render_id END, %(state)s,"
+                ' %(message)s::text, coalesce(%(values)s::jsonb, "values") FROM installs'
+                " WHERE id = %(install)s",
                 render,
             )
             administrator.execute(
                 "UPDATE installs SET current_version_id = %(version)s,"
-                " current_render_id = %(render)s WHERE id = %(install)s",
+                " current_render_id = CASE WHEN %(state)s = 'deployed' THEN %(render)s"
+                " ELSE current_render_id END WHERE id = %(install)s",
                 render,
             )
 

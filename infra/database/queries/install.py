@@ -138,16 +138,29 @@ async def find_rollout_preview(session: AsyncSession, install_id: str) -> Rollou
 async def last_operation_deployed(session: AsyncSession, install_id: str) -> str | None:
     """Return the operation by which an install became what it is; None: nothing was deployed.
 
-    A correction of drift brings back what was there, and does not count.
+    A correction of drift brings back what was there, and does not count; nor does a render that
+    came to what was deployed already, of the same version and values.
     """
-    query = (
-        select(RenderRow.operation_id)
+    age = col(RenderRow.id)
+    version, values = col(RenderRow.package_version_id), col(RenderRow.values)
+    changed_nothing = and_(
+        col(RenderRow.state) == RenderState.SKIPPED,
+        version == func.lag(version).over(order_by=age),
+        values == func.lag(values).over(order_by=age),
+    )
+    became = (
+        select(RenderRow.id, RenderRow.operation_id, changed_nothing.label("changed_nothing"))
         .where(
             RenderRow.install_id == install_id,
             col(RenderRow.state).in_([RenderState.DEPLOYED, RenderState.SKIPPED]),
             IS_CORRECTION.is_not(True),
         )
-        .order_by(col(RenderRow.id).desc())
+        .subquery()
+    )
+    query = (
+        select(became.c.operation_id)
+        .where(became.c.changed_nothing.is_not(True))
+        .order_by(became.c.id.desc())
         .limit(1)
     )
     return (await session.exec(query)).one_or_none()

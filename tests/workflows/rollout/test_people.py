@@ -153,6 +153,23 @@ async def test_a_rollout_that_has_ended_can_still_be_taken_back_once(lab: Lab) -
     lab.check_effects()
 
 
+async def test_a_render_that_changed_nothing_does_not_keep_a_version_from_being_taken_back(
+    lab: Lab,
+) -> None:
+    offer = lab.offer(2)
+    place = await lab.create(offer, SLOW)
+    assert (await lab.until(place)).state is RolloutState.SUCCEEDED
+    same, others = lab.versions(offer)
+    await lab.deploy(same, offer.new, skips=True)
+    await lab.deploy(same, offer.new, skips=True)
+    # Whose manifests are the same, and whose values are lost all the same when it is taken back.
+    await lab.deploy(others, offer.new, skips=True, values='{"n": "another"}')
+    await lab.ask(place, "rollback", offer.vendor)
+    row = await lab.until(place)
+    assert row.counts == {TargetState.ROLLED_BACK: 1, TargetState.SKIPPED: 1}
+    assert lab.versions(offer) == {same: offer.old, others: offer.new}
+
+
 async def test_a_gate_lets_each_wave_begin_once_somebody_else_approved_it(lab: Lab) -> None:
     offer = lab.offer(3)
     strategy = Strategy(canary=1, bake_seconds=0, gate=Gate.EACH_WAVE)
