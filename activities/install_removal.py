@@ -31,7 +31,7 @@ class InstallRemovalActivities(InstallSteps):
         if await self._cluster_goes(operation):
             return
         sight = await self._records.look(operation)
-        async with self._reaching(operation):
+        async with self._deploying(operation), self._reaching(operation):
             try:
                 await self._deployer.uninstall(
                     operation.control_plane,

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 from temporalio import activity
 
+from activities.holds import HeldError
 from activities.progress import note_progress
 from activities.records import worker_is_stopping
 from domain.cluster import ClusterState, wait_for_api
 from domain.errors import BulkheadError, Reason
-from domain.names import install_namespace_of
+from domain.names import install_namespace_of, is_undo
 from infra.installs.finalizers import find_held, what_holds, what_to_do
 from infra.installs.identities import forget_pods, remove_namespace
 
@@ -151,6 +152,23 @@ class InstallSteps:
         """Tell whether all that is on the cluster goes with it, and need not be taken back."""
         state = await self._records.cluster_state_of(operation)
         return state in {None, ClusterState.DELETING}
+
+    @contextlib.asynccontextmanager
+    async def _deploying(self, operation: InstallOperation) -> AsyncIterator[None]:
+        """Have one of the host's places for helm; a step begins when it has it.
+
+        Raises:
+            HeldError: an emergency stop came while it waited for one.
+        """
+        async with self._deployer.place() as waited:
+            info = activity.info()
+            if waited and await self._operations.hold_back(
+                operation,
+                info.activity_id,
+                takes_back=is_undo(info.activity_id, info.workflow_type or ""),
+            ):
+                raise HeldError(again=False)
+            yield
 
     @contextlib.asynccontextmanager
     async def _reaching(self, operation: InstallOperation) -> AsyncIterator[None]:

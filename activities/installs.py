@@ -198,9 +198,9 @@ class InstallActivities(InstallSteps):
         Raises:
             BulkheadError: FAILED_PRECONDITION when helm or a hook fails.
         """
-        sight = await self._records.begin_sync(operation)
-        render = sight.deploying
-        async with self._reaching(operation):
+        async with self._deploying(operation), self._reaching(operation):
+            sight = await self._records.begin_sync(operation)
+            render = sight.deploying
             deployed = await self._deployer.renders.load(render)
             note_progress("Helm applies the release and runs its hooks.")
             revision = await self._deployer.apply_release(
@@ -220,7 +220,7 @@ class InstallActivities(InstallSteps):
         sight = await self._records.look(operation)
         plane, install_id = operation.control_plane, operation.install_id
         seconds = self._settings.hook_seconds
-        async with self._reaching(operation):
+        async with self._deploying(operation), self._reaching(operation):
             if sight.good is None:
                 await self._uninstall_without_hooks(operation)
                 return

@@ -68,6 +68,9 @@ class ClusterAccess:
 class Helm:
     """The pinned program. So many run at a time as the host has places; others wait for one.
 
+    A render takes its place by itself. Who deploys or removes takes one by `place` before anything
+    is changed: until then nothing has begun.
+
     Every method raises what `infra.helm.failures` makes of Helm's words, DEADLINE_EXCEEDED when it
     was stopped because its time was over, and DEPENDENCY_UNAVAILABLE when there was no place for
     two minutes. Cancelled, it interrupts Helm, which then records the
@@ -83,6 +86,12 @@ class Helm:
         self._program = program
         self._renders = asyncio.Semaphore(places.renders)
         self._deployments = asyncio.Semaphore(places.deployments)
+
+    @contextlib.asynccontextmanager
+    async def place(self) -> AsyncIterator[bool]:
+        """Have a place in which releases are deployed or removed; yields whether it had to wait."""
+        async with _place_of(self._deployments) as waited:
+            yield waited
 
     async def template(
         self,
@@ -237,7 +246,9 @@ class Helm:
     ) -> Ended:
         is_render = arguments[0] == "template"
         config = None if access is None else kubeconfig(access.url, access.login)
-        async with _place_of(self._renders if is_render else self._deployments):
+        # Who deploys has its place already.
+        place = _place_of(self._renders) if is_render else contextlib.nullcontext()
+        async with place:
             return await run_helm(
                 self._program,
                 arguments,
@@ -285,7 +296,8 @@ def _needs_what_is_withheld(error: BulkheadError, withheld: Iterable[str]) -> Bu
 
 
 @contextlib.asynccontextmanager
-async def _place_of(places: asyncio.Semaphore) -> AsyncIterator[None]:
+async def _place_of(places: asyncio.Semaphore) -> AsyncIterator[bool]:
+    waits = places.locked()
     try:
         async with asyncio.timeout(_PLACE_WITHIN_SECONDS):
             await places.acquire()
@@ -297,7 +309,7 @@ async def _place_of(places: asyncio.Semaphore) -> AsyncIterator[None]:
             metadata={"dependency": "host", "cause": "memory"},
         ) from None
     try:
-        yield
+        yield waits
     finally:
         places.release()
 

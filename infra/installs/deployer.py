@@ -6,6 +6,7 @@ It writes no row: activities do.
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -46,13 +47,20 @@ class Preview:
 
 
 class Deployer:
-    """The installs on one host's clusters. Every method may be repeated."""
+    """The installs on one host's clusters. Every method may be repeated.
+
+    Who has helm apply, restore or remove a release does it in a `place`.
+    """
 
     def __init__(self, clusters: HostClusters, renders: Renders, helm: Helm) -> None:
         self.clusters = clusters
         self.cluster_objects = ClusterObjects(clusters)
         self.renders = renders
         self._helm = helm
+
+    def place(self) -> AbstractAsyncContextManager[bool]:
+        """Have one of the host's places for helm, as `Helm.place`."""
+        return self._helm.place()
 
     async def prepare(
         self, plane: HostedControlPlane, install_id: str, manifest: Sequence[Object] | None

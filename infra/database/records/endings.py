@@ -5,7 +5,7 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from domain.errors import Reason
-from domain.operation import OperationState
+from domain.operation import WAITING_FOR_EMERGENCY_STOP, OperationState, StepStatus
 from domain.owned_operation import OwnedOperation
 from infra.database.engine import Database
 from infra.database.queries.emergency_stop import stop_of_operation
@@ -17,6 +17,7 @@ from infra.database.tables import (
     MachinePoolRow,
     MachineRow,
     OperationRow,
+    OperationStepRow,
     PackageRow,
     SecretRow,
     WorkerBootstrapRow,
@@ -74,6 +75,29 @@ class OperationRecords:
                 session, workspace_id, operation_id, takes_back=takes_back
             )
             return found is not None
+
+    async def hold_back(self, operation: OwnedOperation, step: str, *, takes_back: bool) -> bool:
+        """Tell whether an emergency stop covers a step that has not begun, and show it so."""
+        workspace_id, operation_id = operation.workspace_id, operation.operation_id
+        async with self._database.workspace(workspace_id) as session:
+            stop = await stop_of_operation(
+                session, workspace_id, operation_id, takes_back=takes_back
+            )
+            if stop is None:
+                return False
+            row = await _operation(session, operation_id, lock=True)
+            row.waiting_for = WAITING_FOR_EMERGENCY_STOP
+            row.version += 1
+            await session.execute(
+                update(OperationStepRow)
+                .where(
+                    col(OperationStepRow.operation_id) == operation_id,
+                    col(OperationStepRow.name) == step,
+                )
+                .values(status=StepStatus.PENDING, progress=None)
+            )
+            await notify(session, operation_id)
+            return True
 
     async def end_undone(
         self, operation: OwnedOperation, state: OperationState, reason: Reason, message: str
