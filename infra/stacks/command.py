@@ -13,6 +13,7 @@ from semver import VersionInfo
 
 from infra.stacks.watch import Watch
 from infra.supervisor.configuration import util_linux
+from infra.tools.pins import PULUMI_VERSION
 
 # What the SDK asks for after a run though it is known here without another process of 0.3 s: the
 # outputs are read from the state, the counts come with the events.
@@ -35,7 +36,7 @@ class EngineCommand(PulumiCommand):
     def __init__(self, program: Path, work: Path, watch: Watch, *, is_new: bool) -> None:
         self.command = os.fspath(program)
         # The program is pinned and checked where it is made; asking it costs a process.
-        self.version = VersionInfo(3, 259, 0)
+        self.version = VersionInfo.parse(PULUMI_VERSION.removeprefix("v"))
         self._work = work
         self._watch = watch
         self._is_new = is_new

@@ -9,31 +9,41 @@ import json
 import os
 import sys
 from collections.abc import Mapping
+from typing import Final
 
 from domain.cloud import Provider
 from domain.errors import BulkheadError, Reason
 from domain.stack import StackKind
 from infra.supervisor.configuration import source_root
 
+# Loading an SDK takes some seconds, on a machine that is busy some more.
+_LOADED_WITHIN_SECONDS: Final = 120.0
+
 
 class Declarations:
-    """What the programs of this installation declare; each provider's is asked for once."""
+    """What the programs of this installation declare; each provider's is asked for once.
 
-    def __init__(self) -> None:
+    Args:
+        within_seconds: how long a provider's SDK may take to load.
+    """
+
+    def __init__(self, within_seconds: float = _LOADED_WITHIN_SECONDS) -> None:
+        self._within_seconds = within_seconds
         self._known: dict[Provider, Mapping[StackKind, Mapping[str, str]]] = {}
 
     async def of(self, provider: Provider, kind: StackKind) -> Mapping[str, str]:
         """Return the inventory kinds of a program's resources, by logical name.
 
         Raises:
-            BulkheadError: INTERNAL when the provider's programs cannot be loaded.
+            BulkheadError: INTERNAL when the provider's programs cannot be loaded;
+                DEADLINE_EXCEEDED, worth another try, when that takes too long.
         """
         if provider not in self._known:
-            self._known[provider] = await _ask(provider)
+            self._known[provider] = await _ask(provider, self._within_seconds)
         return self._known[provider][kind]
 
 
-async def _ask(provider: Provider) -> Mapping[StackKind, Mapping[str, str]]:
+async def _ask(provider: Provider, within_seconds: float) -> Mapping[StackKind, Mapping[str, str]]:
     paths = (os.environ.get("PYTHONPATH"), os.fspath(source_root()))
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", __name__, provider),
@@ -42,7 +52,21 @@ async def _ask(provider: Provider) -> Mapping[StackKind, Mapping[str, str]]:
         stderr=asyncio.subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
     )
-    output, errors = await process.communicate()
+    try:
+        async with asyncio.timeout(within_seconds):
+            output, errors = await process.communicate()
+    except TimeoutError:
+        raise BulkheadError(
+            Reason.DEADLINE_EXCEEDED,
+            f"The programs of {provider} were not loaded within {within_seconds:.0f} s. It is tried"
+            " again.",
+            retryable=True,
+        ) from None
+    finally:
+        # Also whoever is cancelled leaves none behind.
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
     if process.returncode != 0:
         raise BulkheadError(
             Reason.INTERNAL,

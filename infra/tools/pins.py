@@ -25,7 +25,7 @@ _REGISTRY_VERSION = "v3.1.2"
 _CRANE_VERSION = "v0.22.1"
 _KWOK_VERSION = "v0.8.0"
 _HELM_VERSION = "v4.3.1"
-_PULUMI_VERSION = "v3.259.0"
+PULUMI_VERSION = "v3.259.0"
 # Ours: the one in its main.go.
 _PAUSE_VERSION = "1.0.0"
 _STATIC = " -linkmode external -extldflags -static"
@@ -125,7 +125,7 @@ KWOK = _module("kwok", _KWOK_VERSION, typical_seconds=86)
 # Without the -X the program prints no version, and the SDK refuses it.
 PULUMI = _module(
     "pulumi",
-    _PULUMI_VERSION,
+    PULUMI_VERSION,
     version_variable="github.com/pulumi/pulumi/sdk/v3/go/common/version.Version",
     tags="osusergo,grpcnotrace",
     typical_seconds=227,
