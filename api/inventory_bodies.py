@@ -32,7 +32,6 @@ class InventoryBody(TypedDict):
     id: str | None
     operation_id: str | None
     machine_id: str | None
-    stack_id: str | None
     provider: Provider | None
     left: int | None
     resources: list[FoundResource]
@@ -45,7 +44,6 @@ def inventory_body(row: InventoryRow) -> InventoryBody:
         id=row.id,
         operation_id=row.operation_id,
         machine_id=row.machine_id,
-        stack_id=row.stack_id,
         provider=row.provider,
         left=row.left,
         resources=row.resources,  # type: ignore[typeddict-item] # written as CloudResource.as_json
@@ -59,7 +57,6 @@ def no_inventory(machine_id: str) -> InventoryBody:
         id=None,
         operation_id=None,
         machine_id=machine_id,
-        stack_id=None,
         provider=None,
         left=None,
         resources=[],

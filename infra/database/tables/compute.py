@@ -155,7 +155,6 @@ class InventoryRow(SQLModel, table=True):
     id: str = Field(primary_key=True)
     operation_id: str | None = None
     machine_id: str | None = None
-    stack_id: str | None = None
     provider: Provider = enum_column(Provider)
     left: int
     resources: list[dict[str, Any]] = json_column()
