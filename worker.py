@@ -44,7 +44,7 @@ from infra.telemetry import configure_logging
 from infra.temporal.client import TemporalConnection
 from infra.temporal.schedules import apply_schedule
 from infra.waiting import unless_set, when_available
-from workflows.registry import WORKFLOWS, sandbox
+from workflows.registry import TARGET_WORKFLOWS, WORKFLOWS, sandbox
 from workflows.schedules import SCHEDULES
 
 # Longer than a step that stops a control plane takes (etcd needs up to 8 s), shorter than what
@@ -156,7 +156,13 @@ class WorkerProcess:
                 workflows=WORKFLOWS,
                 holders=made.of_control(),
             ),
-            self._worker(client, ROLLOUTS_TASK_QUEUE, _ROLLOUT_PLACES, holders=made.of_rollouts()),
+            self._worker(
+                client,
+                ROLLOUTS_TASK_QUEUE,
+                _ROLLOUT_PLACES,
+                workflows=TARGET_WORKFLOWS,
+                holders=made.of_rollouts(),
+            ),
         ]
         planes = self._settings.control_planes
         if planes is not None and self._clusters is not None:

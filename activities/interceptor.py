@@ -37,7 +37,10 @@ from domain.owned_operation import (
 )
 from infra.database.records.steps import Decision, StepAttempt, StepRecords
 
-_HEARTBEAT_SECONDS = 1.0
+# So often within the time after which an activity that does not beat is begun again: once a second
+# for a step. What a cancel must reach soon has a short one.
+_BEATS = 6
+_PAUSE_SECONDS = 1.0
 
 # Of their own: a step that others keep from beating would be begun a second time beside itself.
 _HEARTBEATS = ThreadPoolExecutor(4, thread_name_prefix="heartbeats")
@@ -113,6 +116,8 @@ class _Inbound(ActivityInboundInterceptor):
             # The server knows nothing of it: each beat would be a warning in the worker's log.
             yield
             return
+        timeout = activity.info().heartbeat_timeout
+        pause = timeout.total_seconds() / _BEATS if timeout else _PAUSE_SECONDS
         progress, ended = Progress(), asyncio.Event()
         token = current_progress.set(progress)
 
@@ -121,7 +126,7 @@ class _Inbound(ActivityInboundInterceptor):
             # A cancel alone may get lost: a wait with a limit, such as that for a connection of the
             # pool, swallows one that comes with what it waited for (Python 3.11, bpo-37658).
             while not ended.is_set():
-                await asyncio.sleep(_HEARTBEAT_SECONDS)
+                await asyncio.sleep(pause)
                 details = (progress.details,) if progress.details else ()
                 # For a plain function the SDK's heartbeat waits for this very loop: from the loop
                 # itself that is a deadlock of 10 s.

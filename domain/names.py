@@ -11,14 +11,14 @@ from domain.install import INSTALL_READER_PREFIX
 from domain.operation import OPERATIONS, UNDO_PREFIX, OperationType
 from domain.secret import VersionPlace
 
-# The queue of every workflow, and of the activities that need no particular host.
+# The queue of the workflows, and of the activities that need no particular host.
 CONTROL_TASK_QUEUE = "control"
 
 # The queue of what runs Pulumi: each run needs hundreds of megabytes, so its places are few.
 STACKS_TASK_QUEUE = "stacks"
 
-# The queue of what waits for the operations of targets: hundreds of waits, each for minutes, which
-# must not take the places of what is done in milliseconds.
+# The queue of the targets of rollouts: hundreds that wait for their operations, each for minutes,
+# which must not take the places of what is done in milliseconds.
 ROLLOUTS_TASK_QUEUE = "rollouts"
 
 # The workflow that closes an operation whose own workflow was lost.

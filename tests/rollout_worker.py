@@ -26,11 +26,9 @@ from infra.settings import DatabaseSettings, OutboundSettings
 from infra.temporal.client import TemporalConnection
 from infra.temporal.rollouts import start_rollout
 from tests.rollout_engine import LabChecks, LabEngine, LabPlanner
-from workflows.registry import sandbox
+from workflows.registry import TARGET_WORKFLOWS, sandbox
 from workflows.rollout.check_target import CheckTarget
-from workflows.rollout.move_target import MoveTarget
 from workflows.rollout.plan_target import PlanTarget
-from workflows.rollout.roll_back_target import RollBackTarget
 from workflows.rollout.run import ReconcileRollouts, RunRollout
 
 Activities = Sequence[Callable[..., Any]]
@@ -38,14 +36,7 @@ Activities = Sequence[Callable[..., Any]]
 # Threads are made when they are needed, which is never: all activities here are coroutines.
 _PLACES = 1000
 
-ROLLOUT_WORKFLOWS = (
-    RunRollout,
-    MoveTarget,
-    CheckTarget,
-    RollBackTarget,
-    PlanTarget,
-    ReconcileRollouts,
-)
+ROLLOUT_WORKFLOWS = (RunRollout, CheckTarget, PlanTarget, ReconcileRollouts)
 
 
 @contextlib.contextmanager
@@ -99,18 +90,21 @@ class LabWorker:
         planner = LabPlanner(self._database)
         looks = LabChecks(self._database)
         hosts = RolloutHostActivities(ends, planner, looks)  # type: ignore[arg-type]
-        awaits: Activities = [rollouts.await_target, rollouts.await_target_rollback]
+        of_targets: Activities = [
+            rollouts.begin_target,
+            rollouts.begin_target_rollback,
+            rollouts.await_target,
+            rollouts.await_target_rollback,
+        ]
         others: Activities = [
             rollouts.advance_rollout,
             rollouts.check_targets,
-            rollouts.begin_target,
-            rollouts.begin_target_rollback,
             rollouts.start_rollouts,
         ]
         on_host: Activities = [hosts.plan_target, hosts.check_in_cluster, hosts.check_services]
         queues = (
             (self._queue, ROLLOUT_WORKFLOWS, others),
-            (f"{self._queue}-targets", (), awaits),
+            (f"{self._queue}-targets", TARGET_WORKFLOWS, of_targets),
             (f"control-planes@{self._queue}", (), on_host),
         )
         interceptors = [ActivityInterceptor(self._steps), *self._interceptors]

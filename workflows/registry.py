@@ -102,11 +102,17 @@ WORKFLOWS: Final = (
     UpdateInstalls,
 )
 
+# On the queue of their waits: a worker that has both gets the activity with the answer that asked
+# for it. Those of before run where all others do.
+TARGET_WORKFLOWS: Final = (MoveTarget, RollBackTarget)
+
 
 # What workflows are made of, and holds no state of a run.
 SHARED: Final = (
+    "workflows.calls",
     "workflows.cluster.bring_up",
     "workflows.compute.passes",
+    "workflows.failures",
     "workflows.install.approval",
     "workflows.install.deploy",
     "workflows.machine.cloud",

@@ -20,24 +20,15 @@ from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from functools import partial
 from types import TracebackType
-from typing import Any, Self, TypeVar, overload
+from typing import Any, Self, overload
 
 from temporalio import workflow
-from temporalio.exceptions import (
-    ActivityError,
-    ApplicationError,
-    FailureError,
-    is_cancelled_exception,
-)
-from temporalio.exceptions import (
-    TimeoutError as TemporalTimeoutError,
-)
+from temporalio.exceptions import ActivityError, FailureError, is_cancelled_exception
 
 from activities.holds import HELD, Held, HoldActivities
 from activities.records import EndOperation, RecordActivities
-from domain.errors import Reason
 from domain.names import is_undo, task_queue_of_host
-from domain.operation import BOOKKEEPING_PREFIX, UNDO_PREFIX, OperationState, Step
+from domain.operation import BOOKKEEPING_PREFIX, UNDO_PREFIX, Step
 from domain.owned_operation import (
     ClusterOperation,
     InstallOperation,
@@ -45,21 +36,17 @@ from domain.owned_operation import (
     MachinePoolOperation,
     OwnedOperation,
 )
+from workflows.calls import Activity, Argument, Result, execute, execute_here_first
+from workflows.failures import end_of, facts_of, failure_in, reason_of
 from workflows.parking import Parking
 from workflows.pauses import begin_anew_if_long, longer
 from workflows.policies import (
     BOOKKEEPING,
     DOUBLED_UP_TO,
-    HEARTBEAT_TIMEOUT,
     PAUSE_AFTER_PERMANENT_ERROR,
     WHILE_HELD,
     Policy,
 )
-
-Argument = TypeVar("Argument")
-Result = TypeVar("Result")
-# An activity method of a class: the class is imported for this signature, never called.
-Activity = Callable[[Any, Argument], Any]
 
 
 class Saga:
@@ -72,6 +59,7 @@ class Saga:
             help them; None: they fail.
         repeats: what the workflow was given, when all of its steps may be run again from the first
             one whenever it waits. With `parking` that is so until the first step has ended.
+        ends_here: its success is written in the workflow's own task, see `execute_here_first`.
     """
 
     def __init__(
@@ -81,8 +69,10 @@ class Saga:
         forward_only: bool = False,
         parking: Parking | None = None,
         repeats: object | None = None,
+        ends_here: bool = False,
     ) -> None:
         self._operation = operation
+        self._ends_here = ends_here
         self._repeats = repeats
         self._untouched: object | None = operation
         self._undos: list[Callable[[], Coroutine[Any, Any, None]]] = []
@@ -212,7 +202,7 @@ class Saga:
     ) -> Result:
         """Read or write rows, as nothing that a person sees among the steps."""
         result: Result = await _in_spite_of_cancels(
-            _execute(BOOKKEEPING_PREFIX + name, activity, argument, BOOKKEEPING, None)
+            execute(BOOKKEEPING_PREFIX + name, activity, argument, BOOKKEEPING, None)
         )
         return result
 
@@ -262,7 +252,7 @@ class Saga:
         Raises:
             ActivityError: of reason ABORTED when a cancel was asked for.
         """
-        await _execute(
+        await execute(
             BOOKKEEPING_PREFIX + "point_of_no_return",
             RecordActivities.record_point_of_no_return,
             self._operation,
@@ -278,7 +268,11 @@ class Saga:
 
         A cancel no longer reaches it: half-heeded, it would undo what is recorded as reached.
         """
-        await self.record("success", record, argument)
+        if self._ends_here:
+            name = BOOKKEEPING_PREFIX + "success"
+            await _in_spite_of_cancels(execute_here_first(name, record, argument, BOOKKEEPING))
+        else:
+            await self.record("success", record, argument)
 
     def _queue_of_host(self) -> str:
         # Only these have a host.
@@ -293,7 +287,7 @@ class Saga:
         self._repeats = self._untouched = None
         for undo in reversed(self._undos):
             await undo()
-        state, reason, message = _end_of(asyncio.CancelledError() if cancelled else error)
+        state, reason, message = end_of(asyncio.CancelledError() if cancelled else error)
         end = EndOperation(operation=self._operation, state=state, reason=reason, message=message)
         await self._until_done(
             BOOKKEEPING_PREFIX + "end", RecordActivities.record_end, end, BOOKKEEPING, None
@@ -334,7 +328,7 @@ class Saga:
                     activity_id, activity, argument, policy, queue, cancelled=cancelled
                 )
             except ActivityError as error:
-                metadata = _facts_of(error)
+                metadata = facts_of(error)
                 if self._parking is None or not self._parking.helps(
                     self._operation, reason_of(error), metadata
                 ):
@@ -358,12 +352,12 @@ class Saga:
         takes_back = is_undo(activity_id, workflow.info().workflow_type)
         while True:
             try:
-                return await _execute(activity_id, activity, argument, policy, queue)
+                return await execute(activity_id, activity, argument, policy, queue)
             except ActivityError as error:
-                failure = _failure_in(error)
+                failure = failure_in(error)
                 if failure is None or failure.type != HELD:
                     raise
-            await _execute(
+            await execute(
                 BOOKKEEPING_PREFIX + "lifted",
                 HoldActivities.record_lifted,
                 Held(operation=self._operation, takes_back=takes_back),
@@ -372,27 +366,6 @@ class Saga:
             )
             if cancelled():
                 raise asyncio.CancelledError
-
-
-async def _execute(
-    activity_id: str,
-    activity: Activity[Argument],
-    argument: Argument,
-    policy: Policy,
-    queue: str | None,
-) -> Any:  # noqa: ANN401 - the overloads of `step` say which
-    return await workflow.execute_activity_method(
-        activity,
-        argument,
-        activity_id=activity_id,
-        task_queue=queue,
-        start_to_close_timeout=policy.attempt,
-        schedule_to_close_timeout=policy.total,
-        heartbeat_timeout=HEARTBEAT_TIMEOUT,
-        retry_policy=policy.retry,
-        # The next step, or the undo, must not run beside an attempt that is still at work.
-        cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
-    )
 
 
 async def _in_spite_of_cancels(work: Coroutine[Any, Any, Result]) -> Result:
@@ -408,53 +381,3 @@ async def _in_spite_of_cancels(work: Coroutine[Any, Any, Result]) -> Result:
 def _cancel_arrived() -> bool:
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
-
-
-def reason_of(error: BaseException) -> Reason | None:
-    """Return the reason of a failed activity; None: it ended without one, as by a timeout."""
-    failure = _failure_in(error)
-    if failure is None:
-        return None
-    return Reason(failure.type) if failure.type in set(Reason) else Reason.INTERNAL
-
-
-def _failure_in(error: BaseException) -> ApplicationError | None:
-    link: BaseException | None = error
-    while link is not None and not isinstance(link, ApplicationError):
-        link = link.__cause__
-    return link
-
-
-def _facts_of(error: BaseException) -> dict[str, str]:
-    """Return the metadata of a failed activity's error."""
-    failure = _failure_in(error)
-    facts = failure.details[0] if failure is not None and failure.details else {}
-    metadata: dict[str, str] = facts.get("metadata", {})
-    return metadata
-
-
-def _state_of(aborted: ApplicationError) -> OperationState:
-    """Return what an ABORTED ends in: it is a cancel unless its metadata says otherwise."""
-    return OperationState(_facts_of(aborted).get("operation_state", "CANCELLED"))
-
-
-def _end_of(error: BaseException) -> tuple[OperationState, Reason, str]:
-    if is_cancelled_exception(error):
-        return OperationState.CANCELLED, Reason.ABORTED, "The operation was cancelled and undone."
-    link: BaseException | None = error
-    timed_out = False
-    while link is not None:
-        if isinstance(link, ApplicationError):
-            if link.type == Reason.ABORTED:
-                return _state_of(link), Reason.ABORTED, link.message
-            reason = Reason(link.type) if link.type in set(Reason) else Reason.INTERNAL
-            return OperationState.FAILED, reason, link.message
-        timed_out = timed_out or isinstance(link, TemporalTimeoutError)
-        link = link.__cause__
-    if timed_out:
-        return (
-            OperationState.FAILED,
-            Reason.DEADLINE_EXCEEDED,
-            "A step did not finish in time. Look at the worker of its host, then try again.",
-        )
-    return OperationState.FAILED, Reason.INTERNAL, "The operation failed; see the worker's log."

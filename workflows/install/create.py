@@ -7,7 +7,7 @@ from activities.installs import InstallActivities
 from domain.operation import APPROVAL_GIVEN, Step
 from domain.owned_operation import InstallOperation
 from workflows.install.approval import Approval
-from workflows.install.deploy import abandon_deployment, deploy
+from workflows.install.deploy import ENDS_HERE, abandon_deployment, deploy
 from workflows.policies import CLUSTER_CALL
 from workflows.saga import Saga
 
@@ -27,7 +27,7 @@ class CreateInstall:
     @workflow.run
     async def run(self, operation: InstallOperation) -> None:
         """Prepare the namespace, then deploy."""
-        async with Saga(operation) as saga:
+        async with Saga(operation, ends_here=workflow.patched(ENDS_HERE)) as saga:
             await saga.step(
                 Step.PREPARE_NAMESPACE,
                 InstallActivities.prepare_namespace,

@@ -1,5 +1,7 @@
 """What every deployment of a render does, whatever asked for it, and how it is taken back."""
 
+from typing import Final
+
 from activities.install_records import InstallRecordActivities
 from activities.installs import InstallActivities
 from activities.records import RecordActivities
@@ -8,6 +10,9 @@ from domain.owned_operation import InstallOperation
 from workflows.install.approval import Approval
 from workflows.policies import CHART_CALL, CLUSTER_CALL, HELM_CALL, RELEASE_WAIT
 from workflows.saga import Saga
+
+# Asked for at the start of a workflow, where it adds no task: of before, those end by an activity.
+ENDS_HERE: Final = "ends-here"
 
 
 async def deploy(saga: Saga, operation: InstallOperation, approval: Approval) -> None:

@@ -5,7 +5,7 @@ from temporalio import workflow
 from domain.operation import APPROVAL_GIVEN
 from domain.owned_operation import InstallOperation
 from workflows.install.approval import Approval
-from workflows.install.deploy import deploy
+from workflows.install.deploy import ENDS_HERE, deploy
 from workflows.saga import Saga
 
 
@@ -24,5 +24,5 @@ class UpdateInstall:
     @workflow.run
     async def run(self, operation: InstallOperation) -> None:
         """Deploy; a failure brings the render back that was deployed."""
-        async with Saga(operation) as saga:
+        async with Saga(operation, ends_here=workflow.patched(ENDS_HERE)) as saga:
             await deploy(saga, operation, self._approval)

@@ -12,8 +12,9 @@ from domain.errors import Reason
 from domain.names import STACKS_TASK_QUEUE
 from domain.operation import Step
 from domain.owned_operation import MachineOperation
+from workflows.failures import reason_of
 from workflows.policies import CLOUD_CALL, STACK_RUN
-from workflows.saga import Saga, reason_of
+from workflows.saga import Saga
 
 
 async def check_credential(saga: Saga, operation: MachineOperation) -> None:

@@ -7,7 +7,7 @@ from activities.rollouts import RolloutActivities
 from domain.names import ROLLOUTS_TASK_QUEUE, task_queue_of_host
 from domain.rollout_work import TargetPlace
 from workflows.policies import HEARTBEAT_TIMEOUT
-from workflows.rollout.policies import AWAIT, CHECK_IN_CLUSTER, DECIDE
+from workflows.rollout.policies import AWAIT, AWAIT_HEARTBEAT, CHECK_IN_CLUSTER, DECIDE
 
 
 @workflow.defn
@@ -43,7 +43,7 @@ class MoveTarget:
             task_queue=ROLLOUTS_TASK_QUEUE,
             activity_id="await_end",
             start_to_close_timeout=AWAIT.attempt,
-            heartbeat_timeout=HEARTBEAT_TIMEOUT,
+            heartbeat_timeout=AWAIT_HEARTBEAT,
             retry_policy=AWAIT.retry,
         )
         if unchecked:

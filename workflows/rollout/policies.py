@@ -18,6 +18,9 @@ CHECK: Final = Policy(timedelta(hours=6), None, BOOKKEEPING.retry)
 # An operation of an install ends by itself: its steps have bounds. One that waits for a person may
 # take days, and is waited for.
 AWAIT: Final = Policy(timedelta(days=30), None, BOOKKEEPING.retry)
+# It is not cancelled, and there are hundreds, each beat of which the server writes down: a worker
+# that died is noticed within half a minute. Until then the operation goes on all the same.
+AWAIT_HEARTBEAT: Final = timedelta(seconds=30)
 
 # A rendering takes seconds; a host that is not there may come back.
 PLAN: Final = Policy(timedelta(minutes=5), timedelta(hours=1), BOOKKEEPING.retry)

@@ -5,8 +5,7 @@ from temporalio import workflow
 from activities.rollouts import RolloutActivities
 from domain.names import ROLLOUTS_TASK_QUEUE
 from domain.rollout_work import TargetPlace
-from workflows.policies import HEARTBEAT_TIMEOUT
-from workflows.rollout.policies import AWAIT, DECIDE
+from workflows.rollout.policies import AWAIT, AWAIT_HEARTBEAT, DECIDE
 
 
 @workflow.defn
@@ -33,7 +32,7 @@ class RollBackTarget:
             task_queue=ROLLOUTS_TASK_QUEUE,
             activity_id="await_end",
             start_to_close_timeout=AWAIT.attempt,
-            heartbeat_timeout=HEARTBEAT_TIMEOUT,
+            heartbeat_timeout=AWAIT_HEARTBEAT,
             retry_policy=AWAIT.retry,
         )
         return True

@@ -12,9 +12,10 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.workflow import ParentClosePolicy
 
 from activities.rollouts import RolloutActivities, RolloutLook
-from domain.names import target_workflow_id_of
+from domain.names import ROLLOUTS_TASK_QUEUE, target_workflow_id_of
 from domain.rollout import ROLLOUT_CHANGED
 from domain.rollout_work import Claim, RolloutPlace, RolloutRun, Step, TargetPlace, Verb
+from workflows.calls import execute, execute_here_first
 from workflows.policies import HEARTBEAT_TIMEOUT, SERVICE_CALL
 from workflows.rollout.check_target import CheckTarget
 from workflows.rollout.move_target import MoveTarget
@@ -30,12 +31,17 @@ _MOST_EVENTS: Final = 1000
 _FIRST_LOOK: Final = timedelta(seconds=1)
 _SLOW_LOOK: Final = timedelta(seconds=30)
 
+# Runs of before look by an activity.
+_LOOKS_HERE: Final = "looks-here"
+
 _WORKFLOWS: Final = {
     Verb.PLAN: PlanTarget.__name__,
     Verb.MOVE: MoveTarget.__name__,
     Verb.CHECK: CheckTarget.__name__,
     Verb.ROLL_BACK: RollBackTarget.__name__,
 }
+
+_ON_QUEUE_OF_TARGETS: Final = frozenset({Verb.MOVE, Verb.ROLL_BACK})
 
 
 @workflow.defn
@@ -60,10 +66,11 @@ class RunRollout:
     async def run(self, run: RolloutRun) -> int:
         """Return how many turns were given to targets, over all runs."""
         place = run.place
+        advance = _advance_here if workflow.patched(_LOOKS_HERE) else _advance
         look = RolloutLook(place=place, turns=run.turns)
         while True:
             self._changed = self._ended = False
-            step = await self._advance(look)
+            step = await advance(look)
             if step.ended and not self._changed:
                 return step.turns
             await asyncio.gather(*(self._begin(place, step, claim) for claim in step.claims))
@@ -76,16 +83,6 @@ class RunRollout:
             if workflow.info().get_current_history_length() > _MOST_EVENTS:
                 workflow.continue_as_new(RolloutRun(place=place, turns=step.turns))
 
-    async def _advance(self, look: RolloutLook) -> Step:
-        return await workflow.execute_activity_method(
-            RolloutActivities.advance_rollout,
-            look,
-            activity_id="advance",
-            start_to_close_timeout=ADVANCE.attempt,
-            heartbeat_timeout=HEARTBEAT_TIMEOUT,
-            retry_policy=ADVANCE.retry,
-        )
-
     async def _begin(self, place: RolloutPlace, step: Step, claim: Claim) -> None:
         """Start the workflow of a target; one that runs already has the turn."""
         try:
@@ -93,6 +90,7 @@ class RunRollout:
                 _WORKFLOWS[step.verb],
                 args=[TargetPlace(rollout=place, install_id=claim.install_id), claim.host],
                 id=target_workflow_id_of(place.rollout_id, claim.install_id, step.verb),
+                task_queue=ROLLOUTS_TASK_QUEUE if step.verb in _ON_QUEUE_OF_TARGETS else None,
                 id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
                 parent_close_policy=ParentClosePolicy.ABANDON,
                 static_summary=f"{step.verb} {claim.install_id}",
@@ -125,6 +123,15 @@ class RunRollout:
             self._patience = _FIRST_LOOK
         except TimeoutError:
             self._patience = min(2 * self._patience, _SLOW_LOOK)
+
+
+async def _advance_here(look: RolloutLook) -> Step:
+    return await execute_here_first("advance", RolloutActivities.advance_rollout, look, ADVANCE)
+
+
+async def _advance(look: RolloutLook) -> Step:
+    step: Step = await execute("advance", RolloutActivities.advance_rollout, look, ADVANCE, None)
+    return step
 
 
 async def _check(place: RolloutPlace) -> None:
