@@ -150,7 +150,6 @@ class RolloutActivities:
         An operation that waits takes no place on a worker, and the others go on.
         """
         place = (begun.customer_workspace_id, begun.operation_id)
-        await self._engine.start(*place)
         while True:
             seen = await _unless_stopping(self._engine.look(*place))
             if seen is not None and not isinstance(seen, Obstacle):

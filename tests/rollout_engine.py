@@ -79,9 +79,6 @@ class LabEngine:
         install.active_operation_id = operation_id
         return operation_id
 
-    async def start(self, workspace_id: str, operation_id: str) -> None:
-        """Nothing has to be started."""
-
     async def look(self, workspace_id: str, operation_id: str) -> MoveEnd | Obstacle | None:
         """Let the time of the operation pass, and have its effect if nobody had it before."""
         async with self._database.transaction() as session:

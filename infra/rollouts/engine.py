@@ -144,11 +144,10 @@ class TargetEngine(Protocol):
             BulkheadError: FAILED_PRECONDITION when there is nothing to return to.
         """
 
-    async def start(self, workspace_id: str, operation_id: str) -> None:
-        """Start a planned operation, or find it started."""
-
     async def look(self, workspace_id: str, operation_id: str) -> MoveEnd | Obstacle | None:
         """Wait for the end of an operation for a while, unless it waits for something itself.
+
+        One that was planned is started.
 
         Returns:
             How it ended, or what it waits for; None: it goes on.
@@ -197,20 +196,17 @@ class InstallEngine:
         _audit(session, caller, install, operation)
         return operation.id
 
-    async def start(self, workspace_id: str, operation_id: str) -> None:
-        """Start the operation's workflow, unless it has ended."""
-        row = await self._read(workspace_id, operation_id)
-        if row.state is OperationState.RUNNING and row.workflow_started_at is None:
-            await self._outbox.start(
-                TypedOperation(type=row.type, operation=owned_operation_of(row))
-            )
-
     async def look(self, workspace_id: str, operation_id: str) -> MoveEnd | Obstacle | None:
-        """Look at the operation's row; while it goes on, wait for its workflow and look again."""
+        """Look at the operation's row; while it goes on, wait for its workflow and look again.
+
+        The workflow is started where nothing says that it runs.
+        """
         row = await self._read(workspace_id, operation_id)
         obstacle = await self._obstacle_of(row)
         if row.state is OperationState.RUNNING and obstacle is None:
             typed = TypedOperation(type=row.type, operation=owned_operation_of(row))
+            if row.workflow_started_at is None:
+                await self._outbox.start(typed)
             await self._outbox.until_closed(typed, _WORKFLOW_SECONDS)
             row = await self._read(workspace_id, operation_id)
             obstacle = await self._obstacle_of(row)

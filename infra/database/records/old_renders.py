@@ -3,7 +3,7 @@
 Called by whoever holds the install for its operation, so that no other operation comes back to one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from sqlalchemy import func, null, update
@@ -32,12 +32,20 @@ async def find_old(session: AsyncSession, install: InstallRow, deploying: Render
     rollout that is taken back returns to.
     """
     needed = {deploying.id, deploying.restored_from_render_id, install.current_render_id}
+    if not await _not_among(session, install, needed):
+        return []
     await act_in(session, install.package_workspace_id)
     returns_to = select(RolloutTargetRow.from_render_id).where(
         RolloutTargetRow.install_id == install.id
     )
     needed |= set(await session.exec(returns_to))
     await act_in(session, install.workspace_id)
+    return await _not_among(session, install, needed)
+
+
+async def _not_among(
+    session: AsyncSession, install: InstallRow, needed: Collection[str | None]
+) -> list[str]:
     newest = (
         select(RenderRow.id)
         .where(RenderRow.install_id == install.id, IS_CORRECTION.is_not(True))
