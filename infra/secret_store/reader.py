@@ -7,10 +7,12 @@ from sqlalchemy import func, update
 from sqlmodel import col
 
 from domain.caller import Caller
+from domain.compute import COMPUTE_CONFIG_CONSUMER
 from domain.errors import BulkheadError, Reason
 from domain.identifiers import Prefix, new_id
 from domain.secret import CURRENT, SecretValue, VersionPlace
 from infra.database.engine import Database
+from infra.database.queries.compute import select_credential
 from infra.database.queries.secret import select_readable
 from infra.database.records.audit import add_audit_event
 from infra.database.records.secret import place_of
@@ -70,7 +72,9 @@ class SecretReader:
         await self._gate.ask_ahead()
         async with self._database.workspace(caller.workspace_id) as session:
             await self._gate.require_serving(session)
-            _, version = await select_readable(session, secret_id, selector)
+            is_credential = consumer is not None and consumer.type == COMPUTE_CONFIG_CONSUMER
+            select = select_credential if is_credential else select_readable
+            _, version = await select(session, secret_id, selector)
             add_audit_event(
                 session,
                 caller,

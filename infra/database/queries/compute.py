@@ -12,6 +12,7 @@ from domain.compute import DEFAULT_MAXIMUM_MACHINES
 from domain.machine import MachineKind
 from domain.operation import OperationType
 from domain.stack import StackState
+from infra.database.queries.secret import select_readable
 from infra.database.statements import run_sql
 from infra.database.tables import (
     ClusterComputeRow,
@@ -21,6 +22,8 @@ from infra.database.tables import (
     InventoryRow,
     LeakRow,
     MachineRow,
+    SecretRow,
+    SecretVersionRow,
     StackRow,
     SuspensionEventRow,
 )
@@ -119,6 +122,20 @@ async def configs_in_use(session: AsyncSession, secret_id: str) -> Sequence[Comp
         ComputeConfigRow.secret_id == secret_id, has_machine | has_stack | has_leak
     )
     return (await session.exec(query.order_by(config))).all()
+
+
+async def select_credential(
+    session: AsyncSession, secret_id: str, selector: str
+) -> tuple[SecretRow, SecretVersionRow]:
+    """Return the version with which a compute config works.
+
+    Also after its secret's end, while anything exists that nobody could remove without it.
+
+    Raises:
+        BulkheadError: as `select_readable`.
+    """
+    is_needed = bool(await configs_in_use(session, secret_id))
+    return await select_readable(session, secret_id, selector, past_end=is_needed)
 
 
 async def allowed_places(session: AsyncSession) -> list[str] | None:

@@ -134,18 +134,19 @@ async def count_versions(session: AsyncSession, secret_ids: list[str]) -> dict[s
 
 
 async def select_readable(
-    session: AsyncSession, secret_id: str, selector: str
+    session: AsyncSession, secret_id: str, selector: str, *, past_end: bool = False
 ) -> tuple[SecretRow, SecretVersionRow]:
     """Return the version whose value may be read by an id, `latest`, or an alias.
 
     `latest` is the highest version that can be seen: when that one is disabled or destroyed, no
-    older value takes its place.
+    older value takes its place. With `past_end` a secret whose time is over is read too.
 
     Raises:
         BulkheadError: NOT_FOUND; FAILED_PRECONDITION, 409 for a disabled version and 410 for a
             destroyed one.
     """
-    query = readable_versions(select(SecretRow, SecretVersionRow), VersionSelection.of(selector))
+    columns = select(SecretRow, SecretVersionRow)
+    query = readable_versions(columns, VersionSelection.of(selector), past_end=past_end)
     found = (await session.execute(query, _named(secret_id, selector))).first()
     if found is None:
         raise no_readable_secret()
@@ -227,7 +228,9 @@ def _named(secret_id: str, selector: str) -> dict[str, str]:
     return {"secret": secret_id, "selector": selector}
 
 
-def readable_versions(query: Select[*_Columns], selection: VersionSelection) -> Select[*_Columns]:
+def readable_versions(
+    query: Select[*_Columns], selection: VersionSelection, *, past_end: bool = False
+) -> Select[*_Columns]:
     """Return the query for one row: a secret that may be read, and the version that is named.
 
     Its parameters are `secret` and `selector`. Without such a version its columns are NULL.
@@ -246,7 +249,7 @@ def readable_versions(query: Select[*_Columns], selection: VersionSelection) -> 
         .where(
             col(SecretRow.id) == bindparam("secret"),
             col(SecretRow.state) == SecretState.ACTIVE,
-            func.coalesce(col(SecretRow.expires_at) > func.now(), True),
+            true() if past_end else func.coalesce(col(SecretRow.expires_at) > func.now(), True),
         )
         .order_by(col(SecretVersionRow.number).desc())
         .limit(1)

@@ -25,8 +25,7 @@ from domain.owned_operation import MachineOperation
 from domain.secret import CURRENT
 from domain.stack import MachineShape, NetworkShape, StackKind, StackProgram, StackState
 from infra.database.engine import Database
-from infra.database.queries.compute import allowed_places, find_config
-from infra.database.queries.secret import select_readable
+from infra.database.queries.compute import allowed_places, find_config, select_credential
 from infra.database.queries.stack import (
     PLACEMENT_GROUP,
     SLEEPING,
@@ -114,7 +113,7 @@ class ComputeRecords:
         account = await self.account_of(operation)
         async with self._database.workspace(operation.workspace_id) as session:
             try:
-                _, version = await select_readable(session, account.secret_id, account.version)
+                _, version = await select_credential(session, account.secret_id, account.version)
             except BulkheadError as error:
                 if error.reason in {Reason.NOT_FOUND, Reason.FAILED_PRECONDITION}:
                     return None

@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 
 from domain.caller import Caller
+from domain.compute import COMPUTE_CONFIG_CONSUMER
 from domain.errors import BulkheadError, Reason
 from domain.secret import SecretKind, SecretPlace, SecretState, VersionState
 from infra.database.records.new_rows import NewRows
@@ -17,6 +18,8 @@ from infra.database.records.secret import (
 )
 from infra.openbao.values import Presence
 from infra.secret_store.purges import SecretPurges
+from infra.secret_store.reader import Consumer, SecretReader
+from infra.secret_store.serving import ServingGate
 from tests.infra.secret_store.world import Secret, World
 
 RACES = 25
@@ -103,9 +106,8 @@ async def test_what_has_expired_is_deleted_and_what_is_due_is_purged(
     assert due.place not in await world.purges.begin_due()
 
 
-async def test_a_credential_outlives_its_end_while_something_is_managed_with_it(
-    world: World, caller: Caller
-) -> None:
+async def _expired_credential(world: World, caller: Caller) -> Secret:
+    """Return a secret whose time is over, and with whose value there is a stack."""
     secret = await world.new_secret(caller)
     workspace, secret_id = caller.workspace_id, secret.place.secret_id
     world.administrator.execute(
@@ -122,11 +124,39 @@ async def test_a_credential_outlives_its_end_while_something_is_managed_with_it(
     world.overwrite_states(
         "UPDATE secrets SET expires_at = now() - interval '1 second' WHERE id = %s", secret_id
     )
+    return secret
+
+
+def _remove_stacks(world: World, caller: Caller) -> None:
+    world.administrator.execute(
+        "UPDATE stacks SET state = 'removed' WHERE workspace_id = %s", (caller.workspace_id,)
+    )
+
+
+async def test_the_credential_of_what_exists_is_read_after_its_end_for_nothing_else(
+    world: World, caller: Caller
+) -> None:
+    secret = await _expired_credential(world, caller)
+    secret_id = secret.place.secret_id
+    gate = ServingGate(world.openbao.marker, world.restored_at_file)
+    reader = SecretReader(world.database, world.values, gate)
+    config = Consumer(type=COMPUTE_CONFIG_CONSUMER, id="cmp")
+    read = await reader.read(caller, secret_id, operation_id="op_x", consumer=config)
+    assert read.value == secret.values[read.version_id]
+    with pytest.raises(BulkheadError, match="has expired"):
+        await reader.read(caller, secret_id, operation_id="op_x")
+    _remove_stacks(world, caller)
+    with pytest.raises(BulkheadError, match="has expired"):
+        await reader.read(caller, secret_id, operation_id="op_x", consumer=config)
+
+
+async def test_a_credential_outlives_its_end_while_something_is_managed_with_it(
+    world: World, caller: Caller
+) -> None:
+    secret = await _expired_credential(world, caller)
     for removed in (False, True):
         if removed:
-            world.administrator.execute(
-                "UPDATE stacks SET state = 'removed' WHERE workspace_id = %s", (workspace,)
-            )
+            _remove_stacks(world, caller)
         await world.purges.begin_due()
         row = await world.row(secret)
         assert row is not None
