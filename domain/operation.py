@@ -328,6 +328,7 @@ OPERATIONS: dict[OperationType, OperationFacts] = {
             Step.CHECK_CREDENTIAL,
             Step.CORDON_NODE,
             Step.DRAIN_NODE,
+            Step.DETACH_VOLUMES,
             Step.STOP_SERVER,
             Step.TAKE_SNAPSHOT,
             Step.REMOVE_SERVER,

@@ -11,8 +11,11 @@ from domain.owned_operation import MachineOperation
 from workflows.machine.bootstrap import within
 from workflows.machine.cloud import check_credential, remove_server, take_inventory
 from workflows.parking import Parking
-from workflows.policies import CLOUD_CALL, DRAINED_WITHIN, HOST_CALL, until
+from workflows.policies import CLOUD_CALL, DETACHED_WITHIN, DRAINED_WITHIN, HOST_CALL, until
 from workflows.saga import Saga
+
+# Suspensions of before stopped a server whatever was attached to it.
+_DETACHES = "volumes-of-a-suspended-machine"
 
 
 @workflow.defn
@@ -47,6 +50,15 @@ class SuspendMachine:
                 until(DRAINED_WITHIN),
                 on_host=True,
             )
+            if workflow.patched(_DETACHES):
+                # A driver's volumes are no part of what is kept, and leave the server before it.
+                await saga.step(
+                    Step.DETACH_VOLUMES,
+                    NodeActivities.detach_volumes,
+                    within(operation, DETACHED_WITHIN),
+                    until(DETACHED_WITHIN),
+                    on_host=True,
+                )
             saga.undo_later(
                 Step.TAKE_INVENTORY, CloudActivities.take_inventory, operation, CLOUD_CALL
             )

@@ -1,18 +1,24 @@
 """Disks that are kept: while the provider copies one, and when it does not let one go."""
 
 import asyncio
+from functools import partial
 from uuid import uuid4
 
 import pytest
 
+from domain.cloud import SERVER
 from domain.identifiers import Prefix
+from domain.names import node_name_of
 from domain.operation import OperationState, OperationType
 from infra.database.tables import LeakRow, StackRow
+from infra.kubernetes.volumes import forget_attachment
 from tests.workflows.hetzner import Hetzner
 from tests.workflows.machine.cloud.customer import Customer
 from tests.workflows.machine.cloud.scenarios import until
 from tests.workflows.machine.cloud.sleeping import Suspending, WakingUp
 from tests.workflows.machine.cloud.test_visits import console, reads_of, run
+
+ATTACHMENTS = "/apis/storage.k8s.io/v1/volumeattachments"
 
 
 def protect(customer: Customer, *, on: bool) -> None:
@@ -79,3 +85,36 @@ async def test_a_snapshot_that_the_provider_does_not_let_go_holds_no_delete_up(
     await asyncio.to_thread(protect, customer, on=False)
     await run(customer, "SweepLeaks")
     await customer.verify_empty()
+
+
+@pytest.mark.full
+@pytest.mark.timeout(600)
+async def test_a_server_is_stopped_when_its_volumes_have_left_it(customer: Customer) -> None:
+    scenario, fleet = Suspending(customer), customer.fleet
+    await scenario.plan()
+    attachment = {
+        "apiVersion": "storage.k8s.io/v1",
+        "kind": "VolumeAttachment",
+        "metadata": {"name": "disk"},
+        "spec": {
+            "attacher": "example.com",
+            "nodeName": node_name_of(scenario.machine_id),
+            "source": {"persistentVolumeName": "none"},
+        },
+    }
+    await fleet.ask(lambda client: client.create(ATTACHMENTS, attachment))
+    await scenario.begin()
+
+    async def waits() -> bool:
+        waiting_for = (await fleet.operation(scenario.operation.operation_id)).waiting_for
+        return "volumes to be detached" in (waiting_for or "")
+
+    await until(waits)
+    (server,) = [thing for thing in await customer.has() if thing.resource == SERVER]
+    told = await asyncio.to_thread(customer.cloud.describe, server.id)
+    assert told is not None
+    assert told["status"] == "running"
+    await fleet.ask(partial(forget_attachment, name="disk"))
+    await scenario.succeed(scenario.operation)
+    await scenario.verify_done()
+    await scenario.clean_up()
