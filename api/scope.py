@@ -18,6 +18,7 @@ from domain.errors import BulkheadError, Reason
 from domain.identifiers import Prefix, is_id
 from domain.tokens import hash_of, is_well_formed
 from infra.database.queries.access import Principal, authenticate
+from infra.database.queries.secret import find_secret
 from infra.database.records.audit import add_audit_event
 from infra.database.records.new_rows import NewRows
 
@@ -173,7 +174,7 @@ async def open_scope(
             await scope.rows.write(session)
     except BulkheadError as error:
         if scope is not None and scope._denial is not None:  # noqa: SLF001 - this module's own
-            await _record_denial(request, scope, scope._denial, error.reason)  # noqa: SLF001 - the same
+            await _record_denial(request, clients, scope.caller, scope._denial, error.reason)  # noqa: SLF001 - the same
         raise
     for hook in scope.after_commit:
         await run_after_commit(hook)
@@ -277,18 +278,24 @@ def _caller_of(
 
 
 async def _record_denial(
-    request: Request, scope: RequestScope, denial: _Denial, reason: Reason
+    request: Request, clients: Clients, caller: Caller, denial: _Denial, reason: Reason
 ) -> None:
-    """Write a denial down; of what is tried all the time, how often, whatever it is tried with."""
+    """Write a denial down; of what is tried all the time, how often.
+
+    Each secret that exists is counted for itself, so that nobody hides what they try among what is
+    not there; all else is counted together, whatever it is tried with.
+    """
     denials: AuditBudget = request.app.state.denials
-    caller = scope.caller
-    times = denials.take(f"{caller.principal_id} {caller.token_id} {denial.action}")
-    if times is None:
-        return
-    async with scope.clients.database.workspace(scope.caller.workspace_id) as session:
+    key = f"{caller.principal_id} {caller.token_id} {denial.action}"
+    async with clients.database.workspace(caller.workspace_id) as session:
+        if denial.resource_type == "secret" and await find_secret(session, denial.resource_id):
+            key += f" {denial.resource_id}"
+        times = denials.take(key)
+        if times is None:
+            return
         add_audit_event(
             session,
-            scope.caller,
+            caller,
             denial.action,
             denial.resource_type,
             denial.resource_id,

@@ -148,6 +148,26 @@ async def test_what_is_denied_again_and_again_does_not_fill_the_audit_log(gate: 
     assert [int(times) for who, times in rows if who == other.user_id] == [1]
 
 
+async def test_no_attempt_on_a_secret_hides_among_those_on_what_is_not_there(gate: Gate) -> None:
+    keeper = await new_keeper(gate)
+    token = await keeper.token()
+    secrets = [(await keeper.create(name))["id"] for name in ("one", "other")]
+    path = "/v1/secrets/{}/versions/current:access"
+    junk = [new_id(Prefix.SECRET) for _ in range(FULL_LINES + 1)]
+    for secret_id in [*junk, *secrets, *secrets]:
+        error_of(await token.post(path.format(secret_id)), 403)
+    refused = [thing for outcome, thing in _reads(gate, keeper.person.workspace)]
+    assert refused == [*junk[:FULL_LINES], *secrets, *secrets]
+
+
+async def test_what_is_denied_again_and_again_of_one_secret_is_counted(gate: Gate) -> None:
+    keeper = await new_keeper(gate)
+    secret, token = await keeper.create(), await keeper.token()
+    for _ in range(FULL_LINES + 2):
+        error_of(await Keeper(gate, token).access(secret), 403)
+    assert len(_reads(gate, keeper.person.workspace)) == FULL_LINES
+
+
 async def test_users_have_the_scopes_of_their_role(gate: Gate) -> None:
     keeper = await new_keeper(gate)
     secret = await keeper.create()

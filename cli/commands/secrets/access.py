@@ -56,8 +56,9 @@ def access_secret(
     """Print a value, byte for byte and nothing else.
 
     It is written to standard output as it was stored; only a terminal gets a line break behind
-    it. A terminal is not given what it would act on, such as binary data. Every access, also one
-    that is refused, is in the audit log before the value is read.
+    it. A terminal is not given what it would act on, such as binary data. Every access is in the
+    audit log before the value is read, and so is one that is refused; of one that is tried again
+    and again the log says how often.
 
     A token that has only the scope secrets:access cannot look up names and numbers: give the id
     of the secret, and the id of the version, latest or an alias.
