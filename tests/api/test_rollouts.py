@@ -201,7 +201,7 @@ async def test_a_package_that_was_rolled_out_is_kept_with_its_rollouts(gate: Gat
     refused = await other.person.call("DELETE", own, headers={"if-match": etag})
     said = error_of(refused, 409, "FAILED_PRECONDITION")
     assert said["metadata"]["product_ids"] == other.product_id
-    assert "kept as history" in refused.text
+    assert "archived products" in refused.text
 
 
 async def test_members_look_and_admins_act(
