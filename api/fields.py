@@ -71,13 +71,18 @@ OptionalIfMatch = Annotated[
         description="The `etag` that was looked at; another one there is refused (409).",
     ),
 ]
+_KEY = (
+    "The same key with the same request has one effect and one answer, for a day: in the workspace, "
+    "whoever sends it; where a value of a secret is sent, where a secret is used and where a person "
+    "approves, for that sender."
+)
 IdempotencyKey = Annotated[
     str | None,
     Header(
         min_length=1,
         max_length=64,
         pattern=r"^[\x20-\x7e]+$",
-        description="The same key with the same request has one effect and one answer, for a day.",
+        description=_KEY,
     ),
 ]
 
@@ -88,7 +93,7 @@ RequiredIdempotencyKey = Annotated[
         min_length=1,
         max_length=64,
         pattern=r"^[\x20-\x7e]+$",
-        description="The same key with the same request has one effect and one answer, for a day.",
+        description=_KEY,
     ),
 ]
 

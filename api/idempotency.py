@@ -30,6 +30,9 @@ async def answer_once(
 ) -> Response:
     """Run an effect and answer with what it returns, or repeat the answer that its key had before.
 
+    A key is the workspace's, whoever of it sends it: what depends on the caller is checked before,
+    or is a part of the intent, by `intent_of_caller`.
+
     Args:
         request: its method and path are part of what the key stands for.
         scope: the transaction in which both the effect and its answer are stored.
@@ -52,7 +55,7 @@ async def answer_once(
             path=("header", "akua-context"),
             status=400,
         )
-    fingerprint = fingerprint_of(request, scope.caller.principal_id, intent)
+    fingerprint = fingerprint_of(request, intent)
     stored = await reserve_key(scope.session, workspace_id, key, fingerprint)
     if stored is not None:
         if stored.fingerprint != fingerprint:
@@ -79,7 +82,7 @@ async def stored_answer(
     stored = None if key is None else await find_answer(scope.session, key)
     if stored is None:
         return None
-    if stored.fingerprint != fingerprint_of(request, scope.caller.principal_id, intent):
+    if stored.fingerprint != fingerprint_of(request, intent):
         raise used_for_another_request()
     return _rendered(stored.answer, stored.status, REPLAYED)
 
@@ -92,11 +95,15 @@ def _rendered(
     return JSONResponse(body, status, headers)
 
 
-def canonical_intent(request: Request, principal_id: str, intent: Mapping[str, Any]) -> bytes:
-    """Return what a request wants and who wants it: the same bytes for the same intent."""
-    # Of the principal too: what one may see of an answer, another may not.
+def intent_of_caller(scope: RequestScope, intent: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an intent that is the caller's alone: of anybody else it is another request."""
+    return {**intent, "principal_id": scope.caller.principal_id}
+
+
+def canonical_intent(request: Request, intent: Mapping[str, Any]) -> bytes:
+    """Return what a request wants: the same bytes for the same intent."""
     canonical = json.dumps(intent, sort_keys=True, separators=(",", ":"))
-    return f"{principal_id} {request.method} {request.url.path}\n{canonical}".encode()
+    return f"{request.method} {request.url.path}\n{canonical}".encode()
 
 
 def used_for_another_request() -> BulkheadError:
@@ -108,6 +115,6 @@ def used_for_another_request() -> BulkheadError:
     )
 
 
-def fingerprint_of(request: Request, principal_id: str, intent: Mapping[str, Any]) -> bytes:
+def fingerprint_of(request: Request, intent: Mapping[str, Any]) -> bytes:
     """Return what tells a request with a key from every other one."""
-    return hashlib.sha256(canonical_intent(request, principal_id, intent)).digest()
+    return hashlib.sha256(canonical_intent(request, intent)).digest()

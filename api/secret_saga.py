@@ -17,7 +17,12 @@ from starlette.responses import JSONResponse, Response
 
 from api.clients import Clients
 from api.credential_waiters import wake
-from api.idempotency import REPLAYED, canonical_intent, used_for_another_request
+from api.idempotency import (
+    REPLAYED,
+    canonical_intent,
+    intent_of_caller,
+    used_for_another_request,
+)
 from api.scope import RequestScope, open_scope
 from api.secret_space import in_secret_space
 from domain.caller import Caller
@@ -156,8 +161,10 @@ class _Saga:
     async def _begin_once(self, scope: RequestScope, key: str) -> _Begun | StoredAnswer | None:
         """Take the key and begin, or return what was begun under it, or its answer."""
         workspace_id = scope.caller.workspace_id
+        # By whether a key is refused, another writer could find out which value was sent with it.
+        intent = intent_of_caller(scope, self.intent)
         fingerprint = self.clients.openbao.fingerprints.of(
-            workspace_id, canonical_intent(self.request, scope.caller.principal_id, self.intent)
+            workspace_id, canonical_intent(self.request, intent)
         )
         if fingerprint is None:
             return None

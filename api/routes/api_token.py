@@ -105,6 +105,10 @@ async def create_api_token(
 ) -> Response:
     """Create a token, and show it once."""
     scope.require(Role.ADMIN, "api_token.create", resource_type="workspace")
+    if body.scopes:
+        # Otherwise an admin could give away what an admin does not have.
+        scope.require(Role.OWNER, "api_token.grant_scopes", resource_type="workspace")
+    await _refuse_to_outlive_caller(scope, body.expires_at)
 
     async def effect() -> CreatedApiToken:
         return await _create(scope, body)
@@ -147,12 +151,8 @@ def api_token_body(row: ApiTokenRow) -> ApiTokenBody:
 
 
 async def _create(scope: RequestScope, body: CreateApiTokenRequest) -> CreatedApiToken:
-    if body.scopes:
-        # Otherwise an admin could give away what an admin does not have.
-        scope.require(Role.OWNER, "api_token.grant_scopes", resource_type="workspace")
     await check_quota(scope, QuotaMetric.API_TOKENS)
     end = _end_of(body.expires_at)
-    await _refuse_to_outlive_caller(scope, end)
     token = new_token(TokenKind.WORKSPACE)
     row = ApiTokenRow(
         workspace_id=scope.caller.workspace_id,
@@ -196,12 +196,12 @@ def _end_of(expires_at: int | None) -> datetime | None:
     return end
 
 
-async def _refuse_to_outlive_caller(scope: RequestScope, end: datetime | None) -> None:
+async def _refuse_to_outlive_caller(scope: RequestScope, end: int | None) -> None:
     """Keep a token that ends, and got into the wrong hands, from making one that does not."""
     if scope.caller.kind is not PrincipalKind.API_TOKEN:
         return
     latest = await find_api_token_end(scope.session, scope.caller.principal_id)
-    if latest is not None and (end is None or end > latest):
+    if latest is not None and (end is None or end > unix(latest)):
         raise BulkheadError(
             Reason.INVALID_ARGUMENT,
             f"A token may not outlive the one that makes it; set this to {unix(latest)} at most.",

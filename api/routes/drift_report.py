@@ -102,8 +102,7 @@ async def create_drift_report(
         machine = await _find(scope, machine_id)
         report_id = new_id(Prefix.DRIFT_REPORT)
         if idempotency_key is not None:
-            intent = {"trigger": trigger}
-            fingerprint = fingerprint_of(request, scope.caller.principal_id, intent)
+            fingerprint = fingerprint_of(request, {"trigger": trigger})
             bound = await _bind(scope, idempotency_key, fingerprint, report_id)
             if isinstance(bound, StoredAnswer):
                 return JSONResponse(bound.answer, bound.status, REPLAYED)

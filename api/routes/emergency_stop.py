@@ -25,6 +25,7 @@ from api.fields import (
 from api.idempotency import answer_once
 from api.pages import DEFAULT_LIMIT, page_body, position_of
 from api.scope import RequestScope, Scope
+from domain.caller import Role
 from domain.identifiers import Prefix
 from domain.rollout import StopScope
 from infra.database.queries.emergency_stop import find_stop
@@ -78,6 +79,7 @@ async def create_emergency_stop(
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Stop. What runs comes to the end of its step; within a second nothing new begins."""
+    scope.require(Role.ADMIN, "emergency_stop.create", resource_type="workspace")
 
     async def effect() -> EmergencyStopBody:
         row = await add_stop(scope, StopScope(body.scope), body.subject or "", body.reason)
@@ -120,6 +122,9 @@ async def lift_emergency_stop(
 ) -> Response:
     """Let everything go on where it stopped, within seconds; a lifted one stays lifted."""
     known = check_id(Prefix.EMERGENCY_STOP, stop_id)
+    scope.require(
+        Role.ADMIN, "emergency_stop.lift", resource_type="emergency_stop", resource_id=known
+    )
 
     async def effect() -> EmergencyStopBody:
         return _body(scope, await lift_stop(scope, known))

@@ -24,7 +24,7 @@ from api.fields import (
     check_id,
     not_found,
 )
-from api.idempotency import answer_once
+from api.idempotency import answer_once, intent_of_caller
 from api.install_bodies import (
     InstallBody,
     InstallLifecycleMutation,
@@ -51,6 +51,7 @@ from domain.caller import Role
 from domain.errors import BulkheadError, Reason
 from domain.identifiers import Prefix
 from domain.package import PinKind
+from domain.secret_use import secret_uses_in
 from infra.database.queries.install import (
     find_granted_install,
     find_install,
@@ -129,6 +130,7 @@ async def create_install(
         return operation_body(operation, links=Links.of(request))
 
     intent = body.model_dump(mode="json", exclude_unset=True)
+    intent = _intent(scope, intent, "initial_values")
     return await answer_once(request, scope, idempotency_key, intent, 202, effect)
 
 
@@ -163,7 +165,8 @@ async def change_install(
         row = await install_settings.change(scope, install_id, if_match, changes)
         return install_body(row, await workspace_name(scope), links=Links.of(request))
 
-    return await answer_once(request, scope, idempotency_key, changes, 200, effect)
+    intent = _intent(scope, changes, "values")
+    return await answer_once(request, scope, idempotency_key, intent, 200, effect)
 
 
 @router.delete(
@@ -347,6 +350,12 @@ async def _mutate(
         )
 
     return await answer_once(request, scope, idempotency_key, intent, status, effect)
+
+
+def _intent(scope: RequestScope, intent: dict[str, Any], field: str) -> dict[str, Any]:
+    """Return the intent; where its values hand a secret on, as that of who may do so."""
+    uses = secret_uses_in(intent.get(field, {}), ("body", field))
+    return intent_of_caller(scope, intent) if uses else intent
 
 
 def _wrong(*, field: str, why: str) -> BulkheadError:

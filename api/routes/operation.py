@@ -230,16 +230,17 @@ async def cancel(
     scope.require(
         Role.ADMIN, "operation.cancel", resource_type="operation", resource_id=operation_id
     )
+    known = await find_operation(scope.session, check_id(Prefix.OPERATION, operation_id))
+    if known is not None and known.owner_type is OwnerType.SECRET:
+        scope.require_scope(
+            SecretScope.SECRETS_WRITE,
+            "operation.cancel",
+            resource_type="operation",
+            resource_id=operation_id,
+        )
 
     async def effect() -> OperationBody:
         operation = await _lock_cancellable(scope, operation_id, if_match)
-        if operation.owner_type is OwnerType.SECRET:
-            scope.require_scope(
-                SecretScope.SECRETS_WRITE,
-                "operation.cancel",
-                resource_type="operation",
-                resource_id=operation_id,
-            )
         await request_cancellation(scope.session, operation.id, scope.caller.kind)
         await scope.session.refresh(operation)
         scope.audit(

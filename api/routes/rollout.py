@@ -23,7 +23,7 @@ from api.fields import (
     check_id,
     not_found,
 )
-from api.idempotency import answer_once
+from api.idempotency import answer_once, intent_of_caller
 from api.links import Links
 from api.pages import DEFAULT_LIMIT, numbered_page, numbers_of, page_body, position_of
 from api.rollout_bodies import (
@@ -156,8 +156,10 @@ async def approve_rollout(
     """Let what was planned be done; refused when the plan is another one by now."""
     _require_admin(scope, "rollout.approve", rollout_id)
     approve = partial(rollout_changes.approve, digest=body.digest)
+    # Whoever began a rollout is not the one to approve it.
+    intent = intent_of_caller(scope, {"digest": body.digest})
     return await _answer_with_rollout(
-        request, scope, rollout_id, if_match, idempotency_key, approve, {"digest": body.digest}
+        request, scope, rollout_id, if_match, idempotency_key, approve, intent
     )
 
 

@@ -27,7 +27,7 @@ from api.fields import (
     check_id,
     not_found,
 )
-from api.idempotency import answer_once
+from api.idempotency import answer_once, intent_of_caller
 from api.pages import DEFAULT_LIMIT, page_body, position_of
 from api.scope import RequestScope, Scope, UserScope
 from domain.caller import PrincipalKind, Role
@@ -137,7 +137,9 @@ async def create_workspace(
     async def effect() -> WorkspaceBody:
         return workspace_body(await _create(scope, body.name, body.slug))
 
-    return await answer_once(request, scope, idempotency_key, body.model_dump(), 201, effect)
+    # The key is kept in another workspace, whose other members are none of the new one.
+    intent = intent_of_caller(scope, body.model_dump())
+    return await answer_once(request, scope, idempotency_key, intent, 201, effect)
 
 
 @router.get("/{id}", response_model=WorkspaceBody, responses=documented(403, 404))

@@ -2,7 +2,9 @@ import asyncio
 
 import httpx
 
+from domain.caller import Role
 from tests.api.gate import JSON, Gate, Person, a_key
+from tests.api.keeper import error_of, new_keeper, ok
 
 
 async def test_concurrent_duplicates_have_one_effect_and_one_answer(gate: Gate) -> None:
@@ -89,6 +91,62 @@ async def test_a_request_that_failed_leaves_its_key_free(gate: Gate) -> None:
     with gate.administrator() as connection:
         connection.execute("DELETE FROM quotas WHERE workspace_id = %s", (person.workspace,))
     assert (await person.post("/v1/regions", {"name": "y"}, headers=key)).status_code == 201
+
+
+async def test_a_key_is_the_workspaces_whoever_of_it_sends_it(gate: Gate) -> None:
+    person = gate.new_person()
+    key, body = {"idempotency-key": a_key()}, {"name": "here"}
+    tokens = [ok(await person.post("/v1/api_tokens", {"name": "ci"}), 201) for _ in range(2)]
+    callers = [
+        Person(token["id"], person.workspace, token["token"], person.client) for token in tokens
+    ]
+    first, *again = [
+        await caller.post("/v1/regions", body, headers=key) for caller in (*callers, person)
+    ]
+    assert [answer.json() for answer in again] == [ok(first, 201)] * 2
+    assert {answer.headers["idempotency-replayed"] for answer in again} == {"true"}
+    assert gate.count("regions", person.workspace) == 1
+    other = await callers[1].post("/v1/regions", {"name": "there"}, headers=key)
+    error_of(other, 409, "CONFLICT")
+
+
+async def test_a_key_gives_nobody_what_they_could_not_ask_for(gate: Gate) -> None:
+    owner = gate.new_person()
+    admin = gate.new_person(owner.workspace, Role.ADMIN)
+    member = gate.new_person(owner.workspace, Role.MEMBER)
+    scoped = {"name": "ci", "scopes": ["secrets:read"]}
+    asked: list[tuple[str, JSON]] = [
+        ("/v1/api_tokens", scoped),
+        ("/v1/emergency_stops", {"scope": "workspace", "reason": "Drill."}),
+    ]
+    for path, body in asked:
+        key = {"idempotency-key": a_key()}
+        made = ok(await owner.post(path, body, headers=key), 201)
+        caller = admin if path.endswith("tokens") else member
+        refused = await caller.post(path, body, headers=key)
+        error_of(refused, 403, "PERMISSION_DENIED")
+        assert made["id"] not in refused.text
+
+
+async def test_a_key_of_a_new_workspace_is_its_owners_alone(gate: Gate) -> None:
+    person = gate.new_person()
+    colleague = gate.new_person(person.workspace)
+    key, body = {"idempotency-key": a_key()}, {"name": "Mine alone"}
+    made = ok(await person.post("/v1/workspaces", body, headers=key), 201)
+    refused = await colleague.post("/v1/workspaces", body, headers=key)
+    error_of(refused, 409, "CONFLICT")
+    assert made["id"] not in refused.text
+
+
+async def test_a_key_tells_no_other_writer_which_value_was_sent_with_it(gate: Gate) -> None:
+    keeper = await new_keeper(gate)
+    key = {"idempotency-key": a_key()}
+    body = {"name": "pin", "kind": "generic", "value": "1234"}
+    ok(await keeper.person.post("/v1/secrets", body, headers=key), 201)
+    writer = await keeper.token("secrets:write")
+    for guess in ("1234", "9999"):
+        answer = await writer.post("/v1/secrets", {**body, "value": guess}, headers=key)
+        error_of(answer, 409, "CONFLICT")
 
 
 async def test_keys_of_workspaces_are_apart(gate: Gate) -> None:

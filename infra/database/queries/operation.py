@@ -15,8 +15,9 @@ async def find_operation(
     """Read an operation; with `lock` it does not change before the end of the transaction."""
     query = select(OperationRow).where(OperationRow.id == operation_id)
     if lock:
-        # As an update would: rows that only refer to this one are not held up.
-        query = query.with_for_update(key_share=True)
+        # As an update would: rows that only refer to this one are not held up. What the session has
+        # read before may be older.
+        query = query.with_for_update(key_share=True).execution_options(populate_existing=True)
     return (await session.exec(query)).one_or_none()
 
 
