@@ -72,9 +72,8 @@ OptionalIfMatch = Annotated[
     ),
 ]
 _KEY = (
-    "The same key with the same request has one effect and one answer, for a day: in the workspace, "
-    "whoever sends it; where a value of a secret is sent, where a secret is used and where a person "
-    "approves, for that sender."
+    "The same key with the same request has one effect and one answer, for a day. It is the "
+    "workspace's; the sender's own where a secret is sent or used, and for approvals."
 )
 IdempotencyKey = Annotated[
     str | None,
