@@ -98,6 +98,8 @@ def test_a_stray_interface_in_our_network_is_found_and_goes_first(account: Accou
     ec2.create_network_interface(SubnetId=subnet)
     found = account.cloud.inventory(workspace, stack)
     assert [one.kind for one in found] == ["network-interface", "subnet", "vpc"]
+    # It carries no tag itself: as long as the network is wanted, it is its owner's.
+    assert [one.inherits for one in found] == [True, False, False]
     with pytest.raises(BulkheadError) as caught:
         account.cloud.remove(found[1])
     assert caught.value.reason is Reason.CONFLICT
