@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from infra.rollouts.engine import TargetPlanner, TargetSubject
     from infra.rollouts.target_ends import TargetEnds
 
-# For a plan a cluster that does not answer is asked so often.
+# For a plan a cluster that does not answer is asked so often, before it counts as away.
 _TRIES: Final = 5
 
 # In the heartbeats of an attempt: how many checks have passed. A Job is made once.
@@ -45,7 +45,8 @@ class RolloutHostActivities:
     async def plan_target(self, place: TargetPlace) -> None:
         """Make the plan of a target and note its digest; nothing of the install changes.
 
-        A plan that cannot be made is noted as such: the target is no part of what is approved.
+        A plan that cannot be made is noted as such: the target is no part of what is approved. Who
+        is away is asked again later.
         """
         subject = await self._ends.subject_of(place)
         if subject.facts is None or not subject.facts.granted:
@@ -59,7 +60,10 @@ class RolloutHostActivities:
         except BulkheadError as error:
             if error.retryable and activity.info().attempt < _TRIES:
                 raise
-            await self._ends.record_plan(place, None, error.reason)
+            if error.reason is Reason.DEPENDENCY_UNAVAILABLE:
+                await self._ends.note_unreachable(place)
+            else:
+                await self._ends.record_plan(place, None, error.reason)
             return
         await self._ends.record_plan(place, digest, None)
 

@@ -15,7 +15,7 @@ ENDED = frozenset({"succeeded", "failed", "cancelled", "rolled_back"})
 # Looked at in this order: what somebody can do something about comes first.
 _WORTH_A_LOOK = ("failed", "waiting", "rolling_back", "moving", "baking")
 # A target that ended keeps what it waited for at last.
-UNDER_WAY = frozenset({"waiting", "moving", "rolling_back"})
+UNDER_WAY = frozenset({"pending", "waiting", "moving", "baking", "rolling_back"})
 # Of these the operation itself says more; None: it moves, as far as the rollout knows.
 _VAGUE = frozenset({None, "busy", "operation"})
 _OTHERS_APPROVAL = "approval_of_another"

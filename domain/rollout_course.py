@@ -95,7 +95,8 @@ class CourseSight:
         plan_only: each target's plan is made, and approved as a whole.
         planned: the rollout has a digest.
         approved_waves: for which waves there is an approval.
-        unplanned: targets whose plan is still to be made.
+        unplanned: targets whose plan is tried for now.
+        unreachable: targets whose plan is tried for later, because something is in its way.
         begun: targets that move, or whose turn was given out, over all waves; without those that
             are parked.
         stalled: of those begun, how many have an operation that waits.
@@ -128,6 +129,7 @@ class CourseSight:
     planned: bool = False
     approved_waves: frozenset[int] = frozenset()
     unplanned: int = 0
+    unreachable: int = 0
     begun: int = 0
     stalled: int = 0
     parked: int = 0
@@ -185,7 +187,8 @@ def _rolling_back(sight: CourseSight) -> Move:
 def _planning(sight: CourseSight) -> Move:
     if sight.plan_only and sight.unplanned:
         return Move.PLAN
-    return Move.WAIT if sight.begun else Move.SETTLE_PLAN
+    waits = sight.begun or (sight.plan_only and sight.unreachable)
+    return Move.WAIT if waits else Move.SETTLE_PLAN
 
 
 def _needs_approval(sight: CourseSight, strategy: Strategy) -> bool:

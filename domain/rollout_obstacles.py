@@ -25,6 +25,10 @@ _PAUSES: Final = {
     Obstacle.WINDOW: timedelta(minutes=5),
 }
 
+# For installs that cannot be asked for their plans an approval waits so long, and for no longer
+# than the deadline of the rollout; then they are left out of the plan.
+PLANNED_WITHIN: Final = timedelta(hours=1)
+
 # An operation that waits, such as for an approval, holds its wave up for so long; then the wave
 # goes on without it. A person who is there has approved by then.
 PATIENCE: Final = timedelta(minutes=5)
@@ -185,6 +189,11 @@ def _out_of_reach(facts: TargetFacts, now: datetime) -> Blocked | None:
 def busy(now: datetime) -> Blocked:
     """Return that another rollout moves the install."""
     return _until(Obstacle.BUSY, now)
+
+
+def offline(now: datetime) -> Blocked:
+    """Return that the install's cluster does not answer."""
+    return _until(Obstacle.OFFLINE, now)
 
 
 def _until(obstacle: Obstacle, now: datetime, moment: datetime | None = None) -> Blocked:

@@ -166,8 +166,14 @@ class LabPlanner:
         self._database = database
 
     async def digest_of(self, subject: TargetSubject) -> str:
-        """Return the digest that the lab has for the install."""
+        """Return the digest that the lab has for the install, whose cluster may be away."""
         async with self._database.transaction() as session:
+            away = text(
+                "SELECT 1 FROM lab.answers WHERE install_id = :install AND kind = 'plan'"
+                " AND answer = 'away'"
+            )
+            if (await session.execute(away, {"install": subject.install_id})).first():
+                raise BulkheadError(Reason.DEPENDENCY_UNAVAILABLE, "The cluster is away.")
             query = text(
                 "INSERT INTO lab.plans VALUES (:install, :digest) ON CONFLICT (install_id)"
                 " DO UPDATE SET digest = lab.plans.digest RETURNING digest"

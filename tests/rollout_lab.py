@@ -315,8 +315,14 @@ class Lab:
             statement = "INSERT INTO lab.waits SELECT unnest(%s::text[]), %s"
             self._sql(statement, (list(install_ids), obstacle))
 
-    async def answer(self, install_id: str, kind: CheckKind, answer: str | None) -> None:
-        """Have an install's cluster answer its checks of a kind so; None: nothing is wrong."""
+    async def answer(self, install_id: str, kind: CheckKind | str, answer: str | None) -> None:
+        """Have an install's cluster answer so; None: nothing is wrong.
+
+        Args:
+            install_id: the install.
+            kind: of its checks; or `plan`, for whoever plans.
+            answer: see `tests.rollout_engine`.
+        """
         asked = (install_id, kind)
         await self.sql("DELETE FROM lab.answers WHERE install_id = %s AND kind = %s", asked)
         if answer is not None:

@@ -12,7 +12,7 @@ from domain.cluster import HostedControlPlane
 from domain.errors import Reason
 from domain.rollout import Obstacle, RolloutState, TargetState
 from domain.rollout_failures import let_go_told
-from domain.rollout_obstacles import LONGEST_MOVE, PATIENCE, REVOKED, TargetFacts
+from domain.rollout_obstacles import LONGEST_MOVE, PATIENCE, REVOKED, TargetFacts, offline
 from domain.rollout_strategy import Strategy
 from domain.rollout_work import Begun, TargetPlace
 from infra.database.queries.access import act_in
@@ -205,12 +205,21 @@ class TargetEnds:
     async def record_plan(self, place: TargetPlace, digest: str | None, reason: str | None) -> None:
         """Write what a target's plan came to, or why there is none."""
         async with self._rows.held(place) as target:
-            target.row.next_try_at = None
+            target.row.waiting_for = target.row.next_try_at = None
             target.row.plan_digest = digest
             target.rollout.updated_at = target.now
             if digest is None:
                 message = "Its plan could not be made."
                 target.row.last_error = error_of(reason or Reason.INTERNAL, message)
+
+    async def note_unreachable(self, place: TargetPlace) -> None:
+        """Write that a target's cluster does not answer, and when its plan is tried for again."""
+        async with self._rows.held(place) as target:
+            if target.row.state is TargetState.PENDING:
+                blocked = offline(target.now)
+                target.row.waiting_for = blocked.obstacle
+                target.row.next_try_at = blocked.next_try_at
+                target.rollout.updated_at = target.now
 
 
 def _note_late_end(target: TargetInHand, begun: Begun, end: MoveEnd) -> None:

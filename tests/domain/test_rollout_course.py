@@ -29,6 +29,7 @@ SIGHTS = st.builds(
     planned=st.booleans(),
     approved_waves=st.frozensets(COUNTS),
     unplanned=COUNTS,
+    unreachable=COUNTS,
     begun=COUNTS,
     parked=COUNTS,
     baking=COUNTS,

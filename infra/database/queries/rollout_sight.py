@@ -40,12 +40,16 @@ SELECT
     count(*) FILTER (WHERE state = 'pending' AND wave > %(wave)s) AS later,
     count(*) FILTER (WHERE state = 'pending' AND plan_digest IS NULL AND last_error IS NULL
         AND (next_try_at IS NULL OR next_try_at <= %(now)s)) AS unplanned,
+    count(*) FILTER (WHERE state = 'pending' AND plan_digest IS NULL AND last_error IS NULL
+        AND waiting_for IS NULL AND (next_try_at IS NULL OR next_try_at <= %(now)s)) AS untried,
+    count(*) FILTER (WHERE state = 'pending' AND plan_digest IS NULL AND last_error IS NULL
+        AND waiting_for IS NOT NULL) AS unreachable,
     count(*) FILTER (WHERE wave = %(wave)s) AS wave_size,
     count(*) FILTER (WHERE wave = %(wave)s AND state = 'pending') AS wave_pending,
     count(*) FILTER (WHERE wave = %(wave)s AND state IN ('baking', 'succeeded')) AS wave_moved,
     count(*) FILTER (WHERE wave = %(wave)s AND state = 'failed') AS wave_failed,
-    min(next_try_at) FILTER (WHERE state IN ('waiting', 'moving', 'rolling_back')
-        AND next_try_at > %(now)s) AS next_try_at,
+    min(next_try_at) FILTER (WHERE (state IN ('waiting', 'moving', 'rolling_back')
+        OR state = 'pending' AND waiting_for IS NOT NULL) AND next_try_at > %(now)s) AS next_try_at,
     min(next_try_at) FILTER (WHERE state = 'baking' AND next_try_at > %(now)s) AS next_ask_at,
     coalesce(sum(attempts), 0)::integer AS turns
 FROM rollout_targets WHERE rollout_id = %(rollout)s
@@ -145,6 +149,8 @@ class TargetCounts:
     due: int
     later: int
     unplanned: int
+    untried: int
+    unreachable: int
     wave_size: int
     wave_pending: int
     wave_moved: int

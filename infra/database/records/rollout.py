@@ -14,7 +14,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from domain.rollout import TERMINAL, Gate, RolloutState
 from domain.rollout_course import CourseSight, Move, WaveSight, next_move
-from domain.rollout_obstacles import PATIENCE, Wanted
+from domain.rollout_obstacles import PATIENCE, PLANNED_WITHIN, Wanted
 from domain.rollout_plan import sizes_of_waves
 from domain.rollout_strategy import Strategy
 from domain.rollout_work import RolloutPlace, Step, Verb
@@ -22,7 +22,8 @@ from infra.database.engine import Database
 from infra.database.queries.emergency_stop import stop_of_product
 from infra.database.queries.rollout_sight import count_returns, count_targets
 from infra.database.records import rollout_moves as moves
-from infra.database.records.rollout_moves import Look
+from infra.database.records.rollout_look import Look
+from infra.database.records.rollout_plans import bind_anew, settle_plan
 from infra.database.records.rollout_rows import add_event, lock_rollout
 from infra.database.records.rollout_turns import Turns
 from infra.database.tables import PackageVersionRow, RolloutRow
@@ -51,7 +52,7 @@ _MOVES_A_LOOK: Final = 500
 
 # Moves that are made in rows alone; there may be another one after them.
 _IN_ROWS: Final[Mapping[Move, Callable[[Look], Awaitable[None]]]] = {
-    Move.SETTLE_PLAN: moves.settle_plan,
+    Move.SETTLE_PLAN: settle_plan,
     Move.AWAIT_APPROVAL: moves.await_approval,
     Move.PAUSE: moves.pause,
     Move.GO_ON: moves.go_on,
@@ -199,7 +200,7 @@ class RolloutRecords:
         others = "another one takes" if filled == 1 else f"{filled} others take"
         message = f"The canary cannot be reached; {others} its place."
         await add_event(look.session, look.rollout, "canary.replaced", message, wave=0)
-        await moves.bind_anew(look)
+        await bind_anew(look)
         return None
 
     def _places(self, look: Look) -> int:
@@ -249,6 +250,7 @@ async def _see(look: Look) -> CourseSight:
             look.session, rollout.id, wave, look.now, asked_at=asked_at
         )
         waiting = look.returns.waiting + counts.parked
+    past_planning = look.now >= _planned_by(look)
     return CourseSight(
         state=rollout.state,
         wave=rollout.wave,
@@ -259,7 +261,9 @@ async def _see(look: Look) -> CourseSight:
         plan_only=rollout.plan_only,
         planned=rollout.plan_digest is not None,
         approved_waves=_approved_waves(look),
-        unplanned=counts.unplanned,
+        # Whose turn did not come in time is not left out for that.
+        unplanned=counts.untried if past_planning else counts.unplanned,
+        unreachable=0 if past_planning else counts.unreachable,
         begun=counts.begun,
         stalled=counts.stalled,
         parked=counts.parked,
@@ -285,6 +289,12 @@ async def _see(look: Look) -> CourseSight:
     )
 
 
+def _planned_by(look: Look) -> datetime:
+    """Return until when an approval waits for plans."""
+    deadline = timedelta(seconds=look.strategy.deadline_seconds)
+    return look.rollout.created_at + min(PLANNED_WITHIN, deadline)
+
+
 def _approved_waves(look: Look) -> frozenset[int]:
     """Return for which waves there is an approval; of one wave, for who is in it now."""
     digest = look.rollout.plan_digest if look.strategy.gate is Gate.EACH_WAVE else None
@@ -304,6 +314,8 @@ def _wait(look: Look) -> Step:
             moments += _present(_next_check(look), look.counts.next_ask_at)
             moments.append(rollout.bake_until + PATIENCE)
             asks = look.counts.unasked > 0 and look.now >= rollout.bake_until
+    elif rollout.state is RolloutState.PLANNING:
+        moments += _present(look.counts.next_try_at, _planned_by(look))
     elif look.returns is not None:
         moments += _present(look.returns.next_try_at, look.counts.next_try_at, rollout.deadline_at)
     ahead = min(each for each in moments if each > look.now)

@@ -1,20 +1,16 @@
 """The moves of a rollout that are made in its rows alone; see `domain.rollout_course.Move`."""
 
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from psycopg.types.json import Jsonb
 from sqlmodel import col, select
-from sqlmodel.ext.asyncio.session import AsyncSession
 
 from domain.errors import Reason
-from domain.rollout import Gate, RolloutState, TargetState
+from domain.rollout import RolloutState, TargetState
 from domain.rollout_failures import let_go_told
-from domain.rollout_obstacles import Wanted
-from domain.rollout_plan import PlannedTarget, plan_digest_of
-from domain.rollout_strategy import Strategy
-from infra.database.queries.rollout_sight import ReturnCounts, TargetCounts
+from infra.database.records.rollout_look import Look, enter, touch
+from infra.database.records.rollout_plans import bind_anew
 from infra.database.records.rollout_rows import (
     add_event,
     end_targets,
@@ -23,7 +19,7 @@ from infra.database.records.rollout_rows import (
     recount,
 )
 from infra.database.statements import run_sql
-from infra.database.tables import RolloutRow, RolloutTargetRow
+from infra.database.tables import RolloutTargetRow
 
 # So many are named in a sentence.
 _NAMED: Final = 5
@@ -76,69 +72,6 @@ _STALLED = """
 SELECT install_id, state, waiting_for FROM rollout_targets WHERE rollout_id = %(rollout)s
     AND state IN ('moving', 'rolling_back') AND waiting_for IS NOT NULL
 """
-
-
-@dataclass(slots=True)
-class Look:
-    """One look at a rollout: its row is held by the session's transaction.
-
-    Attributes:
-        session: the transaction.
-        rollout: the row.
-        strategy: of the rollout.
-        wanted: what its targets shall become.
-        now: the moment.
-        checked_at: when what bakes was last looked at.
-        counts: of the targets, as the move at hand found them.
-        stopped: an emergency stop covers the whole rollout.
-        returns: of those that shall return, while a rollback goes on.
-    """
-
-    session: AsyncSession
-    rollout: RolloutRow
-    strategy: Strategy
-    wanted: Wanted
-    now: datetime
-    checked_at: datetime | None
-    counts: TargetCounts
-    stopped: bool = False
-    returns: ReturnCounts | None = None
-
-
-async def settle_plan(look: Look) -> None:
-    """Bind the rollout to what it would do, so that it can be approved."""
-    planned, targets = await _bind(look)
-    if look.rollout.plan_only:
-        message = f"A plan is made for {planned} of {installs(targets)}."
-        await add_event(look.session, look.rollout, "rollout.planned", message)
-
-
-async def bind_anew(look: Look) -> None:
-    """Where each wave is approved, have an approval count only for those who are in it now."""
-    if look.strategy.gate is Gate.EACH_WAVE:
-        await _bind(look)
-
-
-async def _bind(look: Look) -> tuple[int, int]:
-    """Write the digest of what the rollout would do; return how many have a plan, of how many."""
-    await look.session.flush()
-    rollout = look.rollout
-    query = select(
-        RolloutTargetRow.install_id, RolloutTargetRow.wave, RolloutTargetRow.plan_digest
-    ).where(RolloutTargetRow.rollout_id == rollout.id)
-    targets = [
-        PlannedTarget(install_id=install_id, wave=wave, plan_digest=digest)
-        for install_id, wave, digest in await look.session.exec(query)
-    ]
-    inputs = {
-        "product_id": rollout.product_id,
-        "package_version_id": rollout.package_version_id,
-        "selector": rollout.selector,
-        "strategy": rollout.strategy,
-    }
-    rollout.plan_digest = plan_digest_of(inputs, targets)
-    touch(rollout)
-    return sum(each.plan_digest is not None for each in targets), len(targets)
 
 
 async def await_approval(look: Look) -> None:
@@ -397,17 +330,3 @@ async def skip(
     }
     await run_sql(look.session, _SKIP, parameters)
     await recount(look.session, look.rollout)
-
-
-async def enter(look: Look, state: RolloutState, message: str) -> None:
-    """Give a rollout another state, and say so in its timeline."""
-    look.rollout.state = state
-    touch(look.rollout)
-    wave = look.rollout.wave
-    await add_event(look.session, look.rollout, f"rollout.{state}", message, wave=wave)
-
-
-def touch(rollout: RolloutRow) -> None:
-    """Note that a rollout is another one than before."""
-    rollout.version += 1
-    rollout.updated_at = datetime.now(UTC)

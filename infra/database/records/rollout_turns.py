@@ -183,22 +183,14 @@ class Turns:
     async def to_plan(
         self, session: AsyncSession, rollout: RolloutRow, wanted: Wanted, places: int, now: datetime
     ) -> list[Claim]:
-        """Give turns to targets whose plan is made; those that cannot be asked have none."""
+        """Give turns to targets whose plan is made; those that cannot be asked are tried again."""
         found = await due_to_plan(session, rollout.id, now, _LOOKED_AT)
         # A plan changes nothing: what a customer lets happen, or stops, does not matter to it.
         peek = replace(wanted, only_looks=True)
         sorted_ = await self._sort(session, rollout, found, peek, now)
         given = sorted_.free[:places]
-        errors = {
-            **{
-                install_id: error_of(
-                    Reason.FAILED_PRECONDITION,
-                    f"Its plan could not be made: {blocked.obstacle}.",
-                )
-                for install_id, blocked in sorted_.blocked.items()
-            },
-            **_errors_of(sorted_.left_out),
-        }
+        await self._block(session, rollout, sorted_.blocked, None)
+        errors = _errors_of(sorted_.left_out)
         if errors:
             await run_sql(session, _UNPLANNED, {"rollout": rollout.id, "errors": recordset(errors)})
         if given:

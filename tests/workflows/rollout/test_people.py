@@ -3,6 +3,7 @@
 import asyncio
 import time
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 from temporalio import activity
@@ -12,11 +13,12 @@ from domain.caller import Caller, PrincipalKind
 from domain.errors import BulkheadError, Reason
 from domain.identifiers import Prefix, new_id
 from domain.names import rollout_workflow_id_of
-from domain.rollout import Gate, RolloutState, TargetState
+from domain.rollout import Gate, Obstacle, RolloutState, TargetState
 from domain.rollout_strategy import Share, Strategy
 from domain.rollout_work import RolloutPlace
 from infra.database.tables import RolloutRow
 from tests.durability import FaultInjector, Moment
+from tests.rollout_engine import AWAY
 from tests.rollout_lab import COMES_WITHIN_SECONDS, Lab, Offer
 
 SLOW = Strategy(canary=0, concurrency=2, bake_seconds=0, checks=())
@@ -245,6 +247,11 @@ async def test_only_the_plan_that_was_looked_at_is_approved_and_done(lab: Lab) -
     await lab.sql("UPDATE installs SET observed_at = NULL WHERE id = %s", (away,))
     strategy = Strategy(canary=0, concurrency=4, bake_seconds=0, error_budget=Share(count=1))
     place = await lab.create(offer, strategy, plan_only=True)
+    await lab.told(place, away, Obstacle.OFFLINE)
+    await lab.sql(
+        "UPDATE rollouts SET created_at = now() - interval '2 h' WHERE id = %s", (place.rollout_id,)
+    )
+    await lab.wake(place)
     row = await lab.until(place, RolloutState.PLANNED)
     assert set(lab.versions(offer).values()) == {offer.old}
     with pytest.raises(BulkheadError) as refused:
@@ -260,6 +267,33 @@ async def test_only_the_plan_that_was_looked_at_is_approved_and_done(lab: Lab) -
     assert states[away] is TargetState.SKIPPED
     assert states[stale] is TargetState.FAILED
     assert list(lab.versions(offer).values()).count(offer.new) == 2
+
+
+@pytest.mark.parametrize("seen", [True, False], ids=["seen lately", "not seen"])
+async def test_an_install_that_was_away_is_planned_when_it_is_back(lab: Lab, *, seen: bool) -> None:
+    offer = lab.offer(2)
+    away = next(iter(lab.versions(offer)))
+    observed = "UPDATE installs SET observed_at = %s WHERE id = %s"
+    if seen:
+        await lab.answer(away, "plan", AWAY)
+    else:
+        await lab.sql(observed, (None, away))
+    place = await lab.create(offer, SLOW, plan_only=True)
+    told = await lab.told(place, away, Obstacle.OFFLINE)
+    assert told.state is TargetState.PENDING
+    assert (await lab.row(place)).state is RolloutState.PLANNING
+    await lab.answer(away, "plan", None)
+    await lab.sql(observed, (datetime.now(UTC), away))
+    await lab.sql(
+        "UPDATE rollout_targets SET next_try_at = now() WHERE rollout_id = %s"
+        " AND waiting_for IS NOT NULL",
+        (place.rollout_id,),
+    )
+    await lab.wake(place)
+    row = await lab.until(place, RolloutState.PLANNED)
+    await lab.approve(place, row.plan_digest or "", offer.vendor)
+    row = await lab.until(place)
+    assert row.counts == {TargetState.SUCCEEDED: 2}
 
 
 async def test_a_rollback_that_is_asked_for_as_a_rollout_ends_does_not_wait_for_the_schedule(
