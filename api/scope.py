@@ -49,10 +49,12 @@ _RESOURCE_PREFIXES = {
 
 
 @dataclass(frozen=True, slots=True)
-class _Denial:
+class Attempt:
+    """What was tried, as the audit log names it; without an id it is the workspace's."""
+
     action: str
     resource_type: str
-    resource_id: str
+    resource_id: str = ""
 
 
 @dataclass(slots=True)
@@ -75,7 +77,7 @@ class RequestScope:
     scopes: frozenset[SecretScope]
     rows: NewRows = field(default_factory=NewRows)
     after_commit: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
-    _denial: _Denial | None = None
+    _denial: Attempt | None = None
 
     def require(
         self, least: Role, action: str, *, resource_type: str, resource_id: str = ""
@@ -120,8 +122,7 @@ class RequestScope:
 
         What is no id of ours is left out: a path can hold any text, and the log takes none of it.
         """
-        known = _checked_resource(resource_id)
-        self._denial = _Denial(action, resource_type, known or self.caller.workspace_id)
+        self._denial = Attempt(action, resource_type, resource_id)
 
     def audit(
         self, action: str, resource_type: str, resource_id: str, **details: str | int | None
@@ -140,6 +141,7 @@ async def open_scope(
     may_lack_workspace: bool = False,
     token: str | None = None,
     resource: str | None = None,
+    attempt: Attempt | None = None,
 ) -> AsyncIterator[RequestScope]:
     """Open a request's transaction; commit at the end, or roll back and audit a refusal.
 
@@ -149,6 +151,7 @@ async def open_scope(
         may_lack_workspace: a user who has no workspace yet may pass.
         token: the caller's, where it does not come as a bearer token.
         resource: the id that the request is about, where its path does not have it.
+        attempt: what is audited also of a credential that is known and may not act here.
 
     Raises:
         BulkheadError: UNAUTHENTICATED, PERMISSION_DENIED for a workspace that is not the caller's,
@@ -175,6 +178,8 @@ async def open_scope(
     except BulkheadError as error:
         if scope is not None and scope._denial is not None:  # noqa: SLF001 - this module's own
             await _record_denial(request, clients, scope.caller, scope._denial, error.reason)  # noqa: SLF001 - the same
+        elif scope is None and attempt is not None:
+            await _record_stranger(request, clients, token, resource, attempt, error.reason)
         raise
     for hook in scope.after_commit:
         await run_after_commit(hook)
@@ -267,6 +272,10 @@ def _caller_of(
         "workspace_id": principal.workspace_id,
         "principal_id": principal.principal_id,
     }
+    return _as_caller(request, principal)
+
+
+def _as_caller(request: Request, principal: Principal) -> Caller:
     return Caller(
         kind=principal.kind,
         principal_id=principal.principal_id,
@@ -278,7 +287,7 @@ def _caller_of(
 
 
 async def _record_denial(
-    request: Request, clients: Clients, caller: Caller, denial: _Denial, reason: Reason
+    request: Request, clients: Clients, caller: Caller, denial: Attempt, reason: Reason
 ) -> None:
     """Write a denial down; of what is tried all the time, how often.
 
@@ -286,10 +295,11 @@ async def _record_denial(
     not there; all else is counted together, whatever it is tried with.
     """
     denials: AuditBudget = request.app.state.denials
+    resource_id = _checked_resource(denial.resource_id) or caller.workspace_id
     key = f"{caller.principal_id} {caller.token_id} {denial.action}"
     async with clients.database.workspace(caller.workspace_id) as session:
-        if denial.resource_type == "secret" and await find_secret(session, denial.resource_id):
-            key += f" {denial.resource_id}"
+        if denial.resource_type == "secret" and await find_secret(session, resource_id):
+            key += f" {resource_id}"
         times = denials.take(key)
         if times is None:
             return
@@ -298,10 +308,32 @@ async def _record_denial(
             caller,
             denial.action,
             denial.resource_type,
-            denial.resource_id,
+            resource_id,
             outcome="denied",
             details={"reason": reason, "times_within_the_hour": times},
         )
+
+
+async def _record_stranger(
+    request: Request,
+    clients: Clients,
+    token: str,
+    resource: str | None,
+    attempt: Attempt,
+    reason: Reason,
+) -> None:
+    """Write down what a known credential tried with which nobody may act here, where it belongs.
+
+    One that has ended, or names a workspace that is not its own.
+    """
+    if reason is Reason.DEPENDENCY_UNAVAILABLE:
+        return
+    async with clients.database.transaction() as session:
+        own = _checked_resource(resource)
+        principal = await authenticate(session, hash_of(token), context=None, resource=own)
+    if principal is not None and principal.workspace_id is not None:
+        caller = _as_caller(request, principal)
+        await _record_denial(request, clients, caller, attempt, reason)
 
 
 async def run_after_commit(hook: Callable[[], Awaitable[None]]) -> None:

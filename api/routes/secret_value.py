@@ -20,7 +20,7 @@ from api.errors import documented
 from api.fields import Body, Identifier, check_id
 from api.rate_limits import AccessLimits
 from api.routes.secret import Value
-from api.scope import Context, RequestScope, open_scope
+from api.scope import Attempt, Context, RequestScope, open_scope
 from api.secret_additions import bounded_probe
 from api.secret_space import in_secret_space
 from domain.caller import Scope as SecretScope
@@ -113,7 +113,8 @@ async def access_secret_version(
     audit_id = new_id(Prefix.AUDIT_EVENT)
     clients: Clients = request.app.state.clients
     await clients.serving.ask_ahead()
-    async with open_scope(request, context) as scope:
+    attempt = Attempt(_ACCESS, "secret", secret_id)
+    async with open_scope(request, context, attempt=attempt) as scope:
         _require_access(scope, _ACCESS, secret_id)
         limits: AccessLimits = request.app.state.access_limits
         access = Access(
@@ -137,11 +138,12 @@ async def unwrap_secret_value(request: Request, context: Context, body: UnwrapRe
 
     A token that was used before answers 404: somebody else has read the value.
     """
-    async with open_scope(request, context) as scope:
+    attempt = Attempt(_UNWRAP, "secret")
+    async with open_scope(request, context, attempt=attempt) as scope:
         _require_access(scope, _UNWRAP)
     place = await _place_in(scope, body.token)
     await scope.clients.serving.ask_ahead()
-    async with open_scope(request, context) as scope:
+    async with open_scope(request, context, attempt=attempt) as scope:
         found = await _admit_wrapped(scope, request.app.state.access_limits, place)
     value = await asyncio.to_thread(
         scope.clients.openbao.values.unwrap, scope.caller.workspace_id, body.token

@@ -15,6 +15,7 @@ from domain.errors import BulkheadError, Reason
 from domain.identifiers import Prefix, new_id
 from domain.names import secret_namespace_of, value_path_of
 from domain.secret import VersionPlace
+from domain.tokens import hash_of
 from infra.openbao.marker import StoreMarker
 from infra.openbao.values import ValueStore
 from infra.secret_store.serving import ServingGate
@@ -166,6 +167,38 @@ async def test_what_is_denied_again_and_again_of_one_secret_is_counted(gate: Gat
     for _ in range(FULL_LINES + 2):
         error_of(await Keeper(gate, token).access(secret), 403)
     assert len(_reads(gate, keeper.person.workspace)) == FULL_LINES
+
+
+@pytest.mark.parametrize("why", ["it has ended", "it belongs elsewhere"])
+@pytest.mark.parametrize("whose", ["a workspace's", "a user's"])
+async def test_what_a_token_tries_that_may_not_act_here_is_in_its_own_workspaces_log(
+    gate: Gate, whose: str, why: str
+) -> None:
+    keeper, other = await new_keeper(gate), gate.new_person()
+    secret = await keeper.create()
+    holder = keeper.person if whose == "a user's" else await keeper.token("secrets:access")
+    path, headers = f"/v1/secrets/{secret['id']}/versions/current:access", {}
+    if why == "it has ended":
+        with gate.administrator() as connection:
+            for update in (
+                "UPDATE api_tokens SET expires_at = now() WHERE token_hash = %s",
+                "UPDATE user_tokens SET expires_at = now() WHERE token_hash = %s",
+            ):
+                connection.execute(update, (hash_of(holder.token),))
+        refusal = (401, "UNAUTHENTICATED")
+    else:
+        headers = {"akua-context": other.workspace}
+        refusal = (403, "PERMISSION_DENIED")
+    for sent in (path, "/v1/secrets/unwrap"):
+        body = {"token": "x"} if sent != path else None
+        error_of(await holder.call("POST", sent, json=body, headers=headers), *refusal)
+    attempts = [line for line in gate.audit(keeper.person.workspace) if line[1] == "denied"]
+    workspace = keeper.person.workspace
+    assert attempts == [
+        (_ACCESS, "denied", secret["id"]),
+        ("secret_version.unwrap", "denied", workspace),
+    ]
+    assert gate.audit(other.workspace) == []
 
 
 async def test_users_have_the_scopes_of_their_role(gate: Gate) -> None:
