@@ -127,7 +127,7 @@ _TABLES: Final[dict[str, dict[DataClass, str]]] = {
         _O: "state first_seen_at last_seen_at resolved_at",
     },
     "install_secrets": {
-        _I: "workspace_id install_id secret_id synced_version_id",
+        _I: "workspace_id install_id secret_id synced_version_id consumed_version_id",
         _T: "alias key",
         _O: "object_name synced_at",
     },

@@ -126,6 +126,8 @@ class InstallSecretRecords:
                 elif row.synced_version_id != one.version_id:
                     changed.add(one.use.secret_id)
                 if row.synced_version_id != one.version_id:
+                    is_new = row.synced_version_id is None
+                    row.consumed_version_id = one.version_id if is_new else None
                     row.synced_version_id = one.version_id
                     row.synced_at = (await session.exec(select(func.clock_timestamp()))).one()
             for secret_id in sorted(new.keys() - changed):
@@ -171,6 +173,7 @@ class InstallSecretRecords:
             install = await _hold(session, operation)
             waiting: dict[str, TypedOperation] = {}
             for one in await _objects(session, install.id):
+                one.consumed_version_id = one.synced_version_id
                 number = await _number_of(session, one.synced_version_id)
                 if one.alias != CURRENT or number is None:
                     continue

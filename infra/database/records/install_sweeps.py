@@ -78,8 +78,10 @@ WHERE i.current_render_id IS NOT NULL
             AND r.consumer_id = s.install_id
         WHERE s.workspace_id = i.workspace_id AND s.install_id = i.id
             AND x.state = 'active' AND v.state = 'enabled'
-            AND (s.synced_version_id IS DISTINCT FROM v.id OR s.alias = 'current'
-                AND r.acknowledges AND coalesce(r.acknowledged_number, 0) < v.number))
+            AND (s.synced_version_id IS DISTINCT FROM v.id
+                OR s.consumed_version_id IS DISTINCT FROM v.id
+                OR s.alias = 'current' AND r.acknowledges
+                    AND coalesce(r.acknowledged_number, 0) < v.number))
     AND NOT EXISTS (
         SELECT FROM operations o WHERE o.workspace_id = i.workspace_id
             AND o.owner_type = 'install' AND o.owner_id = i.id

@@ -93,7 +93,11 @@ class RenderRow(SQLModel, table=True):
 
 
 class InstallSecretRow(SQLModel, table=True):
-    """A secret to which an install's values refer, and the Kubernetes Secret that carries it."""
+    """A secret to which an install's values refer, and the Kubernetes Secret that carries it.
+
+    `consumed_version_id` is what everything in the install works with; None when something may have
+    another version than the Kubernetes Secret.
+    """
 
     __tablename__ = "install_secrets"
 
@@ -105,6 +109,7 @@ class InstallSecretRow(SQLModel, table=True):
     key: str
     synced_version_id: str | None = None
     synced_at: datetime | None = time_column()
+    consumed_version_id: str | None = None
 
 
 class InstallDriftRow(SQLModel, table=True):

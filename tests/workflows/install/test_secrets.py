@@ -255,6 +255,44 @@ async def test_what_is_deployed_takes_versions_over_until_other_values_are_rende
         await site.forget(install)
 
 
+async def test_what_an_update_brought_by_another_alias_is_taken_over_too(using: Using) -> None:
+    site, beta = using.site, SecretUse(using.secret_id, "beta")
+    chart = await site.publish("secret-consumer")
+    point(site, using.secret_id, "beta", 1)
+    install = await site.installed(
+        chart, {"password": {"$secret": {"id": using.secret_id, "alias": "beta"}}}
+    )
+    try:
+        before = await pods_of(site, install)
+        assert await a_pass(site) == 0
+        await add_version(site, using.secret_id, b"the second value")
+        point(site, using.secret_id, "beta", 2)
+        # It writes the new value, and starts no pod anew.
+        update = await site.plan_update(install, chart.version_id, skip_unchanged=False)
+        await site.start(OperationType.INSTALL_RENDER, update)
+        await site.platform.succeed(update)
+        found = await site.find(install, f"secrets/{beta.object_name}")
+        assert found is not None
+        assert base64.b64decode(found["data"]["value"]) == b"the second value"
+        assert await pods_of(site, install) == before
+        assert await a_pass(site) == 1
+        await synced(site, install)
+        assert before.isdisjoint(await pods_of(site, install))
+        assert await a_pass(site) == 0
+    finally:
+        await site.forget(install)
+
+
+def point(site: Site, secret_id: str, alias: str, number: int) -> None:
+    """Have an alias lead to a version."""
+    with site.platform.servers.administrator() as administrator:
+        administrator.execute(
+            "UPDATE secrets SET aliases = aliases || jsonb_build_object(%s::text, %s::integer)"
+            " WHERE id = %s",
+            (alias, number, secret_id),
+        )
+
+
 @pytest.mark.full
 async def test_a_secret_that_cannot_be_read_fails_the_install_and_leaves_nothing(
     using: Using,
