@@ -133,19 +133,22 @@ class _Saga:
 
     async def run(self) -> Response:
         """Add the version, or go on from where an earlier attempt with the key has left it."""
-        caller, begun = await self._begin()
+        workspace_id, begun = await self._begin()
         while begun is None:
             # Asked outside a transaction: a store that hangs would hold its connection.
-            learn = partial(self.clients.openbao.fingerprints.learn, caller.workspace_id)
-            await in_secret_space(self.clients, caller.workspace_id, learn)
-            caller, begun = await self._begin()
+            learn = partial(self.clients.openbao.fingerprints.learn, workspace_id)
+            await in_secret_space(self.clients, workspace_id, learn)
+            workspace_id, begun = await self._begin()
         if isinstance(begun, StoredAnswer):
             return _replay(begun)
         await self._store(begun)
-        return await self._finish(caller, begun.place)
+        return await self._finish(begun.place)
 
-    async def _begin(self) -> tuple[Caller, _Begun | StoredAnswer | None]:
-        """Write the intent; None: the key of the workspace's fingerprints is not known yet."""
+    async def _begin(self) -> tuple[str, _Begun | StoredAnswer | None]:
+        """Write the intent, in the workspace returned.
+
+        None: the key of the workspace's fingerprints is not known yet.
+        """
         async with open_scope(self.request, self.context) as scope:
             scope.require_scope(
                 SecretScope.SECRETS_WRITE,
@@ -153,10 +156,22 @@ class _Saga:
                 resource_type="secret",
                 resource_id=self.addition.secret_id,
             )
+            workspace_id = scope.caller.workspace_id
             if self.key is None:
-                version = await self.addition.begin(scope.session, scope.rows, scope.caller)
-                return scope.caller, _Begun(place_of(version), needs_value=True)
-            return scope.caller, await self._begin_once(scope, self.key)
+                return workspace_id, _Begun(place_of(await self._intend(scope)), needs_value=True)
+            return workspace_id, await self._begin_once(scope, self.key)
+
+    async def _intend(self, scope: RequestScope) -> SecretVersionRow:
+        """Write the intent, and who has it: the value may be shown by a schedule later."""
+        version = await self.addition.begin(scope.session, scope.rows, scope.caller)
+        scope.audit(
+            self.addition.action,
+            "secret",
+            version.secret_id,
+            version_id=version.id,
+            version_number=version.number,
+        )
+        return version
 
     async def _begin_once(self, scope: RequestScope, key: str) -> _Begun | StoredAnswer | None:
         """Take the key and begin, or return what was begun under it, or its answer."""
@@ -177,7 +192,7 @@ class _Saga:
             begun = await self._begun_before(scope, stored)
             if begun is not None:
                 return begun
-        version = await self.addition.begin(scope.session, scope.rows, scope.caller)
+        version = await self._intend(scope)
         subject = {"secret_id": version.secret_id, "version_id": version.id}
         await bind_key(scope.session, key, subject)
         return _Begun(place_of(version), needs_value=True)
@@ -212,8 +227,8 @@ class _Saga:
             in_secret_space(self.clients, begun.place.workspace_id, write), self.addition.probe()
         )
 
-    async def _finish(self, caller: Caller, place: VersionPlace) -> Response:
-        """Show the version, audit it, and answer; in one transaction."""
+    async def _finish(self, place: VersionPlace) -> Response:
+        """Show the version, and answer; in one transaction."""
         async with self.clients.database.workspace(place.workspace_id) as session:
             if self.key is not None:
                 stored = await find_answer(session, self.key)
@@ -221,16 +236,6 @@ class _Saga:
                     return _replay(stored)
             version = await complete_version(session, place)
             body = await self.addition.finish(session, version)
-            rows = NewRows()
-            add_audit_event(
-                rows,
-                caller,
-                self.addition.action,
-                "secret",
-                place.secret_id,
-                details={"version_id": version.id, "version_number": version.number},
-            )
-            await rows.write(session)
             if self.key is not None:
                 await answer_key(session, self.key, _CREATED, dict(body))
             # Nothing waits for a secret that was not there before.

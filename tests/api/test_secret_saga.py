@@ -3,16 +3,18 @@
 import asyncio
 import threading
 from collections.abc import Callable
+from datetime import timedelta
 
 import httpx
 import pytest
 
 from domain.errors import BulkheadError, Reason
 from domain.identifiers import Prefix, new_id
-from domain.secret import SecretValue, VersionPlace
+from domain.secret import SecretValue, VersionPlace, VersionState
 from infra.database.records.secret import abandon_version
 from infra.openbao.client import OpenBao
 from infra.openbao.values import ValueStore
+from infra.secret_store.settlement import Settlement
 from tests.api.gate import JSON, Gate, a_key
 from tests.api.keeper import VALUE, Keeper, error_of, new_keeper, ok
 
@@ -68,6 +70,44 @@ async def test_the_same_request_again_goes_on_with_what_was_begun(
     assert _versions(gate, keeper) == [(1, "enabled")]
     created = ("secret.create", "allowed", secret["id"])
     assert gate.audit(keeper.person.workspace).count(created) == 1
+
+
+async def test_a_value_that_is_shown_without_its_request_was_brought_by_somebody(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeper = await new_keeper(gate)
+    secret = await keeper.create()
+    token = await keeper.token("secrets:write")
+    path = f"/v1/secrets/{secret['id']}/versions"
+    with monkeypatch.context() as patch:
+        patch.setattr(ValueStore, "write", _after)
+        error_of(await token.post(path, {"value": "v"}), 503, "DEPENDENCY_UNAVAILABLE")
+    with gate.administrator() as connection:
+        ((version_id,),) = connection.execute(
+            "SELECT id FROM secret_versions WHERE secret_id = %s AND state = 'writing'",
+            (secret["id"],),
+        ).fetchall()
+    workspace = keeper.person.workspace
+    place = VersionPlace(workspace_id=workspace, secret_id=secret["id"], version_id=version_id)
+    await _settle(gate, place)
+    assert await keeper.value(secret, version_id) == "v"
+    with gate.administrator() as connection:
+        lines = connection.execute(
+            "SELECT action, actor_id FROM audit_events WHERE details->>'version_id' = %s"
+            " AND action <> 'secret_version.access' ORDER BY id",
+            (version_id,),
+        ).fetchall()
+    actions = [action for action, _ in lines]
+    assert actions == ["secret_version.create", "secret_version.settle"]
+    assert lines[0][1] == token.user_id
+
+
+async def _settle(gate: Gate, place: VersionPlace) -> None:
+    openbao = OpenBao(gate.servers.openbao("worker"))
+    database = gate.worker_database
+    settlement = Settlement(database, database, openbao, settled_after=timedelta(0))
+    assert await settlement.settle(place) is VersionState.ENABLED
+    openbao.close()
 
 
 async def test_a_key_with_another_value_is_a_conflict_for_everybody(gate: Gate) -> None:
