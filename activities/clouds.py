@@ -13,6 +13,7 @@ import structlog
 from temporalio import activity
 
 from activities.progress import note_progress
+from activities.records import worker_is_stopping
 from domain.compute import Choice
 from domain.errors import BulkheadError, Reason
 from domain.inventory import Standing, is_kept_disk, judge
@@ -43,6 +44,9 @@ _CALLS_TO_CHECK: Final = 5
 _CALLS_FOR_INVENTORY: Final = 8
 _CALLS_TO_LOOK: Final = 1
 _LOOK_SECONDS: Final = 8.0
+
+# A control plane takes some seconds to start.
+_RESUMPTION_POLL_SECONDS: Final = 0.5
 
 log = structlog.get_logger(__name__)
 
@@ -83,9 +87,14 @@ class CloudActivities:
     async def check_credential(self, operation: MachineOperation) -> None:
         """Prove that the machine's credential may do what the programs need.
 
+        The first of the steps that need the cluster: it waits here until one that was suspended
+        when the machine was asked for is resumed.
+
         Raises:
-            BulkheadError: CREDENTIAL_REJECTED.
+            BulkheadError: CREDENTIAL_REJECTED; FAILED_PRECONDITION when the cluster stays
+                suspended.
         """
+        await self._until_resumed(operation)
         account = await self._compute.account_of(operation)
         async with self._opened(account, operation, calls=_CALLS_TO_CHECK) as cloud:
             await in_thread(account.secret_id, cloud.check_credential)
@@ -247,6 +256,18 @@ class CloudActivities:
     async def _check(self, stack: StackRow, account: Account, cloud: Cloud) -> None:
         opened = self._accounts.opened_as(cloud)
         await check_same_account(self._stacks, stack, account, cloud, opened)
+
+    async def _until_resumed(self, operation: MachineOperation) -> None:
+        resumption = await self._compute.resumption_of(operation)
+        if resumption is None:
+            return
+        awaited = f"operation {resumption}, which resumes the cluster"
+        await self._operations.note_waiting(operation, awaited)
+        while await self._compute.resumption_of(operation) is not None:
+            if activity.is_worker_shutdown():
+                raise worker_is_stopping()
+            await asyncio.sleep(_RESUMPTION_POLL_SECONDS)
+        await self._operations.note_waiting(operation, None)
 
     def _opened(
         self, account: Account, operation: MachineOperation, *, calls: int

@@ -227,6 +227,10 @@ class NodeActivities:
     async def _expel(self, operation: MachineOperation) -> None:
         """Revoke first: what is removed afterwards cannot be asked for again."""
         await self._machines.revoke(operation)
+        sight = await self._machines.find(operation)
+        if sight is not None and sight.machine.identity_key_hash is None:
+            # No server ever registered, so that the cluster, which may be suspended, has nothing.
+            return
         name = node_name_of(operation.owner_id)
         removal = self._ask(operation, partial(_remove_everything, name=name))
         await self._unless_lost(operation, removal)

@@ -5,11 +5,11 @@ start of the workflow to after the commit.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final
 
 from api import machine_plans
+from api.cluster_operations import begin, no_capacity, plan_resumption, touch
 from api.fields import check_etag, not_found
 from api.machine_plans import MachineRequest
 from api.routes.operation import send_cancellation
@@ -23,7 +23,7 @@ from domain.cluster import (
 from domain.errors import BulkheadError, Reason
 from domain.identifiers import Prefix, new_id
 from domain.operation import OperationType
-from infra.database.queries.cluster import admit_cluster, claim_slot_memory, find_cluster
+from infra.database.queries.cluster import admit_cluster, find_cluster
 from infra.database.queries.install import ids_of_installs
 from infra.database.queries.machine import ids_of_machines
 from infra.database.queries.operation import find_operation
@@ -31,12 +31,10 @@ from infra.database.queries.quota import refuse_beyond
 from infra.database.queries.workspace import find_region
 from infra.database.records.machine_plan import plan_cluster
 from infra.database.records.operation import (
-    cluster_operation_of,
     plan_operation,
     request_cancellation,
 )
 from infra.database.tables import ClusterRow, OperationRow
-from infra.temporal.start import start_operation
 
 # As many machines, or installs, as an error's sentence can name.
 _NAMED: Final = 5
@@ -71,7 +69,7 @@ async def create(
     refuse_beyond(admission.quota)
     place = admission.place
     if place is None:
-        raise _no_capacity(advice="Try again later, or delete or suspend a cluster.")
+        raise no_capacity(advice="Try again later, or delete or suspend a cluster.")
     cluster = ClusterRow(
         workspace_id=scope.caller.workspace_id,
         id=cluster_id,
@@ -85,7 +83,7 @@ async def create(
     )
     scope.rows.add(cluster)
     wanted = {"name": name, "region_id": region_id, "network_profile": network_profile}
-    return await _begin(scope, plan_cluster(scope.rows, scope.caller, cluster, pools, wanted))
+    return await begin(scope, plan_cluster(scope.rows, scope.caller, cluster, pools, wanted))
 
 
 async def change(
@@ -115,7 +113,7 @@ async def change(
     if changed:
         for name in changed:
             setattr(cluster, name, changes[name])
-        _touch(cluster)
+        touch(cluster)
         scope.audit("cluster.update", "cluster", cluster.id, fields=",".join(sorted(changed)))
     return cluster
 
@@ -129,7 +127,7 @@ async def suspend(scope: RequestScope, cluster_id: str, if_match: str) -> Operat
     cluster = await _lock(scope, cluster_id, if_match)
     await _check_idle(scope, cluster)
     _check_state(cluster, ClusterState.ACTIVE, "suspended")
-    _touch(cluster)
+    touch(cluster)
     return await _plan(scope, OperationType.CLUSTER_SUSPEND, cluster)
 
 
@@ -142,10 +140,7 @@ async def resume(scope: RequestScope, cluster_id: str, if_match: str) -> Operati
     cluster = await _lock(scope, cluster_id, if_match)
     await _check_idle(scope, cluster)
     _check_state(cluster, ClusterState.SUSPENDED, "resumed")
-    if not await claim_slot_memory(scope.session, cluster.id, CONTROL_PLANE_MEMORY_BYTES):
-        raise _no_capacity(advice="The cluster stays suspended; try again later.")
-    _touch(cluster)
-    return await _plan(scope, OperationType.CLUSTER_RESUME, cluster)
+    return await plan_resumption(scope, cluster)
 
 
 async def delete(
@@ -175,7 +170,7 @@ async def delete(
             partial(send_cancellation, scope, predecessor.type, cluster.id, predecessor.id)
         )
     cluster.state = ClusterState.DELETING
-    _touch(cluster)
+    touch(cluster)
     return await _plan(
         scope,
         OperationType.CLUSTER_DELETE,
@@ -201,21 +196,7 @@ async def _plan(
         request={},
         predecessor_operation_id=predecessor_operation_id,
     )
-    return await _begin(scope, operation, **({"force": True} if force else {}))
-
-
-async def _begin(scope: RequestScope, operation: OperationRow, **details: bool) -> OperationRow:
-    """Write a planned operation and its audit line, and start it after the commit."""
-    scope.audit(operation.type, "cluster", operation.owner_id, operation_id=operation.id, **details)
-    await scope.rows.write(scope.session)
-    workflow_input = cluster_operation_of(operation)
-
-    async def start() -> None:
-        client = await scope.clients.temporal.client()
-        await start_operation(client, operation.type, workflow_input)
-
-    scope.after_commit.append(start)
-    return operation
+    return await begin(scope, operation, **({"force": True} if force else {}))
 
 
 async def _lock(scope: RequestScope, cluster_id: str, if_match: str) -> ClusterRow:
@@ -306,23 +287,10 @@ def _check_state(cluster: ClusterRow, needed: ClusterState, participle: str) -> 
         )
 
 
-def _touch(cluster: ClusterRow) -> None:
-    cluster.version += 1
-    cluster.updated_at = datetime.now(UTC)
-
-
 def _busy(running: OperationRow) -> BulkheadError:
     return BulkheadError(
         Reason.CONFLICT,
         f"{running.type} is running on the cluster. Wait for it with "
         f"POST /v1/operations/{running.id}:wait, or cancel it.",
         metadata={"operation_id": running.id, "operation_type": running.type},
-    )
-
-
-def _no_capacity(*, advice: str) -> BulkheadError:
-    return BulkheadError(
-        Reason.CAPACITY_UNAVAILABLE,
-        f"No control-plane host has the memory for one more control plane. {advice}",
-        metadata={"memory_bytes": str(CONTROL_PLANE_MEMORY_BYTES)},
     )

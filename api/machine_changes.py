@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Final
 
+from api.cluster_operations import wake
 from api.fields import check_etag, check_id, not_found
 from api.places import check_allowed
 from api.routes.operation import send_cancellation
@@ -162,11 +163,16 @@ async def resume(scope: RequestScope, machine_id: str, if_match: str) -> Operati
     """Plan that a suspended machine gets a server again, made of its snapshot.
 
     Raises:
-        BulkheadError: as `suspend`; FAILED_PRECONDITION when the snapshot is kept no more.
+        BulkheadError: as `suspend`; FAILED_PRECONDITION when the snapshot is kept no more;
+            CAPACITY_UNAVAILABLE when a suspended cluster cannot be resumed for it.
     """
     kind = OperationType.MACHINE_RESUME
     machine = await _hold_idle(scope, machine_id, if_match, kind, MachineState.SUSPENDED)
-    cluster = await _active_cluster(scope, machine)
+    cluster = await find_cluster(scope.session, machine.cluster_id, lock=True)
+    if cluster is not None and cluster.state is ClusterState.SUSPENDED:
+        await wake(scope, cluster)
+    else:
+        cluster = await _active_cluster(scope, machine)
     await _check_place(scope, machine)
     event = None
     if machine.suspension_id is not None:

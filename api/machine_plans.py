@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 from typing import Any, Final
 
 from api import compute_changes
+from api.cluster_operations import wake
 from api.fields import check_id, not_found
 from api.places import check_allowed, check_place
 from api.quotas import check_quota
@@ -35,6 +36,9 @@ from infra.database.tables import ClusterRow, ComputeConfigRow, OperationRow
 from infra.temporal.start import start_operation
 
 _NAME_LENGTH: Final = 120
+
+# One that is suspended is resumed for its machine.
+_USABLE: Final = frozenset({ClusterState.ACTIVE, ClusterState.SUSPENDED})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,14 +71,17 @@ async def create(scope: RequestScope, cluster_id: str, request: MachineRequest) 
 
     Raises:
         BulkheadError: NOT_FOUND for the cluster or the config; FAILED_PRECONDITION for a cluster
-            that is not active or not hosted, or a credential that cannot be read; INVALID_ARGUMENT;
-            PERMISSION_DENIED for a place that the workspace does not allow; QUOTA_EXCEEDED.
+            that is neither active nor suspended, or not hosted, or a credential that cannot be
+            read; INVALID_ARGUMENT; PERMISSION_DENIED for a place that the workspace does not allow;
+            QUOTA_EXCEEDED; CAPACITY_UNAVAILABLE when a suspended cluster cannot be resumed.
     """
     cluster = await _hold_cluster(scope, cluster_id)
     wanted = await check(scope, request)
     used, limit = await machines_left(scope.session, cluster.id)
     _refuse_beyond(used + wanted.count, limit, used, path=request.path)
     await check_quota(scope, QuotaMetric.MACHINES, wanted.count)
+    if cluster.state is ClusterState.SUSPENDED:
+        await wake(scope, cluster)
     operation = _plan(scope, cluster, wanted)
     await scope.rows.write(scope.session)
     workflow_input = owned_operation_of(operation)
@@ -214,11 +221,11 @@ async def _hold_cluster(scope: RequestScope, cluster_id: str) -> ClusterRow:
             path=("body", "cluster_id"),
             metadata={"provider": cluster.provider},
         )
-    if cluster.state is not ClusterState.ACTIVE or await _is_being_suspended(scope, cluster):
+    if cluster.state not in _USABLE or await _is_being_suspended(scope, cluster):
         raise BulkheadError(
             Reason.FAILED_PRECONDITION,
             f"The cluster is {cluster.state}, and no machine can join it now; wait until it is "
-            "active, or resume it.",
+            "active, or suspended: then a machine resumes it.",
             path=("body", "cluster_id"),
             metadata={"state": cluster.state},
         )

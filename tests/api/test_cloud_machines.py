@@ -5,8 +5,13 @@ import asyncio
 import pytest
 
 from domain.caller import Role
+from domain.errors import BulkheadError, Reason
+from domain.operation import OperationState
+from infra.database.records.compute import ComputeRecords
+from infra.database.records.endings import OperationRecords
+from infra.database.records.operation import cluster_operation_of, machine_operation_of
 from tests.api.compute import Compute, new_compute
-from tests.api.gate import JSON, Gate, a_key
+from tests.api.gate import GIBIBYTE, JSON, Gate, a_key
 from tests.api.keeper import error_of, ok
 from tests.api.own_server import new_machine
 
@@ -140,6 +145,105 @@ async def test_what_cannot_be_made_is_refused_and_nothing_written(gate: Gate) ->
     error_of(await member.post("/v1/machines", compute.body()), 403, "PERMISSION_DENIED")
     workspace = compute.person.workspace
     assert (gate.count("machines", workspace), gate.count("machine_pools", workspace)) == (0, 0)
+
+
+@pytest.fixture
+async def asleep(gate: Gate) -> Compute:
+    """Return a workspace with a suspended cluster."""
+    made = await new_compute(gate)
+    suspend_cluster(made)
+    return made
+
+
+def suspend_cluster(compute: Compute) -> None:
+    """Have the cluster as a worker would leave it."""
+    cluster = compute.cluster["id"]
+    compute.run("UPDATE clusters SET state = 'suspended' WHERE id = %s", cluster)
+    compute.run("UPDATE control_plane_slots SET memory_bytes = 0 WHERE cluster_id = %s", cluster)
+
+
+async def resumption_of(compute: Compute) -> JSON:
+    """Return the one operation that resumes the cluster, which runs."""
+    owner = {"owner_type": "cluster", "owner_id": compute.cluster["id"]}
+    listed = ok(await compute.person.get("/v1/operations", params=owner))["data"]
+    resuming: JSON
+    (resuming,) = [
+        one for one in listed if one["metadata"]["type"] == "cluster.resume" and not one["done"]
+    ]
+    return resuming
+
+
+async def test_a_suspended_cluster_is_resumed_for_a_machine(asleep: Compute) -> None:
+    asked = ok(await asleep.ask(), 202)
+    resuming = await resumption_of(asleep)
+    assert await asleep.gate.workflow(resuming) is not None
+    assert await asleep.gate.workflow(asked) is not None
+    cluster = ok(await asleep.person.get(f"/v1/clusters/{asleep.cluster['id']}"))
+    assert (cluster["state"], cluster["reconciling"]) == ("suspended", True)
+    actions = [action for action, _, _ in asleep.gate.audit(asleep.person.workspace)]
+    assert actions[-2:] == ["cluster.resume", "machine.create"]
+    # The next machine, or pool, waits for the same operation.
+    ok(await asleep.ask(count=2), 202)
+    assert await resumption_of(asleep) == resuming
+
+
+async def test_a_machine_waits_for_its_cluster_and_for_nothing_when_it_is_there(
+    asleep: Compute,
+) -> None:
+    asked = await asleep.gate.operation(asleep.person, ok(await asleep.ask(), 202)["id"])
+    resuming = await resumption_of(asleep)
+    records, machine = ComputeRecords(asleep.gate.worker_database), machine_operation_of(asked)
+    assert await records.resumption_of(machine) == resuming["id"]
+    await asleep.gate.reach_active(asleep.person, resuming["id"])
+    assert await records.resumption_of(machine) is None
+
+
+async def test_a_machine_whose_cluster_is_not_resumed_is_told_why(asleep: Compute) -> None:
+    asked = await asleep.gate.operation(asleep.person, ok(await asleep.ask(), 202)["id"])
+    resuming = await asleep.gate.operation(asleep.person, (await resumption_of(asleep))["id"])
+    worker = asleep.gate.worker_database
+    await OperationRecords(worker).end_undone(
+        cluster_operation_of(resuming),
+        OperationState.FAILED,
+        Reason.DEADLINE_EXCEEDED,
+        "etcd does not start.",
+    )
+    with pytest.raises(BulkheadError, match="etcd does not start") as refused:
+        await ComputeRecords(worker).resumption_of(machine_operation_of(asked))
+    assert (refused.value.reason, refused.value.retryable) == (Reason.FAILED_PRECONDITION, False)
+
+
+async def test_without_room_for_its_cluster_a_machine_is_not_made(asleep: Compute) -> None:
+    asleep.gate.set_host_memory(0)
+    before = asleep.gate.count("operations", asleep.person.workspace)
+    try:
+        error_of(await asleep.ask(), 503, "CAPACITY_UNAVAILABLE")
+    finally:
+        asleep.gate.set_host_memory(1000 * GIBIBYTE)
+    assert asleep.gate.count("machines", asleep.person.workspace) == 0
+    assert asleep.gate.count("operations", asleep.person.workspace) == before
+
+
+async def test_what_is_wrong_with_a_machine_leaves_its_cluster_suspended(asleep: Compute) -> None:
+    error_of(await asleep.ask(count=11), 403, "QUOTA_EXCEEDED")
+    cluster = ok(await asleep.person.get(f"/v1/clusters/{asleep.cluster['id']}"))
+    assert (cluster["state"], cluster["reconciling"]) == ("suspended", False)
+
+
+async def test_a_suspended_cluster_is_resumed_with_its_machine(gate: Gate) -> None:
+    compute = await new_compute(gate)
+    machine = await compute.ready_machine()
+    ok(await compute.call(machine, "suspend"), 202)
+    compute.set_machine(machine, "state = 'SUSPENDED', active_operation_id = NULL")
+    compute.run(
+        "UPDATE suspension_events SET state = 'completed', snapshot_id = '77'"
+        " WHERE machine_id = %s",
+        machine["id"],
+    )
+    suspend_cluster(compute)
+    asked = ok(await compute.call(machine, "resume"), 202)
+    assert asked["metadata"]["type"] == "machine.resume"
+    assert await gate.workflow(await resumption_of(compute)) is not None
 
 
 async def test_a_machine_is_suspended_and_resumed(compute: Compute) -> None:

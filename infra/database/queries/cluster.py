@@ -3,14 +3,15 @@
 from dataclasses import dataclass
 
 from sqlalchemy import text
-from sqlmodel import select
+from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from domain.names import api_server_port_of
+from domain.operation import OperationType
 from domain.quota import QUOTAS, QuotaMetric
 from infra.database.queries.quota import Quota
 from infra.database.statements import run_sql
-from infra.database.tables import ClusterRow
+from infra.database.tables import ClusterRow, OperationRow
 
 _ADMIT = (
     "SELECT region_known, host, slot, used, quota"
@@ -94,6 +95,19 @@ async def claim_slot_memory(session: AsyncSession, cluster_id: str, memory_bytes
     """Set memory aside for a placed cluster; False: its host has no room."""
     claimed = await session.execute(_CLAIM, {"cluster": cluster_id, "memory": memory_bytes})
     return bool(claimed.scalar_one())
+
+
+async def find_resumption(session: AsyncSession, cluster_id: str) -> OperationRow | None:
+    """Return the last operation that has resumed a cluster, or does."""
+    query = (
+        select(OperationRow)
+        .where(
+            OperationRow.owner_id == cluster_id, OperationRow.type == OperationType.CLUSTER_RESUME
+        )
+        .order_by(col(OperationRow.id).desc())
+        .limit(1)
+    )
+    return (await session.exec(query)).one_or_none()
 
 
 async def find_endpoint(session: AsyncSession, cluster_id: str) -> Endpoint | None:

@@ -16,6 +16,7 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from domain.cloud import Place, Provider, Tag
+from domain.cluster import ClusterState
 from domain.compute import Choice, allowed_place
 from domain.errors import BulkheadError, Reason
 from domain.identifiers import Prefix, new_id
@@ -25,6 +26,7 @@ from domain.owned_operation import MachineOperation
 from domain.secret import CURRENT
 from domain.stack import MachineShape, NetworkShape, StackKind, StackProgram, StackState
 from infra.database.engine import Database
+from infra.database.queries.cluster import find_cluster, find_resumption
 from infra.database.queries.compute import allowed_places, find_config, select_credential
 from infra.database.queries.stack import (
     PLACEMENT_GROUP,
@@ -35,7 +37,7 @@ from infra.database.queries.stack import (
     networks_of,
 )
 from infra.database.records.operation import hold, taken_over
-from infra.database.tables import ComputeConfigRow, MachineRow, StackRow
+from infra.database.tables import ComputeConfigRow, MachineRow, OperationRow, StackRow
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,6 +109,22 @@ class ComputeRecords:
             provider=stack.provider,
             secret_id=stack.secret_id,
         )
+
+    async def resumption_of(self, operation: MachineOperation) -> str | None:
+        """Return the running operation that resumes the cluster; None: it is not suspended.
+
+        Raises:
+            BulkheadError: FAILED_PRECONDITION when the cluster stays suspended.
+        """
+        cluster_id = operation.control_plane.cluster_id
+        async with self._database.workspace(operation.workspace_id) as session:
+            cluster = await find_cluster(session, cluster_id)
+            if cluster is None or cluster.state is not ClusterState.SUSPENDED:
+                return None
+            resumption = await find_resumption(session, cluster_id)
+            if resumption is not None and resumption.id == cluster.active_operation_id:
+                return resumption.id
+        raise _stays_suspended(resumption)
 
     async def credential_version(self, operation: MachineOperation) -> str | None:
         """Return the id of the version that would be read now; None: none can be."""
@@ -420,4 +438,12 @@ def _no_config(config_id: str | None) -> BulkheadError:
     return BulkheadError(
         Reason.FAILED_PRECONDITION,
         f"The compute config {config_id} of the machine is gone. Make a new machine with another.",
+    )
+
+
+def _stays_suspended(resumption: OperationRow | None) -> BulkheadError:
+    error = None if resumption is None else resumption.error
+    why = "" if error is None else f" {error['message']}"
+    return BulkheadError(
+        Reason.FAILED_PRECONDITION, f"The cluster is suspended, and was not resumed.{why}"
     )
