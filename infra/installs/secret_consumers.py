@@ -1,11 +1,13 @@
 """Has the pods of an install take over what was written into their Kubernetes Secrets.
 
 What a pod has in its environment it has until it ends: such workloads get another annotation on
-their template, and roll over as their own strategy says. What is mounted is brought up to date by
-kubelets, which cannot be asked when they have done so.
+their template, and roll over as their own strategy says. Pods of Jobs, of operators and of nobody
+are waited for until they end. What is mounted is brought up to date by kubelets, which cannot be
+asked when they have done so.
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -27,6 +29,9 @@ REFRESHED_WITHIN: Final = timedelta(seconds=100)
 
 # On the template of a workload that was made to start its pods anew.
 _VERSIONS: Final = "bulkhead.io/secret-versions"
+
+# What is in the environment of such pods is gone.
+_ENDED: Final = frozenset({"Succeeded", "Failed"})
 
 _WORKLOADS: Final = {
     "Deployment": "deployments",
@@ -92,7 +97,7 @@ class SecretConsumers:
                 f"{len(older)} of its pods started before"
                 if older
                 else self._unready(workload, sight, started)
-                or self._unrefreshed(workload, sight, written)
+                or self._unrefreshed(_pods_of(workload, sight), template_of(workload), written)
             )
             if reason is not None:
                 waiting.append(f"{workload['kind']} {workload['metadata']['name']}: {reason}")
@@ -101,7 +106,24 @@ class SecretConsumers:
             await self._clusters.ask_as(
                 operation.control_plane, user, lambda client: _restart_all(client, stale)
             )
-        return waiting
+        return waiting + self._waiting_alone(sight, written)
+
+    def _waiting_alone(self, sight: _Sight, written: Sequence[InstallSecretRow]) -> list[str]:
+        """Return which pods of no workload do not work with what was written, by their owners."""
+        waiting: dict[tuple[str, str], str] = {}
+        older: Counter[tuple[str, str]] = Counter()
+        for pod in _alone(sight):
+            owner = _owner_of(pod)
+            if _older([pod], _of(written, taken_at_start(pod))):
+                older[owner] += 1
+                waiting[owner] = (
+                    "it started before, and nothing starts it anew"
+                    if owner[0] == "Pod"
+                    else f"{older[owner]} of its pods started before, and nothing starts them anew"
+                )
+            elif owner not in older and (reason := self._unrefreshed([pod], pod, written)):
+                waiting[owner] = reason
+        return [f"{kind} {name}: {reason}" for (kind, name), reason in waiting.items()]
 
     def _unready(
         self, workload: Object, sight: _Sight, started: Sequence[InstallSecretRow]
@@ -112,10 +134,13 @@ class SecretConsumers:
         return None if status.health is Health.HEALTHY else status.reason
 
     def _unrefreshed(
-        self, workload: Object, sight: _Sight, written: Sequence[InstallSecretRow]
+        self,
+        pods: Sequence[Object],
+        template: Mapping[str, Any],
+        written: Sequence[InstallSecretRow],
     ) -> str | None:
-        volumes = _of(written, mounted(template_of(workload)))
-        if not _older(_pods_of(workload, sight), volumes):
+        volumes = _of(written, mounted(template))
+        if not _older(pods, volumes):
             return None
         newest = max(one.synced_at for one in volumes if one.synced_at is not None)
         if datetime.now(UTC) - newest >= self._refreshed_within:
@@ -145,6 +170,29 @@ def _pods_of(workload: Object, sight: _Sight) -> list[Object]:
         for pod in sight.pods
         if _is_owned(pod, owners) and "deletionTimestamp" not in pod["metadata"]
     ]
+
+
+def _alone(sight: _Sight) -> list[Object]:
+    """Return the pods of no workload that a kubelet has begun, and that have not ended."""
+    of_workloads = {
+        pod["metadata"]["uid"] for workload in sight.workloads for pod in _pods_of(workload, sight)
+    }
+    return [
+        pod
+        for pod in sight.pods
+        if pod["metadata"]["uid"] not in of_workloads
+        and "deletionTimestamp" not in pod["metadata"]
+        and "startTime" in pod["status"]
+        and pod["status"].get("phase") not in _ENDED
+    ]
+
+
+def _owner_of(pod: Object) -> tuple[str, str]:
+    """Return kind and name of what made a pod: of itself, where nothing did."""
+    for reference in pod["metadata"].get("ownerReferences") or ():
+        if reference.get("controller"):
+            return str(reference["kind"]), str(reference["name"])
+    return "Pod", str(pod["metadata"]["name"])
 
 
 def _is_owned(one: Object, owners: set[str]) -> bool:
