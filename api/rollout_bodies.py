@@ -37,7 +37,8 @@ class RolloutBody(TypedDict):
         wave: the one that is under way, from 0.
         counts: the targets by state.
         waiting: those that wait, by what is in the way.
-        plan_digest: what an approval names; null until the plan is made.
+        plan_digest: what an approval names: of the version, the strategy and who is in which wave,
+            and with `plan_only` of what changes at each install; null until the plan is made.
     """
 
     id: str

@@ -199,8 +199,9 @@ class RolloutProgress:
             return self.trouble
         if rollout["state"] == "planned" and not self.done:
             whom = "somebody else than its creator" if self._is_gated else "you"
+            what = "plan" if rollout.get("plan_only") else "version and waves"
             return (
-                f"waits for an approval of its plan by {whom}: bulkhead rollouts approve "
+                f"waits for an approval of its {what} by {whom}: bulkhead rollouts approve "
                 f"{clean(rollout['id'])} --digest {clean(rollout.get('plan_digest'))}"
             )
         if rollout["state"] == "paused":

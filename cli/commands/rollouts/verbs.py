@@ -56,6 +56,8 @@ def approve_rollout(
     if digest is None and not yes:
         wave = wave_in_words(found, found["wave"])
         effect = f"This lets {title} go on with {wave}. The plan's digest is {clean(planned)}."
+        if not found.get("plan_only"):
+            effect += " What changes at each install is not a part of it."
         confirm_by_name(session, title, doing="approving", effect=effect, done="approved")
     body = {"digest": digest or planned}
     answer = session.client.change("POST", f"{path_of(found)}:approve", body=body)
