@@ -97,10 +97,10 @@ class RolloutHostActivities:
             obstacle = what_stops_check(subject.facts, check, datetime.now(UTC))
             if isinstance(obstacle, LeftOut):
                 return None
-            if obstacle is None and subject.waits_for is Obstacle.OFFLINE:
-                # Its wave has patience once: until the cluster answers it counts as away.
-                wanted = await self._ends.wants_check(begun.place, TargetState.MOVING)
-            else:
+            wanted = await self._ends.wants_check(begun.place, TargetState.MOVING)
+            # Its wave has patience once: until the cluster answers it counts as away.
+            is_away = obstacle is None and subject.waits_for is Obstacle.OFFLINE
+            if wanted and not is_away:
                 wanted = await self._ends.note_wait(begun, obstacle, TargetState.MOVING)
             if not wanted:
                 return None

@@ -13,6 +13,7 @@ from typing import Final
 from domain.errors import Reason
 from domain.install import Health
 from domain.operation import Step
+from domain.rollout import Obstacle
 
 _STEPS: Final[Mapping[str, str]] = {
     Step.RENDER_CHART: "Its chart could not be rendered with the customer's values",
@@ -118,6 +119,19 @@ def failure_told(step: str | None, reason: str, unhealthy: Mapping[str, str] | N
     return said if step == Step.WAIT_UNTIL_HEALTHY else f"{said} ({reason})"
 
 
+def is_of_checks(obstacle: str) -> bool:
+    """Tell whether what a target that moves waits for is in the way of its checks alone.
+
+    Its operation has ended then, and it has the version.
+    """
+    return obstacle in {Obstacle.HOLD, Obstacle.OFFLINE}
+
+
 def let_go_told(obstacle: str) -> str:
-    """Return a sentence for the vendor about an operation that a rollout waits for no more."""
+    """Return a sentence for the vendor about a target that a rollout waits for no more."""
+    if is_of_checks(obstacle):
+        return f"It has the version, and was not checked in time ({obstacle})."
+    if obstacle == Obstacle.EMERGENCY_STOP:
+        # It may be a check that waits, whose operation has succeeded.
+        return f"It did not go on ({obstacle}). Its operation is cancelled, unless it has ended."
     return f"Its operation did not go on ({obstacle}), and is cancelled."

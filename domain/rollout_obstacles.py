@@ -33,8 +33,8 @@ PLANNED_WITHIN: Final = timedelta(hours=1)
 # goes on without it. A person who is there has approved by then.
 PATIENCE: Final = timedelta(minutes=5)
 
-# One that has not ended after so long counts as one that waits, whatever it does: no step of an
-# install tries for longer.
+# One that has not ended after so long counts as one that waits, whatever it does. Most take
+# minutes; a step of an install may be tried for four hours.
 LONGEST_MOVE: Final = timedelta(hours=1)
 
 

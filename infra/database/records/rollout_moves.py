@@ -8,7 +8,7 @@ from sqlmodel import col, select
 
 from domain.errors import Reason
 from domain.rollout import RolloutState, TargetState
-from domain.rollout_failures import let_go_told
+from domain.rollout_failures import is_of_checks, let_go_told
 from infra.database.records.rollout_look import Look, enter, touch
 from infra.database.records.rollout_plans import bind_anew
 from infra.database.records.rollout_rows import (
@@ -205,7 +205,10 @@ async def call_stalled(look: Look) -> None:
 
 
 async def let_go(look: Look, reason: Reason) -> None:
-    """Wait no more for operations that wait themselves; who waits for one of them cancels it."""
+    """Wait no more for operations and checks that wait themselves.
+
+    Who waits for an operation cancels it.
+    """
     await look.session.flush()
     stalled = list(await run_sql(look.session, _STALLED, {"rollout": look.rollout.id}))
     for state, ends_as in _LET_GO.items():
@@ -214,7 +217,7 @@ async def let_go(look: Look, reason: Reason) -> None:
             row.install_id: error_of(
                 reason,
                 let_go_told(row.waiting_for),
-                moved=returns,
+                moved=returns or is_of_checks(row.waiting_for),
                 stuck=True if returns else None,
             )
             for row in stalled
@@ -222,7 +225,7 @@ async def let_go(look: Look, reason: Reason) -> None:
         }
         await end_targets(look.session, look.rollout, errors, ends_as)
     if stalled:
-        message = f"Waited for no more: {installs(len(stalled))}, whose operations do not go on."
+        message = f"Waited for no more, because nothing goes on there: {installs(len(stalled))}."
         wave = look.rollout.wave
         await add_event(look.session, look.rollout, "targets.let_go", message, wave=wave)
         await recount(look.session, look.rollout)

@@ -8,7 +8,7 @@ from domain.rollout import CheckKind, Obstacle, RolloutState, TargetState
 from domain.rollout_strategy import Check, Strategy
 from domain.rollout_work import RolloutPlace
 from tests.rollout_engine import AWAY, HANGS
-from tests.rollout_lab import COMES_WITHIN_SECONDS, Lab
+from tests.rollout_lab import COMES_WITHIN_SECONDS, Lab, Offer
 
 SERVICE = Check(kind=CheckKind.HTTP, service="web", port=80)
 JOB = Check(kind=CheckKind.JOB, image="check.example.com/passes")
@@ -74,6 +74,47 @@ async def test_who_ends_a_rollout_does_not_wait_for_its_checks(
     assert (await lab.until(place)).state is ended
     has = offer.new if verb == "cancel" else offer.old
     assert lab.versions(offer)[canary] == has
+
+
+async def _checks_wait(lab: Lab, offer: Offer) -> tuple[RolloutPlace, str]:
+    """Have the one install of an offer held when its operation has succeeded."""
+    (install,) = lab.versions(offer)
+    lab.set(gate_open=False)
+    place = await lab.create(offer, Strategy(canary=0, checks=(SERVICE,)))
+    await lab.until_moving(place)
+    await lab.sql("UPDATE installs SET held_at = now() WHERE id = %s", (install,))
+    lab.set()
+    await lab.told(place, install, Obstacle.HOLD)
+    return place, install
+
+
+async def test_of_an_install_whose_checks_wait_is_told_that_it_has_the_version(lab: Lab) -> None:
+    offer = lab.offer(1)
+    place, install = await _checks_wait(lab, offer)
+    await lab.ask(place, "cancel", offer.vendor)
+    assert (await lab.until(place)).state is RolloutState.CANCELLED
+    (target,) = await lab.targets(place)
+    message = "It has the version, and was not checked in time (hold)."
+    assert (target.last_error or {})["message"] == message
+    assert lab.versions(offer) == {install: offer.new}
+
+
+async def test_an_install_whose_checks_wait_is_taken_back_when_its_hold_ends(lab: Lab) -> None:
+    offer = lab.offer(1)
+    place, install = await _checks_wait(lab, offer)
+    await lab.ask(place, "rollback", offer.vendor)
+    await lab.until(place, RolloutState.ROLLING_BACK)
+    await lab.sql("UPDATE installs SET held_at = NULL WHERE id = %s", (install,))
+    async with asyncio.timeout(COMES_WITHIN_SECONDS):
+        while (await lab.row(place)).state is not RolloutState.ROLLED_BACK:
+            await lab.sql(
+                "UPDATE rollout_targets SET next_try_at = now() WHERE rollout_id = %s"
+                " AND waiting_for IS NOT NULL",
+                (place.rollout_id,),
+            )
+            await lab.wake(place)
+            await asyncio.sleep(0.2)
+    assert lab.versions(offer) == {install: offer.old}
 
 
 async def test_a_wave_that_stops_itself_does_not_wait_for_its_checks(lab: Lab) -> None:
