@@ -160,7 +160,7 @@ class InstallSteps:
         Raises:
             HeldError: an emergency stop came while it waited for one.
         """
-        async with self._deployer.place() as waited:
+        async with self._deployer.place(operation.workspace_id) as waited:
             info = activity.info()
             if waited and await self._operations.hold_back(
                 operation,

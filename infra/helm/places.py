@@ -1,6 +1,8 @@
-"""How many Helms run on one host at a time: as many as its memory can take."""
+"""How many Helms run on one host at a time, as its memory can take, and whose turn it is."""
 
+import asyncio
 import os
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
@@ -51,3 +53,41 @@ class Places:
         total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         limit = _LIMIT.read_text().strip() if _LIMIT.exists() else ""
         return cls.for_memory(min(total, int(limit)) if limit.isdecimal() else total)
+
+
+class Turns:
+    """Places, for which those who wait get their turn by workspace: one of each, then the next."""
+
+    def __init__(self, places: int) -> None:
+        self._free = places
+        # The workspace whose turn it is comes first.
+        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
+
+    async def acquire(self, workspace_id: str) -> bool:
+        """Take a place, as soon as there is one; tell whether it had to be waited for."""
+        if self._free:
+            self._free -= 1
+            return False
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(workspace_id, deque()).append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            # Its turn may have come in the same moment.
+            if not turn.cancelled():
+                self.release()
+            raise
+        return True
+
+    def release(self) -> None:
+        """Give a place back, to whose turn it is."""
+        while self._waiting:
+            workspace_id, turns = next(iter(self._waiting.items()))
+            del self._waiting[workspace_id]
+            turn = turns.popleft()
+            if turns:
+                self._waiting[workspace_id] = turns
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._free += 1

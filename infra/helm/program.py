@@ -18,7 +18,7 @@ from infra.helm.archive import files_of, with_file
 from infra.helm.failures import LOCKED, failure_of, template_place
 from infra.helm.lookups import can_look_up, lookups
 from infra.helm.manifest import is_test, parse_stream
-from infra.helm.places import DEPLOYMENT_HEAP_BYTES, RENDER_HEAP_BYTES, Places
+from infra.helm.places import DEPLOYMENT_HEAP_BYTES, RENDER_HEAP_BYTES, Places, Turns
 from infra.helm.process import Ended, run_helm
 from infra.helm.releases import Release, Revision, break_lock, history
 from infra.kubernetes.client import KubernetesClient, Object
@@ -68,8 +68,8 @@ class ClusterAccess:
 class Helm:
     """The pinned program. So many run at a time as the host has places; others wait for one.
 
-    A render takes its place by itself. Who deploys or removes takes one by `place` before anything
-    is changed: until then nothing has begun.
+    Places are given in turn by workspace. A render takes its place by itself. Who deploys or
+    removes takes one by `place` before anything is changed: until then nothing has begun.
 
     Every method raises what `infra.helm.failures` makes of Helm's words, DEADLINE_EXCEEDED when it
     was stopped because its time was over, and DEPENDENCY_UNAVAILABLE when there was no place for
@@ -84,13 +84,13 @@ class Helm:
     def __init__(self, program: Path, places: Places | None = None) -> None:
         places = places or Places.of_this_host()
         self._program = program
-        self._renders = asyncio.Semaphore(places.renders)
-        self._deployments = asyncio.Semaphore(places.deployments)
+        self._renders = Turns(places.renders)
+        self._deployments = Turns(places.deployments)
 
     @contextlib.asynccontextmanager
-    async def place(self) -> AsyncIterator[bool]:
+    async def place(self, workspace_id: str) -> AsyncIterator[bool]:
         """Have a place in which releases are deployed or removed; yields whether it had to wait."""
-        async with _place_of(self._deployments) as waited:
+        async with _place_of(self._deployments, workspace_id) as waited:
             yield waited
 
     async def template(
@@ -105,6 +105,7 @@ class Helm:
         api_versions: Sequence[str] = (),
         seconds: float = _RENDERS_WITHIN_SECONDS,
         hidden: Iterable[str] = (),
+        workspace_id: str = "",
     ) -> list[Object]:
         """Return the objects that a chart comes to, its hooks and CRDs among them, tests not.
 
@@ -120,6 +121,7 @@ class Helm:
             api_versions: that templates are told without a cluster, such as `example.com/v1/Web`.
             seconds: how long it may take.
             hidden: what templates may look up, and no error may repeat.
+            workspace_id: whose render it is; a place is given in turn by workspace.
 
         Raises:
             BulkheadError: INVALID_ARGUMENT when values do not fit the chart's schema, with their
@@ -137,7 +139,10 @@ class Helm:
             arguments += [] if kube_version is None else [f"--kube-version={kube_version}"]
             arguments += [f"--api-versions={version}" for version in api_versions]
         contents = {"CHART": marked, "VALUES": json.dumps(values).encode()}
-        async with _seen_by_templates(files, release, access) as (seen, withheld):
+        async with (
+            _seen_by_templates(files, release, access) as (seen, withheld),
+            _place_of(self._renders, workspace_id),
+        ):
             ended = await self._run(arguments, contents, seen, seconds=seconds)
         place = template_place(ended.said)
         if place is None or not place.endswith(f"/templates/{_LAST_TEMPLATE}"):
@@ -246,18 +251,15 @@ class Helm:
     ) -> Ended:
         is_render = arguments[0] == "template"
         config = None if access is None else kubeconfig(access.url, access.login)
-        # Who deploys has its place already.
-        place = _place_of(self._renders) if is_render else contextlib.nullcontext()
-        async with place:
-            return await run_helm(
-                self._program,
-                arguments,
-                contents,
-                config,
-                seconds=seconds,
-                may_finish=not is_render,
-                heap_bytes=RENDER_HEAP_BYTES if is_render else DEPLOYMENT_HEAP_BYTES,
-            )
+        return await run_helm(
+            self._program,
+            arguments,
+            contents,
+            config,
+            seconds=seconds,
+            may_finish=not is_render,
+            heap_bytes=RENDER_HEAP_BYTES if is_render else DEPLOYMENT_HEAP_BYTES,
+        )
 
     @staticmethod
     async def _with_client(
@@ -296,11 +298,10 @@ def _needs_what_is_withheld(error: BulkheadError, withheld: Iterable[str]) -> Bu
 
 
 @contextlib.asynccontextmanager
-async def _place_of(places: asyncio.Semaphore) -> AsyncIterator[bool]:
-    waits = places.locked()
+async def _place_of(places: Turns, workspace_id: str) -> AsyncIterator[bool]:
     try:
         async with asyncio.timeout(_PLACE_WITHIN_SECONDS):
-            await places.acquire()
+            waited = await places.acquire(workspace_id)
     except TimeoutError:
         raise BulkheadError(
             Reason.DEPENDENCY_UNAVAILABLE,
@@ -309,7 +310,7 @@ async def _place_of(places: asyncio.Semaphore) -> AsyncIterator[bool]:
             metadata={"dependency": "host", "cause": "memory"},
         ) from None
     try:
-        yield waits
+        yield waited
     finally:
         places.release()
 

@@ -58,9 +58,9 @@ class Deployer:
         self.renders = renders
         self._helm = helm
 
-    def place(self) -> AbstractAsyncContextManager[bool]:
+    def place(self, workspace_id: str) -> AbstractAsyncContextManager[bool]:
         """Have one of the host's places for helm, as `Helm.place`."""
-        return self._helm.place()
+        return self._helm.place(workspace_id)
 
     async def prepare(
         self, plane: HostedControlPlane, install_id: str, manifest: Sequence[Object] | None

@@ -137,6 +137,7 @@ class Renders:
             release_of(install.id),
             is_upgrade=install.current_render_id is not None,
             hidden=carried,
+            workspace_id=plane.workspace_id,
         )
         found = await template(access)
         space = install_namespace_of(install.id)

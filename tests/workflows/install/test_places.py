@@ -78,7 +78,7 @@ async def test_a_deployment_that_waited_for_a_place_does_not_begin_under_a_stop(
     try:
         await site.waiting(operation, WAITING_FOR_APPROVAL)
         async with stopped(platform, site.owner):
-            async with deployer.place():
+            async with deployer.place(site.vendor.workspace_id):
                 waiting = await waits_to_apply(activities, operation)
             with pytest.raises(HeldError):
                 await waiting
@@ -88,7 +88,7 @@ async def test_a_deployment_that_waited_for_a_place_does_not_begin_under_a_stop(
             steps = {step.name: step.status for step in await platform.steps(operation)}
             assert steps[Step.APPLY_RELEASE] is StepStatus.PENDING
         # Nobody has the place.
-        async with deployer.place() as waited:
+        async with deployer.place(site.vendor.workspace_id) as waited:
             assert not waited
         await site.approve(operation)
         await platform.succeed(operation)
