@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from typing_extensions import TypedDict
 
-from api.fields import DIGEST, PRINTABLE, TIME_OF_DAY
+from api.fields import DIGEST, PRINTABLE, TEXT, TIME_OF_DAY
 from api.methods import methods_of
 from domain.errors import BulkheadError, Reason
 from domain.package import SEMVER_PATTERN
@@ -45,6 +45,7 @@ _UNPRINTABLE: Final = (
 # What a field has to look like, for people; a pattern is for programs.
 _FORMS: Final = {
     PRINTABLE: _UNPRINTABLE,
+    TEXT: _UNPRINTABLE,
     SEMVER_PATTERN: "This is no version: write all three numbers, such as 1.4.0 or 1.4.0-rc.1.",
     TIME_OF_DAY: "This is no time of day: write hours and minutes, such as 02:30 or 22:00.",
     DIGEST: "This is no digest: it is sha256: and 64 hexadecimal digits, as the plan shows it.",

@@ -14,6 +14,8 @@ from domain.json_document import check_document
 # logs; those for the direction of text make a name look like another one. Joiners are needed by
 # scripts and emoji. Half surrogate pairs are refused by pydantic itself.
 PRINTABLE: Final = r"^[^\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]*$"
+# What people write may have lines and tabs; a carriage return would draw over its own line.
+TEXT: Final = PRINTABLE.replace(r"\x00-\x1f", r"\x00-\x08\x0b-\x1f")
 TIME_OF_DAY: Final = r"^([01][0-9]|2[0-3]):[0-5][0-9]$"
 DIGEST: Final = r"^(sha256:)?[0-9a-f]{64}$"
 

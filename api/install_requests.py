@@ -4,7 +4,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints
 
-from api.fields import DIGEST, PRINTABLE, TIME_OF_DAY, Body, JsonObject, RegionId
+from api.fields import DIGEST, PRINTABLE, TEXT, TIME_OF_DAY, Body, JsonObject, RegionId
 from domain.install import Consent
 from domain.package import LONGEST_SEMVER, SEMVER_PATTERN, Channel, PinKind
 from domain.windows import Window
@@ -18,8 +18,8 @@ _LabelValue = Annotated[str, StringConstraints(max_length=63, pattern=PRINTABLE)
 _Semver = Annotated[
     str, StringConstraints(min_length=1, max_length=LONGEST_SEMVER, pattern=SEMVER_PATTERN)
 ]
-_Reason = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=PRINTABLE)]
-_Message = Annotated[str, StringConstraints(max_length=255, pattern=PRINTABLE)]
+_Reason = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=TEXT)]
+_Message = Annotated[str, StringConstraints(max_length=255, pattern=TEXT)]
 _Digest = Annotated[str, StringConstraints(pattern=DIGEST)]
 _Channel = Annotated[Channel, Field(strict=False)]
 _Consent = Annotated[Consent, Field(strict=False)]

@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, StringConstraints
 
-from api.fields import PRINTABLE, Body, JsonObject, check_visible
+from api.fields import PRINTABLE, TEXT, Body, JsonObject, check_visible
 from domain.cluster import NetworkProfile
 from domain.package import (
     ANY,
@@ -48,7 +48,7 @@ ImageUrl = Annotated[
 Semver = Annotated[
     str, StringConstraints(min_length=1, max_length=LONGEST_SEMVER, pattern=SEMVER_PATTERN)
 ]
-ShortText = Annotated[str, StringConstraints(max_length=500, pattern=PRINTABLE)]
+ShortText = Annotated[str, StringConstraints(max_length=500, pattern=TEXT)]
 _Word = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=PRINTABLE)]
 _Words = Annotated[list[_Word], Field(max_length=_LISTED)]
 _Url = Annotated[str, StringConstraints(min_length=1, max_length=2048, pattern=PRINTABLE)]
@@ -130,7 +130,7 @@ class ImportPackageRequest(Body):
     """A package to be made of a chart that is published, with its first version."""
 
     name: PackageName
-    description: Annotated[str, StringConstraints(max_length=1000, pattern=PRINTABLE)] | None = None
+    description: Annotated[str, StringConstraints(max_length=1000, pattern=TEXT)] | None = None
     display_image_url: ImageUrl | None = None
     oci_ref: Annotated[
         str, StringConstraints(min_length=1, max_length=2048, pattern=r"^oci://[^\s]+$")

@@ -22,7 +22,10 @@ def clean(value: object) -> str:
     text = "" if value is None else str(value)
     if text.isascii() and text.isprintable():
         return text
-    shown = "".join("�" if unicodedata.category(c) in _UNSAFE else c for c in text)
+    # Lines and tabs become blanks.
+    shown = "".join(
+        c if c in "\t\n" or unicodedata.category(c) not in _UNSAFE else "�" for c in text
+    )
     return " ".join(shown.split())
 
 

@@ -13,7 +13,7 @@ from typing_extensions import TypedDict
 from api.emergency_stop_changes import add_stop, lift_stop
 from api.errors import documented
 from api.fields import (
-    PRINTABLE,
+    TEXT,
     Body,
     Cursor,
     IdempotencyKey,
@@ -35,7 +35,7 @@ from infra.database.tables.columns import unix, unix_or_none
 
 router = APIRouter(prefix="/emergency_stops", tags=["emergency_stops"])
 
-StopReason = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=PRINTABLE)]
+StopReason = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=TEXT)]
 Subject = Annotated[str, StringConstraints(min_length=1, max_length=54, pattern=r"^[a-z0-9_]+$")]
 
 

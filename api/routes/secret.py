@@ -16,6 +16,7 @@ from api import secret_changes
 from api.errors import documented
 from api.fields import (
     PRINTABLE,
+    TEXT,
     Body,
     Cursor,
     IdempotencyKey,
@@ -63,7 +64,7 @@ SecretName = Annotated[
     StringConstraints(min_length=1, max_length=200, pattern=PRINTABLE),
     AfterValidator(check_visible),
 ]
-Description = Annotated[str, StringConstraints(max_length=500, pattern=PRINTABLE)]
+Description = Annotated[str, StringConstraints(max_length=500, pattern=TEXT)]
 LabelKey = Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=PRINTABLE)]
 LabelValue = Annotated[str, StringConstraints(max_length=200, pattern=PRINTABLE)]
 Labels = Annotated[dict[LabelKey, LabelValue], Field(max_length=_MAXIMUM_LABELS)]

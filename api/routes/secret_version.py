@@ -15,7 +15,7 @@ from typing_extensions import TypedDict
 from api import version_changes
 from api.errors import documented
 from api.fields import (
-    PRINTABLE,
+    TEXT,
     Body,
     Cursor,
     IdempotencyKey,
@@ -51,7 +51,7 @@ class CreateSecretVersionRequest(Body):
 
     value: Value
     value_encoding: Encoding = ValueEncoding.UTF8
-    comment: Annotated[str, StringConstraints(max_length=200, pattern=PRINTABLE)] | None = None
+    comment: Annotated[str, StringConstraints(max_length=200, pattern=TEXT)] | None = None
 
 
 class ShownState(StrEnum):
