@@ -1,12 +1,12 @@
 """Node objects: what they show, and the little that the platform changes in them."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from domain.errors import BulkheadError, Reason
 from domain.foreign_text import printable
-from infra.kubernetes.client import KubernetesClient, Object
+from infra.kubernetes.client import KubernetesClient, Object, none_if_missing
 
 _NODES: Final = "/api/v1/nodes"
 _LEASES: Final = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
@@ -15,6 +15,10 @@ _READY: Final = "Ready"
 
 # Root on a server chooses them, and the platform stores and shows them.
 _MOST_CONDITIONS: Final = 32
+
+# Whose clock is further off than this reaches no API server at all: it is no time that a kubelet
+# writes, and one at either end of the calendar could be stored and not be read again.
+_CLOCK_LIMIT: Final = timedelta(days=1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,7 +33,8 @@ class NodeSight:
         addresses: all that the kubelet gave, names included.
         kubelet_version: as the kubelet says.
         schedulable: whether new pods may be placed on it.
-        heard_at: when its kubelet last renewed its lease; the Node's birth before the first time.
+        heard_at: when its kubelet last renewed its lease; the Node's birth before the first time,
+            and where the lease has no time that a kubelet would write.
     """
 
     name: str
@@ -86,8 +91,8 @@ def set_schedulable(client: KubernetesClient, name: str, *, schedulable: bool) -
 
 def remove_node(client: KubernetesClient, name: str) -> bool:
     """Remove a Node object and its lease; return whether there was anything."""
-    had_node = client.delete(path_of(name))
-    return client.delete(f"{_LEASES}/{name}") or had_node
+    had_node = _remove(client, path_of(name))
+    return _remove(client, f"{_LEASES}/{name}") or had_node
 
 
 def remains_of(client: KubernetesClient, name: str) -> dict[str, list[str]]:
@@ -96,6 +101,16 @@ def remains_of(client: KubernetesClient, name: str) -> dict[str, list[str]]:
         "node": [name] if client.find(path_of(name)) is not None else [],
         "lease": [name] if client.find(f"{_LEASES}/{name}") is not None else [],
     }
+
+
+def _remove(client: KubernetesClient, path: str) -> bool:
+    if not client.delete(path):
+        return False
+    # Root on the server can have given it finalizers, with which it would stay for ever.
+    left = client.find(path)
+    if left is not None and left["metadata"].get("finalizers"):
+        none_if_missing(lambda: client.patch(path, {"metadata": {"finalizers": None}}))
+    return True
 
 
 def _sight_of(node: Object, lease: Object | None) -> NodeSight:
@@ -109,7 +124,6 @@ def _sight_of(node: Object, lease: Object | None) -> NodeSight:
         for condition in status.get("conditions", [])[:_MOST_CONDITIONS]
     }
     ready = conditions.get(_READY, {}).get("status")
-    renewed = (lease or {}).get("spec", {}).get("renewTime")
     return NodeSight(
         name=metadata["name"],
         uid=metadata["uid"],
@@ -118,5 +132,15 @@ def _sight_of(node: Object, lease: Object | None) -> NodeSight:
         addresses=frozenset(address["address"] for address in status.get("addresses", [])),
         kubelet_version=printable(status.get("nodeInfo", {}).get("kubeletVersion", "")),
         schedulable=not node.get("spec", {}).get("unschedulable", False),
-        heard_at=datetime.fromisoformat(renewed or metadata["creationTimestamp"]),
+        heard_at=_heard_at(lease, datetime.fromisoformat(metadata["creationTimestamp"])),
     )
+
+
+def _heard_at(lease: Object | None, born: datetime) -> datetime:
+    """Return when a lease was renewed, as far as that can be: root on its server writes it."""
+    try:
+        renewed = datetime.fromisoformat((lease or {})["spec"]["renewTime"])
+    except (KeyError, TypeError, ValueError):
+        return born
+    is_likely = born - _CLOCK_LIMIT < renewed < datetime.now(UTC) + _CLOCK_LIMIT
+    return renewed if is_likely else born

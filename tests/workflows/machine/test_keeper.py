@@ -23,7 +23,7 @@ from infra.database.records.operation import machine_operation_of
 from infra.database.tables import AuditEventRow, ClusterRow, OperationRow
 from infra.kubernetes.client import KubernetesClient
 from infra.kubernetes.logins import Login
-from infra.kubernetes.nodes import list_nodes
+from infra.kubernetes.nodes import list_nodes, remains_of, remove_node
 from infra.kubernetes.signing_requests import CLIENT_SIGNER, SERVING_SIGNER, list_requests
 from infra.machines.clusters import HostClusters
 from infra.machines.decisions import MOST_KEPT_EACH
@@ -34,7 +34,7 @@ from infra.temporal.outbox import Outbox
 from tests.infra.machines.requests import request_pem
 from tests.servers import Servers
 from tests.workflows.machine.fleet import Fleet, new_machine
-from tests.workflows.machine.servers import ADDRESS, register
+from tests.workflows.machine.servers import ADDRESS, LEASES, register
 
 REQUESTS = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
 GROUP = "system:nodes"
@@ -152,11 +152,17 @@ async def test_kubelets_get_their_own_certificates_and_no_others(fleet: Fleet) -
     await fleet.forget(machine)
 
 
+@pytest.mark.parametrize(
+    "renewed", ["0000-01-01T00:00:00.000000Z", "9999-12-31T23:59:59.999999-23:00"]
+)
 async def test_a_server_that_is_taken_over_keeps_no_other_from_its_certificate(
-    fleet: Fleet,
+    fleet: Fleet, renewed: str
 ) -> None:
     taken, other = await fleet.have_active(), await fleet.have_active()
-    async with fleet.server_of(taken) as intruder, fleet.server_of(other) as server:
+    intruder = fleet.server_of(taken)
+    # It renews its lease no more: what the intruder writes there stays.
+    intruder.has_kubelet = False
+    async with intruder, fleet.server_of(other) as server:
         await intruder.ensure_node()
         await server.ensure_node()
         evil = {"type": "Evil", "status": "True", "message": "a\0b" * 9000}
@@ -166,6 +172,7 @@ async def test_a_server_that_is_taken_over_keeps_no_other_from_its_certificate(
             )
         )
         with kubelet_of(fleet, intruder.node) as kubelet:
+            kubelet.patch(f"{LEASES}/{intruder.node}", {"spec": {"renewTime": renewed}})
             for number in range(40):
                 name = f"a{number:02}" + "?#%\0 "[number % 6 :].replace("%", "")
                 pem = request_pem(f"system:node:{intruder.node}", GROUP, names=["\x01"])
@@ -257,6 +264,19 @@ async def test_the_node_of_a_machine_that_is_gone_is_removed_again(fleet: Fleet)
             await asyncio.sleep(0.1)
     assert "of-the-customer" in await fleet.ask(list_nodes)
     await fleet.ask(lambda client: client.delete("/api/v1/nodes/of-the-customer"))
+
+
+async def test_a_node_that_its_server_gave_a_finalizer_can_be_removed(fleet: Fleet) -> None:
+    machine = await fleet.have_active()
+    server = fleet.server_of(machine)
+    await server.ensure_node()
+    stays = {"metadata": {"finalizers": ["example.com/stay"]}}
+    with kubelet_of(fleet, server.node) as kubelet:
+        kubelet.patch(f"/api/v1/nodes/{server.node}", stays)
+        kubelet.patch(f"{LEASES}/{server.node}", stays)
+    await fleet.ask(partial(remove_node, name=server.node))
+    assert await fleet.ask(partial(remains_of, name=server.node)) == {"node": [], "lease": []}
+    await fleet.forget(machine)
 
 
 async def repairs_of(fleet: Fleet, machine: MachineOperation) -> list[OperationRow]:
