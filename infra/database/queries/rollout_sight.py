@@ -108,7 +108,7 @@ ORDER BY next_try_at, position LIMIT %(limit)s
 _UNTAKEN = """
 SELECT install_id, customer_workspace_id, cluster_id FROM rollout_targets
 WHERE rollout_id = %(rollout)s AND waiting_for IS NULL AND next_try_at > %(now)s
-    AND state NOT IN ('moving', 'rolling_back') AND (state <> 'baking' OR %(returns)s)
+    AND state NOT IN ('moving', 'rolling_back') AND (state <> 'baking' OR %(baking)s)
 ORDER BY wave, position LIMIT %(limit)s
 """
 
@@ -290,10 +290,13 @@ async def targets_to_ask(
 async def untaken_turns(
     session: AsyncSession, rollout: RolloutRow, now: datetime, limit: int
 ) -> Sequence[Candidate]:
-    """Read targets to which a turn was given that nobody has taken yet."""
-    returns = rollout.state is RolloutState.ROLLING_BACK
+    """Read targets to which a turn was given that nobody has taken yet.
+
+    While a wave bakes a turn is a look. Whether one was taken is not known: all are read.
+    """
+    baking = rollout.state is RolloutState.ROLLING_BACK or rollout.bake_until is not None
     return await _candidates(
-        session, _UNTAKEN, rollout=rollout.id, now=now, limit=limit, returns=returns
+        session, _UNTAKEN, rollout=rollout.id, now=now, limit=limit, baking=baking
     )
 
 

@@ -117,9 +117,7 @@ class RolloutRecords:
                 move = next_move(sight, look.strategy, look.now)
                 step = await self._make(look, move)
                 if step is not None:
-                    # A look is no turn.
-                    given = 0 if step.verb is Verb.CHECK else len(step.claims)
-                    return replace(step, turns=look.counts.turns + given)
+                    return replace(step, turns=look.counts.turns + len(step.claims))
                 await _count(look)
                 sight = await _see(look)
             return Step(turns=look.counts.turns)
@@ -236,6 +234,8 @@ def _verb_of(rollout: RolloutRow) -> Verb:
     """Return for what turns are given out in the state of a rollout."""
     if rollout.state is RolloutState.ROLLING_BACK:
         return Verb.ROLL_BACK
+    if rollout.bake_until is not None:
+        return Verb.CHECK
     return Verb.PLAN if rollout.started_at is None else Verb.MOVE
 
 

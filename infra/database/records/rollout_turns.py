@@ -63,9 +63,9 @@ UPDATE rollout_targets SET waiting_for = NULL, next_try_at = %(until)s, attempts
 WHERE rollout_id = %(rollout)s AND install_id = ANY (%(installs)s)
 """
 
-# No turn: what is looked at has begun already, and is no other than before.
+# What is looked at stays as it is.
 _ASK = """
-UPDATE rollout_targets SET next_try_at = %(until)s
+UPDATE rollout_targets SET next_try_at = %(until)s, attempts = attempts + 1
 WHERE rollout_id = %(rollout)s AND install_id = ANY (%(installs)s)
 """
 
