@@ -171,7 +171,7 @@ WRONG_FIELDS: list[tuple[str, str, str, list[Any]]] = [
         "POST",
         "/v1/emergency_stops",
         "reason",
-        [{"scope": "workspace", "reason": value} for value in ("", "a\nb", "x" * 501, None)],
+        [{"scope": "workspace", "reason": value} for value in ("", "a\rb", "x" * 501, None)],
     ),
 ]
 

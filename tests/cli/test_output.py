@@ -63,13 +63,13 @@ def test_a_narrow_terminal_breaks_no_word_and_puts_below_what_does_not_fit(
     ]
 
 
+def test_lines_and_tabs_of_a_text_become_blanks() -> None:
+    assert clean("First line.\n\tSecond\n") == "First line. Second"
+
+
 def test_what_others_named_cannot_control_a_terminal() -> None:
     hostile = "a\x1b[2Jb\rc\u202ed\x9be\nf"
     assert not set(clean(hostile)) & {"\x1b", "\r", "\u202e", "\x9b", "\n"}
-
-
-def test_lines_and_tabs_of_a_text_become_blanks() -> None:
-    assert clean("First line.\n\tSecond\n") == "First line. Second"
     table = plain_table([{"name": hostile}], [Column("NAME", "name")])
     assert table.count("\n") == 2
 
