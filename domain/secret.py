@@ -26,7 +26,9 @@ LATEST: Final = "latest"
 
 # `current` is the one system alias that a person may move, and `previous` follows it.
 RESERVED_ALIASES: Final = frozenset({LATEST, "new", PREVIOUS, "pending"})
-_ALIAS: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
+LONGEST_ALIAS: Final = 128
+# Begins as no number, and as no step of a path.
+_ALIAS: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,127}")
 
 
 class SecretKind(StrEnum):
@@ -220,8 +222,8 @@ def check_alias(name: str) -> None:
     if name in RESERVED_ALIASES or name.startswith("secv_") or not _ALIAS.fullmatch(name):
         raise BulkheadError(
             Reason.INVALID_ARGUMENT,
-            "An alias is a letter and up to 62 letters, digits, `_` and `-`; `latest`, `new`, "
-            "`previous` and `pending` have a meaning of their own.",
+            "An alias is a letter and up to 127 letters, digits, `_`, `-` and `.`; `latest`, "
+            "`new`, `previous` and `pending` have a meaning of their own.",
             path=("body", "version_aliases"),
             status=400,
         )

@@ -38,7 +38,7 @@ from domain.caller import Role
 from domain.caller import Scope as SecretScope
 from domain.errors import BulkheadError, Reason
 from domain.identifiers import Prefix
-from domain.secret import SecretKind, SecretValue, ValueEncoding
+from domain.secret import LONGEST_ALIAS, SecretKind, SecretValue, ValueEncoding
 from infra.database.queries.pages import page_of
 from infra.database.queries.secret import (
     VersionCounts,
@@ -113,7 +113,7 @@ class ChangeSecretRequest(Body):
     mime_type: Annotated[str, StringConstraints(max_length=100, pattern=PRINTABLE)] = ""
     version_aliases: Annotated[
         dict[
-            Annotated[str, StringConstraints(max_length=63)],
+            Annotated[str, StringConstraints(max_length=LONGEST_ALIAS)],
             Annotated[int, Field(ge=1, le=2**31 - 1)] | None,
         ],
         Field(max_length=_MAXIMUM_ALIASES_SENT),

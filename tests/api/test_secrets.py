@@ -177,6 +177,22 @@ async def test_adding_moves_latest_and_never_current(gate: Gate) -> None:
     error_of(await keeper.access(secret, "latest"), 410)
 
 
+@pytest.mark.parametrize("name", ["blue.green", "a" * 128, "v1.2.3-rc_1"])
+async def test_a_version_is_read_by_any_alias_that_is_a_name(gate: Gate, name: str) -> None:
+    keeper = await new_keeper(gate)
+    secret = await keeper.create()
+    changed = ok(await keeper.patch(secret, {"version_aliases": {name: 1}}))
+    assert changed["version_aliases"] == {"current": 1, name: 1}
+    assert await keeper.value(secret, name) == VALUE
+
+
+@pytest.mark.parametrize("name", ["1.2", "..", ".a", "a/b", "secv_" + "0" * 32, "a" * 129])
+async def test_no_alias_looks_like_a_number_an_id_or_a_path(gate: Gate, name: str) -> None:
+    keeper = await new_keeper(gate)
+    secret = await keeper.create()
+    error_of(await keeper.patch(secret, {"version_aliases": {name: 1}}), 400, "INVALID_ARGUMENT")
+
+
 async def test_aliases_are_merged_and_point_at_versions_that_can_be_used(gate: Gate) -> None:
     keeper = await new_keeper(gate)
     secret, other = await keeper.create(), await keeper.create("other")
@@ -192,7 +208,18 @@ async def test_aliases_are_merged_and_point_at_versions_that_can_be_used(gate: G
     assert body["version_aliases"] == {"current": 2, "previous": 1, "canary": 2}
     # What was read can be sent back; `previous` follows and is not moved by hand.
     assert ok(await move(**body["version_aliases"])) == await keeper.get(secret)
-    for name in ("previous", "latest", "new", "pending", "secv_x", "", "a b", "1st", "a" * 64, "ä"):
+    for name in (
+        "previous",
+        "latest",
+        "new",
+        "pending",
+        "secv_x",
+        "",
+        "a b",
+        "1st",
+        "a" * 129,
+        "ä",
+    ):
         error_of(await move(**{name: 2}), 400, "INVALID_ARGUMENT")
     # Version 4 exists, of another secret.
     for wrong in ({"current": 4}, {"mine": 4}, {"current": None}):
