@@ -193,6 +193,15 @@ async def test_no_alias_looks_like_a_number_an_id_or_a_path(gate: Gate, name: st
     error_of(await keeper.patch(secret, {"version_aliases": {name: 1}}), 400, "INVALID_ARGUMENT")
 
 
+async def test_no_secret_is_of_a_kind_that_is_not_known(gate: Gate) -> None:
+    keeper = await new_keeper(gate)
+    secret = await keeper.create()
+    for kind, found in (("generic", [secret["id"]]), ("of tomorrow", []), ("GENERIC", [])):
+        listed = ok(await keeper.person.get("/v1/secrets", params={"kind": kind}))
+        assert [each["id"] for each in listed["data"]] == found
+        assert (listed["has_more"], listed["next_cursor"]) == (False, None)
+
+
 async def test_aliases_are_merged_and_point_at_versions_that_can_be_used(gate: Gate) -> None:
     keeper = await new_keeper(gate)
     secret, other = await keeper.create(), await keeper.create("other")
