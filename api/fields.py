@@ -99,23 +99,21 @@ RequiredIdempotencyKey = Annotated[
 ]
 
 
-def check_id(prefix: Prefix, value: str) -> str:
-    """Return the id of a path, if it can be one of this kind.
+def check_id(prefix: Prefix, value: str, path: tuple[str, ...] = ("path", "id")) -> str:
+    """Return an id, of the request's path unless another place is said, if it can be of this kind.
 
     Raises:
         BulkheadError: NOT_FOUND, the same as for one that is not there.
     """
     if not is_id(prefix, value):
-        raise not_found(prefix)
+        raise not_found(prefix, path)
     return value
 
 
-def not_found(prefix: Prefix) -> BulkheadError:
+def not_found(prefix: Prefix, path: tuple[str, ...] = ("path", "id")) -> BulkheadError:
     """Return the failure for an id that is unknown, or that belongs to somebody else."""
     noun = prefix.name.lower().replace("_", " ")
-    return BulkheadError(
-        Reason.NOT_FOUND, f"There is no such {noun} in this workspace.", path=("path", "id")
-    )
+    return BulkheadError(Reason.NOT_FOUND, f"There is no such {noun} in this workspace.", path=path)
 
 
 def check_etag(if_match: str | None, version: int | str) -> None:

@@ -122,12 +122,11 @@ async def find_config_of(scope: RequestScope, request: MachineRequest) -> Comput
     Raises:
         BulkheadError: NOT_FOUND.
     """
-    known = check_id(Prefix.COMPUTE_CONFIG, request.compute_config_id)
+    path = (*request.path, "compute_config_id")
+    known = check_id(Prefix.COMPUTE_CONFIG, request.compute_config_id, path)
     config = await find_config(scope.session, known, keep=True)
     if config is None:
-        error = not_found(Prefix.COMPUTE_CONFIG)
-        error.path = (*request.path, "compute_config_id")
-        raise error
+        raise not_found(Prefix.COMPUTE_CONFIG, path)
     return config
 
 
@@ -208,12 +207,11 @@ def _audit(
 
 
 async def _hold_cluster(scope: RequestScope, cluster_id: str) -> ClusterRow:
-    known = check_id(Prefix.CLUSTER, cluster_id)
+    path = ("body", "cluster_id")
+    known = check_id(Prefix.CLUSTER, cluster_id, path)
     cluster = await find_cluster(scope.session, known, lock=True)
     if cluster is None:
-        error = not_found(Prefix.CLUSTER)
-        error.path = ("body", "cluster_id")
-        raise error
+        raise not_found(Prefix.CLUSTER, path)
     if cluster.provider is not ClusterProvider.MANAGED_KAAS:
         raise BulkheadError(
             Reason.FAILED_PRECONDITION,

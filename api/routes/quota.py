@@ -11,7 +11,7 @@ from api.fields import check_id, not_found
 from api.scope import RequestScope, Scope
 from domain.caller import Scope as SecretScope
 from domain.errors import BulkheadError, Reason
-from domain.identifiers import Prefix, is_id
+from domain.identifiers import Prefix
 from domain.quota import OF_A_SECRET, QUOTAS, QuotaMetric, QuotaType
 from infra.database.queries.cluster import find_cluster
 from infra.database.queries.compute import machines_left
@@ -119,15 +119,15 @@ def quota_body(quota: Quota) -> QuotaBody:
 
 
 async def _check_cluster(scope: RequestScope, cluster_id: str) -> None:
-    if not is_id(Prefix.CLUSTER, cluster_id) or (
-        await find_cluster(scope.session, cluster_id) is None
-    ):
-        raise not_found(Prefix.CLUSTER)
+    path = ("query", "cluster_id")
+    if await find_cluster(scope.session, check_id(Prefix.CLUSTER, cluster_id, path)) is None:
+        raise not_found(Prefix.CLUSTER, path)
 
 
 async def _check_secret(scope: RequestScope, secret_id: str) -> None:
     scope.require_scope(
         SecretScope.SECRETS_READ, "quota.get", resource_type="secret", resource_id=secret_id
     )
-    if await find_secret(scope.session, check_id(Prefix.SECRET, secret_id)) is None:
-        raise not_found(Prefix.SECRET)
+    path = ("query", "secret_id")
+    if await find_secret(scope.session, check_id(Prefix.SECRET, secret_id, path)) is None:
+        raise not_found(Prefix.SECRET, path)

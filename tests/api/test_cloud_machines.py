@@ -246,6 +246,18 @@ async def test_a_suspended_cluster_is_resumed_with_its_machine(gate: Gate) -> No
     assert await gate.workflow(await resumption_of(compute)) is not None
 
 
+@pytest.mark.parametrize("unknown", [NOBODY, "nonsense"])
+async def test_an_unknown_id_is_named_where_it_stands(compute: Compute, unknown: str) -> None:
+    config = await compute.ask(compute_config_id=f"cfcon_{unknown}")
+    assert error_of(config, 404, "NOT_FOUND")["path"] == ["body", "compute_config_id"]
+    cluster = await compute.ask(cluster_id=f"clu_{unknown}")
+    assert error_of(cluster, 404, "NOT_FOUND")["path"] == ["body", "cluster_id"]
+    for name in ("cluster_id", "secret_id"):
+        params = {name: f"{'clu' if name == 'cluster_id' else 'sec'}_{unknown}"}
+        quotas = await compute.person.get("/v1/quotas", params=params)
+        assert error_of(quotas, 404, "NOT_FOUND")["path"] == ["query", name]
+
+
 async def test_a_machine_is_suspended_and_resumed(compute: Compute) -> None:
     machine = await compute.ready_machine()
     assert (machine["provider_id"], machine["place"]) == ("compute://hcloud/42", "fsn1")
