@@ -1,5 +1,6 @@
 """Which registry connection is for which address: same host and port, longest path."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Protocol, Self, TypeVar
@@ -9,6 +10,8 @@ from domain.errors import BulkheadError, Reason
 
 # `oci` is HTTPS too. What is given for HTTPS is never sent to the same host without it.
 _SCHEMES: Final = {"oci": 443, "https": 443, "http": 80}
+# A name of the DNS, which ours and Kubernetes' may have `_` in, or an address; in lower case.
+_HOST: Final = re.compile(r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9_.])?|[0-9a-f:.]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,15 +39,17 @@ class RegistryAddress:
         """
         try:
             parts = urlsplit(url if "://" in url else f"oci://{url}")
-            port = parts.port
+            port, host = parts.port, parts.hostname or ""
         except ValueError:
             raise _invalid() from None
-        if parts.scheme not in _SCHEMES or not parts.hostname or _has_more(parts):
+        if parts.scheme not in _SCHEMES or not _HOST.fullmatch(host):
+            raise _invalid()
+        if _has_more(parts) or any(map(str.isspace, url)):
             raise _invalid()
         segments = tuple(segment for segment in parts.path.split("/") if segment)
         if any(segment in {".", ".."} for segment in segments):
             raise _invalid()
-        return cls(parts.scheme, parts.hostname, port or _SCHEMES[parts.scheme], segments)
+        return cls(parts.scheme, host, port or _SCHEMES[parts.scheme], segments)
 
     def covers(self, wanted: "RegistryAddress") -> bool:
         """Tell whether a login for this address is meant for another one, too."""

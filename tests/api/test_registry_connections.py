@@ -139,6 +139,9 @@ async def test_a_connection_stays_while_a_package_needs_it(gate: Gate) -> None:
         ({"type": "anonymous"}, ["body", "type"]),
         ({"registry_url": f"https://robot:{PASSWORD}@registry.test"}, ["body", "registry_url"]),
         ({"registry_url": "ftp://registry.test"}, ["body", "registry_url"]),
+        ({"registry_url": "not a url"}, ["body", "registry_url"]),
+        ({"registry_url": "https://registry.test/two words"}, ["body", "registry_url"]),
+        ({"registry_url": "https://-.test"}, ["body", "registry_url"]),
     ],
 )
 async def test_what_is_wrong_is_named_and_nothing_of_it_quoted(
