@@ -20,7 +20,7 @@ _LISTED: Final = 100
 def _check_image(url: str) -> str:
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
-        message = "This is no address of an image; write one that begins with https://."
+        message = "This is no address of an image; write one that begins with https:// or http://."
         raise ValueError(message)
     return url
 
