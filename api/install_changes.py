@@ -51,7 +51,7 @@ class NewInstall:
         cluster_id: on which cluster; None: one of the region.
         values: the customer's.
         consent: of the grant that the product's vendor gets; None: it gets none.
-        idempotency_key: which the contract shows with the operation.
+        idempotency_key: which the contract shows with the operation; without one the request's id.
     """
 
     source: Source
@@ -98,7 +98,8 @@ async def create(scope: RequestScope, wanted: NewInstall) -> OperationRow:
         grant = new_grant(install, wanted.consent)
         scope.rows.add(grant)
         scope.audit("grant.create", "grant", grant.id, install_id=install.id)
-    request: dict[str, Any] = {"idempotency_key": wanted.idempotency_key or ""}
+    key = wanted.idempotency_key or scope.caller.request_id or ""
+    request: dict[str, Any] = {"idempotency_key": key}
     if source.product_id is not None:
         request["product_id"] = source.product_id
     operation, _ = plan_deployment(

@@ -36,6 +36,11 @@ async def keeper(gate: Gate, customer: Customer) -> Keeper:
     return await new_keeper(gate, customer.person)
 
 
+async def test_without_a_key_an_operation_shows_the_requests_id_as_one(customer: Customer) -> None:
+    asked = await customer.ask(cluster_id=customer.cluster["id"])
+    assert ok(asked, 202)["metadata"]["idempotency_key"] == asked.headers["x-request-id"]
+
+
 async def test_a_product_is_installed_on_a_cluster_of_the_region(customer: Customer) -> None:
     key = {"idempotency-key": a_key()}
     body = {
