@@ -195,6 +195,7 @@ def _load_database(stack: Stack) -> None:
     database_copy.load_database(stack.postgresql, name, file)
     stack.bootstrap()
     database_copy.keep_ledgers(stack.postgresql, name)
+    database_copy.revoke_again(stack.postgresql, name)
 
 
 def _load_charts(stack: Stack) -> None:

@@ -10,6 +10,7 @@ from psycopg import sql
 from infra.database.bootstrap import ensure_runner_role
 from infra.database.engine import RUNNER_PREFIX, DatabaseRole
 from infra.embedded.postgresql import PostgreSQL
+from infra.secret_store.taken_away import REVOKED_TOKENS
 
 # Beside the database itself: what is being loaded, and what it replaced.
 _LOADED: Final = "_restored"
@@ -86,6 +87,15 @@ def _keep(replaced: psycopg.Connection, database: psycopg.Connection, table: str
     with database.transaction(), replaced.cursor() as rows, database.cursor() as cursor:
         cursor.executemany(target, rows.stream(source))
         return cursor.rowcount
+
+
+def revoke_again(postgresql: PostgreSQL, name: str) -> None:
+    """Remove the tokens that were revoked since the copy was made, as the audit log says.
+
+    The API takes a token without asking anything else, so that this comes before it starts.
+    """
+    with postgresql.connect(name) as database:
+        database.execute(REVOKED_TOKENS)
 
 
 def forget_replaced(postgresql: PostgreSQL, name: str) -> None:

@@ -1,6 +1,7 @@
 """Notices that OpenBao or the database was put back to an older state, and makes that good.
 
-What was purged since is purged again, and what was destroyed is destroyed again. Three marks are
+What was purged since is purged again, and what the audit log says was taken away is taken away
+again: versions that were destroyed or disabled, secrets that were deleted, tokens. Three marks are
 compared: a generation that OpenBao and the database both hold and that moves every minute, the
 ledger of purges, which no backup replaces, and the id of the latest restore on this machine. While
 they do not agree no value is served (see `ServingGate`).
@@ -42,6 +43,7 @@ from infra.secret_store.ledger import Ledger, LedgerEntry
 from infra.secret_store.purges import remove_rows
 from infra.secret_store.serving import RestoreFile, StoreState, read_state
 from infra.secret_store.spaces import unless_missing
+from infra.secret_store.taken_away import take_away_again
 
 _CALLER: Final = "restore-guard"
 
@@ -49,14 +51,6 @@ _HAS_NO_VALUE: Final = frozenset(
     {VersionState.DESTROYING, VersionState.DESTROYED, VersionState.ABANDONED}
 )
 _HAS_VALUE: Final = frozenset({VersionState.ENABLED, VersionState.DISABLED})
-
-# The line of a destruction is written with it, and a restore keeps the audit log.
-_TO_DESTROY_AGAIN: Final = text("""
-SELECT v.id FROM secret_versions v WHERE v.state IN ('enabled', 'disabled') AND EXISTS (
-    SELECT FROM audit_events a WHERE a.workspace_id = v.workspace_id
-        AND a.action = 'secret_version.destroy' AND a.outcome = 'allowed'
-        AND a.resource_id = v.secret_id AND a.details ->> 'version_id' = v.id)
-""")
 
 log = structlog.get_logger(__name__)
 
@@ -128,10 +122,10 @@ class RestoreGuard:
         for entry in (await asyncio.to_thread(self._ledger.entries)).values():
             await self._purge_again(entry, known)
         for workspace_id in known.workspaces:
-            await self._destroy_again(workspace_id)
+            await self._take_away_again(workspace_id)
         await self._settle_values()
         await self._resume()
-        log.warning("purges and destructions were made good; values are served again")
+        log.warning("what was taken away is taken away again; values are served again")
         return finding
 
     async def _compare(self, entries: dict[str, LedgerEntry], known: _Known) -> str | None:
@@ -248,22 +242,9 @@ class RestoreGuard:
                     details={"versions": len(entry.version_ids)},
                 )
 
-    async def _destroy_again(self, workspace_id: str) -> None:
-        """Have versions be destroyed that were, as the audit log says; their values go next."""
+    async def _take_away_again(self, workspace_id: str) -> None:
         async with self._database.workspace(workspace_id) as session:
-            version_ids = (await session.execute(_TO_DESTROY_AGAIN)).scalars().all()
-            query = select(SecretVersionRow).where(col(SecretVersionRow.id).in_(version_ids))
-            for version in await session.exec(query.with_for_update()):
-                await begin_destroying(session, version)
-                add_audit_event(
-                    session,
-                    system_caller(workspace_id, _CALLER),
-                    "secret_version.destroy_again",
-                    "secret",
-                    version.secret_id,
-                    outcome="succeeded",
-                    details={"version_id": version.id, "version_number": version.number},
-                )
+            await take_away_again(session, system_caller(workspace_id, _CALLER))
 
     async def _settle_values(self) -> None:
         """Bring versions and values in agreement: what was destroyed in either is destroyed."""

@@ -8,12 +8,18 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from sqlmodel import select
 
-from domain.caller import system_caller
+from domain.caller import Role, system_caller
 from domain.errors import BulkheadError, Reason
 from domain.identifiers import Prefix, new_id
-from domain.secret import VersionPlace, VersionState
+from domain.secret import SecretState, VersionPlace, VersionState
+from domain.tokens import TokenKind, display_prefix_of, hash_of, new_token
 from infra.database.bootstrap import bootstrap
+from infra.database.queries.workspace import remove_api_token
+from infra.database.records.audit import add_audit_event
+from infra.database.records.secret import switch_version
+from infra.database.tables import ApiTokenRow, SecretVersionRow
 from infra.openbao.operator import Operator
 from infra.openbao.policies import OPERATOR
 from infra.openbao.restore_marker import RestoreMarker
@@ -234,6 +240,134 @@ async def test_a_restore_of_both_is_noticed_by_the_ledger_alone(restorable: Rest
     assert await world.guard.check() is not None
     assert await world.row(purged) is None
     assert await world.guard.check() is None
+
+
+async def put_back_older(restorable: Restorable) -> None:
+    """Put the database back, and keep the audit log, as a restore does."""
+    assert await restorable.world.guard.check() is None
+    lines = restorable.audit_lines()
+    await restorable.put_database_back()
+    restorable.keep_audit_lines(lines)
+    assert await restorable.world.guard.check() is not None
+    assert await restorable.is_served()
+
+
+async def switch(world: World, secret: Secret, version_id: str, *states: VersionState) -> None:
+    """Disable and enable a version as the API does."""
+    verbs = {VersionState.DISABLED: "disable", VersionState.ENABLED: "enable"}
+    for state in states:
+        async with world.database.workspace(secret.place.workspace_id) as session:
+            await world.hold(session, secret)
+            key = (secret.place.workspace_id, version_id)
+            await switch_version(session, await session.get_one(SecretVersionRow, key), state)
+        await world.audited(secret.version(version_id), f"secret_version.{verbs[state]}")
+
+
+async def test_a_version_that_was_disabled_since_is_disabled_again_unless_it_was_enabled(
+    restorable: Restorable,
+) -> None:
+    kept, _ = await prepare(restorable)
+    await restorable.save_database()
+    leaked, mended = kept.values
+    await switch(restorable.world, kept, leaked, VersionState.DISABLED)
+    await switch(restorable.world, kept, mended, VersionState.DISABLED, VersionState.ENABLED)
+    await put_back_older(restorable)
+    world = restorable.world
+    states = [version.state for version in await world.versions(kept)]
+    assert states == [VersionState.DISABLED, VersionState.ENABLED]
+    again = await world.events(kept.place.workspace_id, "secret_version.disable_again")
+    assert [line.details["version_id"] for line in again] == [leaked]
+    assert await world.violations(kept) == []
+
+
+async def test_a_version_that_is_enabled_after_a_restore_stays_so_with_the_next_one(
+    restorable: Restorable,
+) -> None:
+    kept, _ = await prepare(restorable)
+    await restorable.save_database()
+    leaked = next(iter(kept.values))
+    await switch(restorable.world, kept, leaked, VersionState.DISABLED)
+    await put_back_older(restorable)
+    await switch(restorable.world, kept, leaked, VersionState.ENABLED)
+    await put_back_older(restorable)
+    states = [version.state for version in await restorable.world.versions(kept)]
+    assert states == [VersionState.ENABLED, VersionState.ENABLED]
+
+
+DELETED = ("secret.delete", {"force": "false"})
+
+
+@pytest.mark.parametrize(
+    ("lines", "state"),
+    [
+        ([DELETED], SecretState.SOFT_DELETED),
+        ([DELETED, ("secret.undelete", {})], SecretState.ACTIVE),
+        ([("secret.delete", {"force": "true"})], SecretState.PURGING),
+        ([DELETED, ("secret.approve_purge", {})], SecretState.PURGING),
+    ],
+    ids=["deleted", "deleted and restored", "deleted by force", "deleted and purged"],
+)
+async def test_a_secret_that_was_deleted_since_is_deleted_again(
+    restorable: Restorable, lines: list[tuple[str, dict[str, str]]], state: SecretState
+) -> None:
+    kept, _ = await prepare(restorable)
+    await restorable.save_database()
+    world, workspace = restorable.world, kept.place.workspace_id
+    for action, details in lines:
+        async with world.database.workspace(workspace) as session:
+            caller = system_caller(workspace, "test")
+            secret_id = kept.place.secret_id
+            add_audit_event(session, caller, action, "secret", secret_id, details=details)
+    await put_back_older(restorable)
+    row = await restorable.world.row(kept)
+    assert row is not None
+    assert row.state is state
+
+
+async def new_token_in(world: World, workspace: str, name: str) -> str:
+    token, token_id = new_token(TokenKind.WORKSPACE), new_id(Prefix.API_TOKEN)
+    async with world.api.workspace(workspace) as session:
+        session.add(
+            ApiTokenRow(
+                workspace_id=workspace,
+                id=token_id,
+                name=name,
+                role=Role.ADMIN,
+                prefix=display_prefix_of(token),
+                token_hash=hash_of(token),
+                created_by=new_id(Prefix.USER),
+            )
+        )
+    return token_id
+
+
+async def revoke_one_of_two(restorable: Restorable, workspace: str) -> tuple[str, str]:
+    """Return a token that was revoked since the backup, and one that somebody may not revoke."""
+    stolen, other = [
+        await new_token_in(restorable.world, workspace, name) for name in ("stolen", "other")
+    ]
+    await restorable.save_database()
+    async with restorable.world.api.workspace(workspace) as session:
+        assert await remove_api_token(session, stolen)
+        for token_id, outcome in ((stolen, "allowed"), (other, "denied")):
+            caller, action = system_caller(workspace, "test"), "api_token.delete"
+            add_audit_event(session, caller, action, "api_token", token_id, outcome=outcome)
+    return stolen, other
+
+
+async def tokens_of(world: World, workspace: str) -> set[str]:
+    async with world.api.workspace(workspace) as session:
+        return {row.id for row in await session.exec(select(ApiTokenRow))}
+
+
+async def test_a_token_that_was_revoked_since_is_revoked_again(restorable: Restorable) -> None:
+    kept, _ = await prepare(restorable)
+    workspace = kept.place.workspace_id
+    stolen, other = await revoke_one_of_two(restorable, workspace)
+    await put_back_older(restorable)
+    assert await tokens_of(restorable.world, workspace) == {other}
+    events = await restorable.world.events(workspace, "api_token.delete_again")
+    assert [event.resource_id for event in events] == [stolen]
 
 
 async def test_a_ledger_that_lost_lines_gets_them_from_the_database(
