@@ -174,10 +174,17 @@ async def list_operations(
     owner_type: OwnerKind | None = None,
     owner_id: Annotated[str | None, Query(max_length=55, pattern=PRINTABLE)] = None,
 ) -> Response:
-    """List operations, newest first and without steps; of one owner if both filters are given."""
+    """List operations, newest first and without steps; of one owner if both filters are given.
+
+    Those of secrets are there for who may read secrets.
+    """
+    owner = _owner_of(owner_type, owner_id)
+    if owner_type == OwnerType.SECRET:
+        _require(scope, SecretScope.SECRETS_READ, "operation.list")
     page = await page_of_operations(
         scope.session,
-        owner=_owner_of(owner_type, owner_id),
+        owner=owner,
+        with_secrets=SecretScope.SECRETS_READ in scope.scopes,
         before=position_of(cursor, Prefix.OPERATION),
         limit=limit,
     )
@@ -232,12 +239,7 @@ async def cancel(
     )
     known = await find_operation(scope.session, check_id(Prefix.OPERATION, operation_id))
     if known is not None and known.owner_type is OwnerType.SECRET:
-        scope.require_scope(
-            SecretScope.SECRETS_WRITE,
-            "operation.cancel",
-            resource_type="operation",
-            resource_id=operation_id,
-        )
+        _require(scope, SecretScope.SECRETS_WRITE, "operation.cancel", operation_id)
 
     async def effect() -> OperationBody:
         operation = await _lock_cancellable(scope, operation_id, if_match)
@@ -341,6 +343,8 @@ async def _read_with_steps(
     found = await find_operation_with_steps(scope.session, check_id(Prefix.OPERATION, operation_id))
     if found is None:
         raise not_found(Prefix.OPERATION)
+    if found[0].owner_type is OwnerType.SECRET:
+        _require(scope, SecretScope.SECRETS_READ, "operation.get", operation_id)
     body = operation_body(*found, links=Links.of(request))
     if found[0].owner_type is OwnerType.MACHINE:
         inventory = await latest_inventory(scope.session, operation_id=operation_id)
@@ -351,6 +355,10 @@ async def _read_with_steps(
         if stop is not None:
             body["emergency_stop"] = HoldingStopBody(id=stop.id, by=stop.by, reason=stop.reason)
     return body
+
+
+def _require(scope: RequestScope, needed: SecretScope, action: str, operation_id: str = "") -> None:
+    scope.require_scope(needed, action, resource_type="operation", resource_id=operation_id)
 
 
 async def _lock_cancellable(

@@ -57,6 +57,31 @@ async def test_rotations_are_listed_by_their_secret(gate: Gate) -> None:
     error_of(await keeper.person.get(f"/v1/operations?{query}"), 400, "INVALID_ARGUMENT")
 
 
+@pytest.mark.parametrize("scope", ["", "secrets:write", "secrets:access"])
+async def test_who_may_not_read_secrets_is_not_shown_their_operations(
+    gate: Gate, scope: str
+) -> None:
+    keeper = await new_keeper(gate)
+    operation = await _rotating(keeper)
+    other = await gate.new_cluster(keeper.person)
+    token = await keeper.token(*filter(None, [scope]))
+    path = f"/v1/operations/{operation['id']}"
+    query = f"owner_type=secret&owner_id={operation['owner_id']}"
+    for answer in (
+        await token.get(path),
+        await token.post(f"{path}:wait?timeout=1"),
+        await token.get(f"/v1/operations?{query}"),
+    ):
+        refused = error_of(answer, 403, "PERMISSION_DENIED")
+        assert refused["metadata"]["required_scope"] == "secrets:read"
+    listed = ok(await token.get("/v1/operations"))["data"]
+    assert [each["id"] for each in listed] == [other["id"]]
+    reader = await keeper.token("secrets:read")
+    shown = ok(await reader.get("/v1/operations"))["data"]
+    assert {each["id"] for each in shown} == {operation["id"], other["id"]}
+    assert ok(await reader.get(path))["id"] == operation["id"]
+
+
 async def test_a_second_rotation_is_refused_and_names_the_first(gate: Gate) -> None:
     keeper = await new_keeper(gate)
     operation = await _rotating(keeper)

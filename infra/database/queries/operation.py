@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from domain.operation import OwnerType
 from infra.database.queries.pages import Page, page_of
 from infra.database.tables import OperationRow, OperationStepRow
 
@@ -54,13 +55,17 @@ async def page_of_operations(
     session: AsyncSession,
     *,
     owner: tuple[str, str] | None,
+    with_secrets: bool,
     before: str | None,
     limit: int,
 ) -> Page[OperationRow]:
-    """Read a page of operations, newest first, of one owner if it is given."""
-    conditions = []
+    """Read a page of operations, newest first, of one owner if it is given.
+
+    Those of secrets are left out unless `with_secrets`.
+    """
+    conditions = [] if with_secrets else [col(OperationRow.owner_type) != OwnerType.SECRET]
     if owner is not None:
-        conditions = [
+        conditions += [
             col(OperationRow.owner_type) == owner[0],
             col(OperationRow.owner_id) == owner[1],
         ]
