@@ -179,7 +179,7 @@ async def list_operations(
     Those of secrets are there for who may read secrets.
     """
     owner = _owner_of(owner_type, owner_id)
-    if owner_type == OwnerType.SECRET:
+    if owner_type == "secret":
         _require(scope, SecretScope.SECRETS_READ, "operation.list")
     page = await page_of_operations(
         scope.session,
