@@ -8,7 +8,7 @@ from typing import Any, Final, Literal, NotRequired
 from typing_extensions import TypedDict
 
 from domain.cloud import Provider
-from domain.health import SILENT_AFTER, outdated
+from domain.health import outdated
 from domain.machine import MachineHealth, MachineKind, MachineStage, MachineState
 from domain.names import node_name_of
 from infra.database.queries.compute import ShownSuspension
@@ -162,7 +162,7 @@ def machine_body(row: MachineRow, suspension: ShownSuspension | None = None) -> 
         **basic_body(row, suspension),
         kind=row.kind,
         schedulable=row.schedulable,
-        health=_health(row, heard_at, datetime.now(UTC)),
+        health=_health(row, datetime.now(UTC)),
         certificates=Credentials(
             kubelet_client=_credential(
                 row.client_certificate_expires_at, row.client_certificate_renewed_at
@@ -216,11 +216,12 @@ def _of_cloud(row: MachineRow) -> MachineBody:
     return body  # type: ignore[return-value] # a part of it
 
 
-def _health(row: MachineRow, heard_at: datetime | None, now: datetime) -> Health:
-    found = outdated(row.health, heard_at, now)
-    if found is None or heard_at is None:
+def _health(row: MachineRow, now: datetime) -> Health:
+    found = outdated(row.health, row.reported_at, row.node_seen_at, now)
+    if found is None:
         return Health(state=row.health, reason=row.health_reason, since=unix(row.health_since))
-    return Health(state=found.health, reason=found.reason, since=unix(heard_at + SILENT_AFTER))
+    finding, since = found
+    return Health(state=finding.health, reason=finding.reason, since=unix(since))
 
 
 def _credential(expires_at: datetime | None, renewed_at: datetime | None) -> Credential:

@@ -46,6 +46,12 @@ _NEEDS_A_SIGN: Final = frozenset(
     {MachineHealth.HEALTHY, MachineHealth.DEGRADED, MachineHealth.NOT_READY}
 )
 
+# Without one for a minute the cluster takes a node for not ready, which the next look would find.
+_NEEDS_A_HEARTBEAT: Final = frozenset({MachineHealth.HEALTHY, MachineHealth.DEGRADED})
+
+# A heartbeat has the time of its server's clock.
+_LOOKED_AT_WITHIN: Final = SILENT_AFTER + timedelta(seconds=CLOCK_LIMIT_SECONDS)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MachineFacts:
@@ -111,17 +117,34 @@ def assess(facts: MachineFacts, now: datetime) -> Finding:
     )
 
 
-def outdated(health: MachineHealth, heard_at: datetime | None, now: datetime) -> Finding | None:
-    """Return what is known of a machine at whose server nobody looked lately; None: as before.
+def outdated(
+    health: MachineHealth,
+    reported_at: datetime | None,
+    node_seen_at: datetime | None,
+    now: datetime,
+) -> tuple[Finding, datetime] | None:
+    """Return what is known of a machine at which nobody looked lately, and since; None: as before.
 
-    Nobody looks while the platform is stopped: what a server was then it need not be now.
+    Nobody looks while the platform is stopped, or while its looks at the cluster fail, which keep
+    no server from reporting: what a machine was then it need not be now.
     """
-    if health not in _NEEDS_A_SIGN or heard_at is None or now - heard_at <= SILENT_AFTER:
+    heard = [moment for moment in (reported_at, node_seen_at) if moment is not None]
+    if health not in _NEEDS_A_SIGN or not heard:
         return None
-    return Finding(
-        MachineHealth.UNKNOWN,
-        f"Nothing was heard of the server since {_clock_time(heard_at)}; it was {health} then.",
-    )
+    last = max(heard)
+    if now - last > SILENT_AFTER:
+        reason = f"Nothing was heard of the server since {_clock_time(last)}; it was {health} then."
+        return Finding(MachineHealth.UNKNOWN, reason), last + SILENT_AFTER
+    if health not in _NEEDS_A_HEARTBEAT or node_seen_at is None:
+        return None
+    if now - node_seen_at > _LOOKED_AT_WITHIN:
+        reason = (
+            f"Its server reports, and no heartbeat of its kubelet was seen since "
+            f"{_clock_time(node_seen_at)}; it was {health} then. Either the platform cannot look "
+            "at its cluster, or the kubelet's lease has a wrong time."
+        )
+        return Finding(MachineHealth.UNKNOWN, reason), node_seen_at + _LOOKED_AT_WITHIN
+    return None
 
 
 def settle(before: Health, found: MachineHealth, now: datetime) -> Health:

@@ -98,6 +98,12 @@ async def test_a_machine_of_which_nothing_was_heard_lately_is_not_called_healthy
     assert (shown["health"]["state"], shown["last_heard_at"]) == ("unknown", 1060)
     assert "it was healthy then" in shown["health"]["reason"]
     assert shown["health"]["since"] == 1180
+    with gate.administrator() as connection:
+        connection.execute(
+            "UPDATE machines SET reported_at = now() WHERE id = %s", (machine["id"],)
+        )
+    shown = (await person.get(f"/v1/machines/{machine['id']}")).json()
+    assert (shown["health"]["state"], shown["health"]["since"]) == ("unknown", 1480)
 
 
 async def test_a_machine_is_renamed_and_its_node_is_not(

@@ -112,21 +112,43 @@ def test_a_flapping_node_stays_healthy(flaps: list[MachineHealth]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("health", "heard_at", "is_outdated"),
+    ("health", "reported_at", "node_seen_at", "since"),
     [
-        (MachineHealth.HEALTHY, NOW - 120 * SECOND, False),
-        (MachineHealth.HEALTHY, NOW - 121 * SECOND, True),
-        (MachineHealth.NOT_READY, NOW - HOUR, True),
-        (MachineHealth.UNREACHABLE, NOW - HOUR, False),
-        (MachineHealth.CLOCK_OFF, NOW - HOUR, False),
-        (MachineHealth.HEALTHY, None, False),
+        (MachineHealth.HEALTHY, NOW - 120 * SECOND, None, None),
+        (MachineHealth.HEALTHY, None, NOW - 121 * SECOND, NOW - SECOND),
+        (MachineHealth.NOT_READY, NOW - HOUR, NOW - HOUR, NOW - HOUR + 120 * SECOND),
+        (MachineHealth.UNREACHABLE, NOW - HOUR, NOW - HOUR, None),
+        (MachineHealth.CLOCK_OFF, NOW - HOUR, NOW - HOUR, None),
+        (MachineHealth.HEALTHY, None, None, None),
     ],
 )
 def test_what_nobody_looked_at_is_unknown_once_a_look_would_find_silence(
-    health: MachineHealth, heard_at: datetime | None, *, is_outdated: bool
+    health: MachineHealth,
+    reported_at: datetime | None,
+    node_seen_at: datetime | None,
+    since: datetime | None,
 ) -> None:
-    found = outdated(health, heard_at, NOW)
+    found = outdated(health, reported_at, node_seen_at, NOW)
+    assert (None if found is None else found[1]) == since
+    if found is not None:
+        assert found[0].health is MachineHealth.UNKNOWN
+        assert f"it was {health} then" in str(found[0].reason)
+
+
+@pytest.mark.parametrize(
+    ("health", "seconds", "is_outdated"),
+    [
+        (MachineHealth.HEALTHY, 421, True),
+        (MachineHealth.DEGRADED, 421, True),
+        # The clock of a server that is degraded may be five minutes behind.
+        (MachineHealth.DEGRADED, 420, False),
+        (MachineHealth.NOT_READY, 3600, False),
+    ],
+)
+def test_a_server_that_reports_hides_no_failing_looks_at_its_cluster(
+    health: MachineHealth, seconds: int, *, is_outdated: bool
+) -> None:
+    found = outdated(health, NOW, NOW - seconds * SECOND, NOW)
     assert (found is not None) == is_outdated
     if found is not None:
-        assert found.health is MachineHealth.UNKNOWN
-        assert f"it was {health} then" in str(found.reason)
+        assert "platform cannot look" in str(found[0].reason)
