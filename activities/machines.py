@@ -27,6 +27,10 @@ _POLL_SECONDS = 0.5
 _POLL_SHARE = 0.1
 _MOST_POLL_SECONDS = 2.0
 
+# Two reports of a server, and many looks of the keeper: what both write of a platform that was down
+# is there by then.
+_LOOKS_FOR = timedelta(minutes=1)
+
 # A server that reported in the last four turns will report again.
 _STILL_REPORTS = timedelta(minutes=2)
 
@@ -213,20 +217,24 @@ class MachineActivities:
     async def _until(self, wait: WithinSeconds, missing: Missing, failed: str) -> None:
         """Look until nothing is missing.
 
-        The deadline counts from the step's first attempt, however often its worker ended; what was
-        reached meanwhile counts, also when nobody looked in time.
+        The deadline counts from the step's first attempt, however often its worker ended. An
+        attempt that begins after it, or shortly before, still looks for a minute: whoever writes
+        what was reached meanwhile may have been down as well.
 
         Raises:
             BulkheadError: DEADLINE_EXCEEDED, with what the server reported last.
         """
-        deadline = activity.info().scheduled_time + timedelta(seconds=wait.seconds)
+        limit = timedelta(seconds=wait.seconds)
+        deadline = activity.info().scheduled_time + limit
+        first: datetime | None = None
         noted: str | None = None
         while True:
             sight = await self._machines.look(wait.operation)
+            first = first or sight.at
             what = missing(sight)
             if what is None:
                 break
-            if sight.at > deadline:
+            if sight.at > max(deadline, first + min(limit, _LOOKS_FOR)):
                 raise _too_late(sight.machine, failed, wait.seconds, what)
             await self._wait(wait.operation, what, noted)
             noted = what

@@ -128,6 +128,31 @@ async def test_a_join_that_takes_too_long_says_how_far_the_server_came(
     await fleet.forget(operation)
 
 
+async def test_a_server_that_joined_while_the_platform_was_down_is_not_expelled(
+    fleet: Fleet, activities: Activities
+) -> None:
+    operation = await fleet.join()
+    server = fleet.server_of(operation)
+    server.phase, server.has_kubelet, server.ready = "downloaded", False, False
+    # An attempt that was scheduled decades ago.
+    environment, wait = ActivityEnvironment(), within(operation, 300)
+    async with server:
+        attempt = asyncio.create_task(environment.run(activities.machines.await_bootstrapped, wait))
+        await waits_for(fleet, operation, "to install its services")
+        server.phase = "running"
+        await attempt
+        attempt = asyncio.create_task(environment.run(activities.machines.await_joined, wait))
+        await waits_for(fleet, operation, "to make its node")
+        server.has_kubelet = True
+        await attempt
+        attempt = asyncio.create_task(environment.run(activities.machines.await_ready, wait))
+        await waits_for(fleet, operation, "to be ready")
+        server.ready = True
+        await attempt
+    await abandon(fleet, operation)
+    await fleet.forget(operation)
+
+
 async def test_a_delete_takes_a_join_over(fleet: Fleet) -> None:
     joining = await fleet.join()
     server = fleet.server_of(joining)
