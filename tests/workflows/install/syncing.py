@@ -2,8 +2,10 @@
 
 import asyncio
 import base64
+from uuid import uuid4
 
 from domain.install import INSTALL_CONSUMER, InstallState
+from domain.names import CONTROL_TASK_QUEUE, install_namespace_of
 from domain.operation import OperationType
 from domain.owned_operation import InstallOperation
 from domain.secret import CURRENT, SecretValue
@@ -12,8 +14,10 @@ from infra.database.records.new_rows import NewRows
 from infra.database.records.operation import install_operation_of, plan_operation
 from infra.database.records.secret import begin_version, complete_version, place_of
 from infra.database.tables import ClusterRow, InstallRow, SecretReferenceRow, SecretRow
+from infra.kubernetes.client import Object
 from tests.workflows.install.scenarios import InstallScenario
 from tests.workflows.install.site import Site
+from workflows.install.clock import SyncSecretsOfInstalls
 
 _FIRST, _SECOND = b"the first value", b"the second value"
 
@@ -31,6 +35,31 @@ async def add_version(site: Site, secret_id: str, value: bytes) -> None:
         version = await complete_version(session, place)
         secret = await session.get_one(SecretRow, (workspace, secret_id))
         secret.aliases = {**secret.aliases, CURRENT: version.number}
+
+
+def point(site: Site, secret_id: str, alias: str, number: int) -> None:
+    """Have an alias lead to a version."""
+    with site.platform.servers.administrator() as administrator:
+        administrator.execute(
+            "UPDATE secrets SET aliases = aliases || jsonb_build_object(%s::text, %s::integer)"
+            " WHERE id = %s",
+            (alias, number, secret_id),
+        )
+
+
+async def a_pass(site: Site) -> int:
+    """Run one pass of the schedule."""
+    result: int = await site.platform.client.execute_workflow(
+        SyncSecretsOfInstalls.run, id=f"pass-{uuid4().hex}", task_queue=CONTROL_TASK_QUEUE
+    )
+    return result
+
+
+async def pods_of(site: Site, install_id: str) -> set[str]:
+    """Return the uids of an install's pods that do not end."""
+    path = f"/api/v1/namespaces/{install_namespace_of(install_id)}/pods"
+    found: list[Object] = await site.ask(lambda client: client.list_all(path))
+    return {pod["metadata"]["uid"] for pod in found if "deletionTimestamp" not in pod["metadata"]}
 
 
 class SyncingSecrets(InstallScenario):

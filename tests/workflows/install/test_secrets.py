@@ -7,14 +7,13 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
-from uuid import uuid4
 
 import pytest
 import pytest_asyncio
 from sqlmodel import select
 
 from domain.install import INSTALL_CONSUMER, InstallState
-from domain.names import CONTROL_TASK_QUEUE, install_namespace_of, workflow_id_of
+from domain.names import install_namespace_of, workflow_id_of
 from domain.operation import OperationState, OperationType, Step, StepStatus
 from domain.secret_use import SecretUse
 from infra.database.engine import Database, DatabaseRole
@@ -22,7 +21,6 @@ from infra.database.records.install_secret import InstallSecretRecords
 from infra.database.records.operation import install_operation_of
 from infra.database.tables import InstallSecretRow, OperationRow, SecretReferenceRow
 from infra.installs.secret_consumers import SecretConsumers
-from infra.kubernetes.client import Object
 from tests.durability import (
     cases_of,
     survives_repeats,
@@ -31,10 +29,9 @@ from tests.durability import (
 )
 from tests.workflows.conftest import Injected
 from tests.workflows.install.site import Site
-from tests.workflows.install.syncing import SyncingSecrets, add_version
+from tests.workflows.install.syncing import SyncingSecrets, a_pass, add_version, pods_of
 from tests.workflows.secret.scenarios import Rotating
 from tests.workflows.secret.steering import is_waiting, until
-from workflows.install.clock import SyncSecretsOfInstalls
 
 _DEPLOYMENT = "templates/deployment.yaml"
 
@@ -102,20 +99,6 @@ async def using(site: Site) -> AsyncIterator[Using]:
     rotating.grace_seconds = 120
     yield Using(site, rotating, await rotating.make())
     rotating.close()
-
-
-async def a_pass(site: Site) -> int:
-    """Run one pass of the schedule."""
-    result: int = await site.platform.client.execute_workflow(
-        SyncSecretsOfInstalls.run, id=f"pass-{uuid4().hex}", task_queue=CONTROL_TASK_QUEUE
-    )
-    return result
-
-
-async def pods_of(site: Site, install_id: str) -> set[str]:
-    path = f"/api/v1/namespaces/{install_namespace_of(install_id)}/pods"
-    found: list[Object] = await site.ask(lambda client: client.list_all(path))
-    return {pod["metadata"]["uid"] for pod in found if "deletionTimestamp" not in pod["metadata"]}
 
 
 async def synced(site: Site, install_id: str) -> None:
@@ -253,44 +236,6 @@ async def test_what_is_deployed_takes_versions_over_until_other_values_are_rende
         assert (await site.known(install)).values == {}
     finally:
         await site.forget(install)
-
-
-async def test_what_an_update_brought_by_another_alias_is_taken_over_too(using: Using) -> None:
-    site, beta = using.site, SecretUse(using.secret_id, "beta")
-    chart = await site.publish("secret-consumer")
-    point(site, using.secret_id, "beta", 1)
-    install = await site.installed(
-        chart, {"password": {"$secret": {"id": using.secret_id, "alias": "beta"}}}
-    )
-    try:
-        before = await pods_of(site, install)
-        assert await a_pass(site) == 0
-        await add_version(site, using.secret_id, b"the second value")
-        point(site, using.secret_id, "beta", 2)
-        # It writes the new value, and starts no pod anew.
-        update = await site.plan_update(install, chart.version_id, skip_unchanged=False)
-        await site.start(OperationType.INSTALL_RENDER, update)
-        await site.platform.succeed(update)
-        found = await site.find(install, f"secrets/{beta.object_name}")
-        assert found is not None
-        assert base64.b64decode(found["data"]["value"]) == b"the second value"
-        assert await pods_of(site, install) == before
-        assert await a_pass(site) == 1
-        await synced(site, install)
-        assert before.isdisjoint(await pods_of(site, install))
-        assert await a_pass(site) == 0
-    finally:
-        await site.forget(install)
-
-
-def point(site: Site, secret_id: str, alias: str, number: int) -> None:
-    """Have an alias lead to a version."""
-    with site.platform.servers.administrator() as administrator:
-        administrator.execute(
-            "UPDATE secrets SET aliases = aliases || jsonb_build_object(%s::text, %s::integer)"
-            " WHERE id = %s",
-            (alias, number, secret_id),
-        )
 
 
 @pytest.mark.full
