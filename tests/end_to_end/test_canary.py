@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import json
-import os
 import re
 import subprocess
 import sysconfig
@@ -16,23 +15,19 @@ from uuid import uuid4
 import pytest
 
 from infra.local_cloud import LocalServer
-from infra.openbao.policies import WORKER
-from infra.temporal.client import TemporalConnection
+from tests.end_to_end.canaries import (
+    OWN_FILES,
+    Canaries,
+    content_of,
+    files_below,
+    histories,
+    other_files,
+    processes_seen,
+)
 from tests.end_to_end.servers import Place
 from tests.end_to_end.stack import Bulkhead
-from tests.histories import opened, texts_of
+from tests.histories import texts_of
 from tests.processes import core_limits, processes_told
-
-# Where a secret belongs: a cluster's own directory, the files whose paths are settings, and what
-# the owner was told. OpenBao's store is encrypted, so it is searched like everything else.
-OWN_FILES = (
-    "control-planes/cp-*/pki/*",
-    "control-planes/cp-*/encryption.yaml",
-    "passwords/*",
-    "openbao/*.key",
-    "owner.env",
-)
-
 
 # 32 random bytes in base64, the only thing of this length in the file.
 _ENCRYPTION_KEY = re.compile(rb"([A-Za-z0-9+/]{43}=)")
@@ -54,76 +49,6 @@ def _planted_in_files(home: Path) -> dict[str, bytes]:
                 (content,) = _ENCRYPTION_KEY.findall(content)
             planted[str(path.relative_to(home))] = content
     return planted
-
-
-def _other_files(home: Path) -> dict[str, bytes]:
-    """Return what is in all other files of a home, by their paths in it."""
-    own = {path for pattern in OWN_FILES for path in home.glob(pattern)}
-    return {
-        str(path.relative_to(home)): _content_of(path)
-        for path in _files_below(home)
-        if path not in own and not path.is_relative_to(home / "programs")
-    }
-
-
-def _files_below(directory: Path) -> Iterator[Path]:
-    # Unlike `rglob` it bears that a running server removes a folder meanwhile.
-    for folder, _, names in os.walk(directory):
-        yield from (path for name in names if (path := Path(folder, name)).is_file())
-
-
-def _content_of(path: Path) -> bytes:
-    """Return what a file holds; nothing when a running server has removed it meanwhile."""
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        return b""
-
-
-async def _histories(bulkhead: Bulkhead) -> tuple[bytes, bytes]:
-    """Return all histories as Temporal keeps them, and what is in their payloads."""
-    stack = bulkhead.stack
-    connection = TemporalConnection(stack.temporal, stack.openbao(WORKER), WORKER)
-    client = await connection.client()
-    kept: list[bytes] = []
-    inside: list[bytes] = []
-    async for found in client.list_workflows():
-        handle = client.get_workflow_handle(found.id, run_id=found.run_id)
-        history = await handle.fetch_history()
-        kept += [history.to_json().encode(), *texts_of(history.to_json_dict())]
-        inside += texts_of(await opened(history, connection.codec))
-    connection.close()
-    return b"\n".join(kept), b"\n".join(inside)
-
-
-def _processes() -> bytes:
-    seen = b""
-    for process in Path("/proc").glob("[0-9]*"):
-        for name in ("cmdline", "environ"):
-            try:
-                seen += (process / name).read_bytes() + b"\n"
-            except OSError:
-                continue
-    return seen
-
-
-class Canaries(dict[str, bytes]):
-    """What is looked for, by the name of what it is."""
-
-    def new(self, name: str) -> str:
-        """Return a fresh value to plant somewhere; from now on it is looked for everywhere else."""
-        value = f"canary-{uuid4().hex}"
-        self[name] = value.encode()
-        return value
-
-    def found_in(self, places: dict[str, bytes]) -> list[tuple[str, str]]:
-        """Return which of them stand where, as they are or in base64."""
-        return [
-            (name, place)
-            for place, content in places.items()
-            for name, value in self.items()
-            if value in content or base64.b64encode(value).rstrip(b"=")[:-1] in content
-        ]
 
 
 def _use_secrets(bulkhead: Bulkhead, canaries: Canaries) -> bytes:
@@ -194,10 +119,15 @@ def test_no_secret_is_found_outside_its_place(bulkhead: Bulkhead, tmp_path: Path
     )
 
     # Sealed or not, a payload holds no secret.
-    kept, inside = asyncio.run(_histories(bulkhead))
+    kept, inside = asyncio.run(histories(bulkhead))
     assert cluster_id.encode() in inside
-    places = {"histories": kept, "payloads": inside, "processes": _processes(), "errors": answers}
-    places |= _other_files(home)
+    places = {
+        "histories": kept,
+        "payloads": inside,
+        "processes": processes_seen(),
+        "errors": answers,
+    }
+    places |= other_files(home)
     assert len(places) > 50
     # kubectl is ours here and got the canary as an argument; it has ended, so nothing is excused.
     assert canaries.found_in(places) == []
@@ -221,7 +151,7 @@ def _arguments_meanwhile() -> Iterator[set[bytes]]:
 
     def look() -> None:
         while not over.wait(0.05):
-            seen.update(_processes().splitlines())
+            seen.update(processes_seen().splitlines())
 
     looking = Thread(target=look)
     looking.start()
@@ -293,18 +223,18 @@ def test_no_secret_of_a_server_is_found_outside_its_place(place: Place) -> None:
     answers = _refused_servers(place, canaries, bootstrap["token"])
     told = [bulkhead.get(path) for path in ("/audit_events", f"/machines/{machine['id']}")]
     told.append(bulkhead.get(f"/clusters/{place.cluster_id}/worker_bootstraps"))
-    kept, inside = asyncio.run(_histories(bulkhead))
+    kept, inside = asyncio.run(histories(bulkhead))
     assert machine["id"].encode() in inside
     home = bulkhead.stack.home.directory
     places = {
         "histories": kept,
         "payloads": inside,
         "processes while it joined": b"\n".join(seen),
-        "processes": _processes(),
+        "processes": processes_seen(),
         "errors": answers,
         "answers": json.dumps(told).encode(),
         "the server's journal": server.run("journalctl --no-pager").output.encode(),
-        **_other_files(home),
+        **other_files(home),
     }
     assert machine["id"].encode() in places["answers"]
     assert canaries.found_in(places) == []
@@ -316,10 +246,10 @@ def test_what_temporal_keeps_tells_no_more_than_ids(bulkhead: Bulkhead) -> None:
     with bulkhead.stack.administrator("bulkhead") as administrator:
         told["who asked"] = administrator.execute("SELECT id FROM users").fetchall()[0][0].encode()
     told["an input's field"] = b'"principal_id"'
-    kept, inside = asyncio.run(_histories(bulkhead))
+    kept, inside = asyncio.run(histories(bulkhead))
     assert told["who asked"] in inside
-    files = _files_below(bulkhead.stack.home.temporal)
-    places = {"histories": kept, **{path.name: _content_of(path) for path in files}}
+    files = files_below(bulkhead.stack.home.temporal)
+    places = {"histories": kept, **{path.name: content_of(path) for path in files}}
     assert any(created["id"].encode() in content for content in places.values())
     assert told.found_in(places) == []
     # Temporal's own CLI reads them through the codec server, with a token of ours.

@@ -1,5 +1,6 @@
 """An install whose pods really run: on a server that joined, seen and read through the platform."""
 
+import asyncio
 import contextlib
 import json
 from collections.abc import Iterator
@@ -10,7 +11,8 @@ import httpx
 import pytest
 
 from domain.names import install_namespace_of
-from tests.charts import archive
+from tests import charts
+from tests.end_to_end.canaries import Canaries, histories, other_files, processes_seen
 from tests.end_to_end.servers import Place, running_place, until
 from tests.end_to_end.stack import Body
 from tests.end_to_end.vendor import Vendor
@@ -18,15 +20,24 @@ from tests.end_to_end.workload import port_forward
 
 _LINE_WITHIN_SECONDS = 30.0
 
+_DEPLOYMENT = "web/templates/deployment.yaml"
+# At the end of it: where the web server keeps what is uploaded.
+_VOLUME = """\
+          volumeMounts: [{name: uploads, mountPath: /uploads}]
+      volumes: [{name: uploads, emptyDir: {}}]
+"""
+
 
 @pytest.mark.full
 @pytest.mark.timeout(600)
-def test_an_install_runs_on_a_server_and_its_logs_are_followed(tmp_path: Path) -> None:
+def test_an_install_runs_on_a_server_and_what_its_app_has_stays_there(
+    tmp_path: Path,
+) -> None:
     with running_place(tmp_path) as place:
         server = place.switch_on("worker")
         place.joined(server)
-        charts = {version: _web(place, version) for version in ("1.0.0", "1.1.0")}
-        vendor = Vendor(place.bulkhead, charts)
+        versions = {version: _web(place, version) for version in ("1.0.0", "1.1.0")}
+        vendor = Vendor(place.bulkhead, versions)
         cluster = place.bulkhead.get(f"/clusters/{place.cluster_id}")
         created = vendor.succeeded(vendor.install(cluster["region_id"], cluster["id"]))
         install_id = created["owner_id"]
@@ -35,10 +46,18 @@ def test_an_install_runs_on_a_server_and_its_logs_are_followed(tmp_path: Path) -
         with _followed(place, install_id) as lines:
             # Written before anybody followed, and written while somebody does.
             assert "8080" in _line_of(lines, pod, "server")
+            canaries = Canaries()
+            in_log = canaries.new("a line of the log")
             with port_forward(place, f"pod/{pod}", 8080, install_namespace_of(install_id)) as url:
-                said = httpx.get(f"{url}/echo", params={"msg": "canary"}, timeout=10).text
-            assert said == "canary"
-            assert _line_of(lines, pod, "canary")
+                _keep_in_volume(url, canaries.new("a file of a volume"))
+                asked = {"x-canary": canaries.new("a request")}
+                said = httpx.get(f"{url}/echo", params={"msg": in_log}, headers=asked, timeout=10)
+            assert said.text == in_log
+            assert _line_of(lines, pod, in_log)
+            # What the customer's app has is on the customer's server.
+            kept = f"grep --recursive --quiet {canaries['a file of a volume'].decode()}"
+            assert server.run(f"{kept} /var/lib/kubelet/pods").status == 0
+            assert canaries.found_in(_stores_of(place, install_id)) == []
         _move(place, vendor, install_id)
         assert _running_pod(place, install_id) != pod
         _delete(place, vendor, install_id)
@@ -52,6 +71,25 @@ def _headers(place: Place, path: str) -> dict[str, str]:
     return {"If-Match": place.bulkhead.get(path)["etag"], "Idempotency-Key": uuid4().hex}
 
 
+def _keep_in_volume(url: str, content: str) -> None:
+    """Have the web server write a file into its volume."""
+    files = {"file": ("upload", content.encode())}
+    httpx.post(f"{url}/upload", files=files, timeout=10).raise_for_status()
+
+
+def _stores_of(place: Place, install_id: str) -> dict[str, bytes]:
+    """Return all that the platform keeps, where an install's operations are as well."""
+    home = place.bulkhead.stack.home.directory
+    kept, inside = asyncio.run(histories(place.bulkhead))
+    assert install_id.encode() in inside
+    return {
+        "histories": kept,
+        "payloads": inside,
+        "processes": processes_seen(),
+        **other_files(home),
+    }
+
+
 def _web(place: Place, version: str) -> bytes:
     """Return a chart of Kubernetes' test image, as a web server that logs what it is asked."""
     values = {
@@ -59,7 +97,9 @@ def _web(place: Place, version: str) -> bytes:
         "args": ["netexec", "--http-port=8080"],
         "greeting": version,
     }
-    return archive("web", version, values=values)
+    template = Path(charts.__file__).parent / _DEPLOYMENT
+    files = {"templates/deployment.yaml": template.read_text() + _VOLUME}
+    return charts.archive("web", version, values=values, files=files)
 
 
 def _turn_logs_on(place: Place, workspace_id: str) -> None:
