@@ -111,6 +111,7 @@ async def access_secret_version(
 ) -> Response:
     """Read the value of a version, or have it wrapped in a token that yields it once."""
     audit_id = new_id(Prefix.AUDIT_EVENT)
+    wrap_ttl = None if body is None else body.wrap_ttl_seconds
     clients: Clients = request.app.state.clients
     await clients.serving.ask_ahead()
     attempt = Attempt(_ACCESS, "secret", secret_id)
@@ -122,12 +123,13 @@ async def access_secret_version(
             selector=selector,
             action=_ACCESS,
             audit_id=audit_id,
+            wrapped=wrap_ttl is not None,
         )
         found = await _admit(scope, limits, access)
     # By now the attempt is committed; no transaction is held while the value is fetched.
     values = scope.clients.openbao.values
-    if body is not None and body.wrap_ttl_seconds is not None:
-        return await _wrapped(values, found, audit_id, body.wrap_ttl_seconds)
+    if wrap_ttl is not None:
+        return await _wrapped(values, found, audit_id, wrap_ttl)
     value = await asyncio.to_thread(values.read, found.place, audit_id)
     return _plaintext(value, found.number)
 
@@ -138,16 +140,16 @@ async def unwrap_secret_value(request: Request, context: Context, body: UnwrapRe
 
     A token that was used before answers 404: somebody else has read the value.
     """
+    audit_id = new_id(Prefix.AUDIT_EVENT)
     attempt = Attempt(_UNWRAP, "secret")
     async with open_scope(request, context, attempt=attempt) as scope:
         _require_access(scope, _UNWRAP)
     place = await _place_in(scope, body.token)
     await scope.clients.serving.ask_ahead()
     async with open_scope(request, context, attempt=attempt) as scope:
-        found = await _admit_wrapped(scope, request.app.state.access_limits, place)
-    value = await asyncio.to_thread(
-        scope.clients.openbao.values.unwrap, scope.caller.workspace_id, body.token
-    )
+        found = await _admit_wrapped(scope, request.app.state.access_limits, place, audit_id)
+    values = scope.clients.openbao.values
+    value = await asyncio.to_thread(values.unwrap, scope.caller.workspace_id, body.token, audit_id)
     return _plaintext(value, found.number)
 
 
@@ -200,7 +202,10 @@ async def _place_in(scope: RequestScope, token: str) -> VersionPlace | BulkheadE
 
 
 async def _admit_wrapped(
-    scope: RequestScope, limits: AccessLimits, place: VersionPlace | BulkheadError
+    scope: RequestScope,
+    limits: AccessLimits,
+    place: VersionPlace | BulkheadError,
+    audit_id: str,
 ) -> Accessible:
     if isinstance(place, BulkheadError):
         _require_access(scope, _UNWRAP)
@@ -211,7 +216,7 @@ async def _admit_wrapped(
         secret_id=place.secret_id,
         selector=place.version_id,
         action=_UNWRAP,
-        audit_id=new_id(Prefix.AUDIT_EVENT),
+        audit_id=audit_id,
     )
     return await _admit(scope, limits, access)
 

@@ -1,5 +1,6 @@
 """Requests as plain data: hvac answers with the whole envelope, with a response, or with None."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import hvac
@@ -17,9 +18,14 @@ def listing(client: hvac.Client, path: str) -> dict[str, Any]:
     return answer["data"] if isinstance(answer, dict) else {}
 
 
-def write(client: hvac.Client, path: str, data: dict[str, object]) -> dict[str, Any]:
+def write(
+    client: hvac.Client,
+    path: str,
+    data: dict[str, object],
+    headers: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
     """Write to a path and return what was answered; empty when that was nothing."""
-    answer = client.write_data(path, data=data)
+    answer = client.adapter.post(f"/v1/{path}", json=data, headers=dict(headers or {}))
     return answer["data"] or {} if isinstance(answer, dict) else {}
 
 

@@ -158,13 +158,18 @@ class ValueStore:
             version_id=f"{Prefix.SECRET_VERSION}_{match[2]}",
         )
 
-    def unwrap(self, workspace_id: str, token: str) -> SecretValue:
+    def unwrap(self, workspace_id: str, token: str, audit_id: str) -> SecretValue:
         """Return the value that a token of `wrap` stands for; the token is used up.
+
+        Args:
+            workspace_id: in whose namespace the login is.
+            token: of `wrap`.
+            audit_id: the id of the audit line that was committed for this.
 
         Raises:
             BulkheadError: NOT_FOUND when the token is unknown, used up or has ended.
         """
-        answer = self._wrapping("unwrap a value", workspace_id, "unwrap", token)
+        answer = self._wrapping("unwrap a value", workspace_id, "unwrap", token, audit_id)
         if not answer or not (answer.get("data") or {}).get("v"):
             raise _no_wrapped_value()
         return _value_in(answer["data"])
@@ -239,11 +244,17 @@ class ValueStore:
         return self._call(place, operation, request)
 
     def _wrapping(
-        self, operation: str, workspace_id: str, verb: str, token: str
+        self,
+        operation: str,
+        workspace_id: str,
+        verb: str,
+        token: str,
+        audit_id: str | None = None,
     ) -> dict[str, Any] | None:
         def request(client: hvac.Client) -> dict[str, Any] | None:
             try:
-                return write(client, f"sys/wrapping/{verb}", {"token": token})
+                path = f"sys/wrapping/{verb}"
+                return write(client, path, {"token": token}, _audited_by(audit_id))
             except exceptions.InvalidRequest:
                 return None
 
@@ -308,11 +319,16 @@ def _answer(
     *,
     wrap_ttl: str | None = None,
 ) -> dict[str, Any] | None:
-    headers = {} if audit_id is None else {policies.AUDIT_ID_HEADER: audit_id}
     answer = client.adapter.get(
-        f"/v1/{_MOUNT}/data/{value_path_of(place)}", headers=headers, wrap_ttl=wrap_ttl
+        f"/v1/{_MOUNT}/data/{value_path_of(place)}",
+        headers=_audited_by(audit_id),
+        wrap_ttl=wrap_ttl,
     )
     return answer if isinstance(answer, dict) else None
+
+
+def _audited_by(audit_id: str | None) -> dict[str, str]:
+    return {} if audit_id is None else {policies.AUDIT_ID_HEADER: audit_id}
 
 
 def _value_in(stored: dict[str, str]) -> SecretValue:

@@ -9,7 +9,18 @@ from datetime import timedelta
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Text, bindparam, column, func, insert, literal, select, table, true
+from sqlalchemy import (
+    ColumnElement,
+    Text,
+    bindparam,
+    column,
+    func,
+    insert,
+    literal,
+    select,
+    table,
+    true,
+)
 from sqlmodel import col
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -41,12 +52,14 @@ class Access:
         selector: an id of a version, `latest`, or an alias.
         action: what the audit log calls it.
         audit_id: the id of its audit line, which the request to OpenBao carries too.
+        wrapped: a token that yields the value once is given out, and not the value.
     """
 
     secret_id: str
     selector: str
     action: str
     audit_id: str
+    wrapped: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +87,8 @@ async def record_access(
             destroyed one; DEPENDENCY_UNAVAILABLE while values are not served.
     """
     selection = VersionSelection.of(access.selector)
-    found = (await _query(selection).run(session, _parameters(caller, access))).first()
+    query = _query(selection, wrapped=access.wrapped)
+    found = (await query.run(session, _parameters(caller, access))).first()
     if found is None:
         raise no_readable_secret()
     state = StoreState(found.serving, found.generation, found.next_generation, found.restore_id)
@@ -105,7 +119,7 @@ def _parameters(caller: Caller, access: Access) -> dict[str, Any]:
 
 # Made once for each way: to build it takes longer than to run it.
 @cache
-def _query(selection: VersionSelection) -> CompiledQuery:
+def _query(selection: VersionSelection, *, wrapped: bool) -> CompiledQuery:
     version = SecretVersionRow
     found = (
         readable_versions(
@@ -126,6 +140,9 @@ def _query(selection: VersionSelection) -> CompiledQuery:
         .join(_STATE, true())
         .cte("found")
     )
+    details: list[ColumnElement[Any]] = [literal("version_id"), found.c.version_id]
+    if wrapped:
+        details += [literal("wrapped"), true()]
     line = {
         "workspace_id": found.c.workspace_id,
         "id": _text("audit_id"),
@@ -137,7 +154,7 @@ def _query(selection: VersionSelection) -> CompiledQuery:
         "resource_type": literal("secret"),
         "resource_id": _text("secret"),
         "outcome": literal("allowed"),
-        "details": func.jsonb_build_object(literal("version_id"), found.c.version_id),
+        "details": func.jsonb_build_object(*details),
     }
     allowed = select(*line.values()).where(found.c.state == VersionState.ENABLED)
     audited = (

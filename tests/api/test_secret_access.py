@@ -359,6 +359,16 @@ async def test_a_wrapped_value_is_given_out_once_and_in_its_workspace(gate: Gate
         error_of(await keeper.access(secret, body={"wrap_ttl_seconds": seconds}), 400)
 
 
+async def test_the_audit_line_of_a_value_that_was_wrapped_says_so(gate: Gate) -> None:
+    keeper = await new_keeper(gate)
+    secret = await keeper.create()
+    ok(await keeper.access(secret, body={"wrap_ttl_seconds": 60}))
+    ok(await keeper.access(secret))
+    query = f"action={_ACCESS}&resource_id={secret['id']}"
+    lines = ok(await keeper.person.get(f"/v1/audit_events?{query}"))["data"]
+    assert [line["details"].get("wrapped") for line in lines] == [None, True]
+
+
 async def test_a_token_of_ours_opens_nothing_at_openbao(gate: Gate) -> None:
     keeper = await new_keeper(gate)
     secret = await keeper.create()

@@ -1,8 +1,10 @@
 """Values are written once, read under an audit id, and proven gone."""
 
+import json
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import hvac
 import pytest
@@ -129,8 +131,20 @@ def test_a_wrapped_value_is_had_once_and_says_which_version_it_is(
     values.write(place, _VALUE)
     token = values.wrap(place, "aud_x", 60)
     assert values.place_of_wrapped(place.workspace_id, token) == place
-    assert values.unwrap(place.workspace_id, token) == _VALUE
-    assert _reason_of(lambda: values.unwrap(place.workspace_id, token)) is Reason.NOT_FOUND
+    assert values.unwrap(place.workspace_id, token, "aud_x") == _VALUE
+    again = partial(values.unwrap, place.workspace_id, token, "aud_x")
+    assert _reason_of(again) is Reason.NOT_FOUND
+
+
+def test_an_unwrap_is_in_openbaos_log_with_the_id_of_its_audit_line(
+    servers: Servers, values: ValueStore, place: VersionPlace
+) -> None:
+    values.write(place, _VALUE)
+    token, audit_id = values.wrap(place, "aud_x", 60), new_id(Prefix.AUDIT_EVENT)
+    values.unwrap(place.workspace_id, token, audit_id)
+    logs = servers.stack.secret_store.audit_log_dirs[0].glob("*.log")
+    lines = [line for log in logs for line in log.read_text().splitlines() if audit_id in line]
+    assert {json.loads(line)["request"]["path"] for line in lines} == {"sys/wrapping/unwrap"}
 
 
 def test_a_process_may_neither_write_over_a_value_nor_read_it_from_the_root_namespace(
