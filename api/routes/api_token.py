@@ -40,8 +40,8 @@ _LAST_SECOND = 253402300799
 class CreateApiTokenRequest(Body):
     """A token to be made; without an end it is valid until it is deleted.
 
-    Only an owner gives scopes, and none implies another; without them it may do nothing with
-    secrets.
+    Only an owner gives scopes, and none implies another; without them it reads and changes no
+    secret. What uses one already, such as a compute config, it may use.
     """
 
     name: Name

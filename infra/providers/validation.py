@@ -138,7 +138,7 @@ class ProviderValidation:
             async with asyncio.timeout(_ANSWERS_WITHIN_SECONDS):
                 return await ask(value, attributes)
         except (httpx.HTTPError, httpx.InvalidURL, TimeoutError):
-            return _unknown("The provider cannot be reached. Validate again later.")
+            return _unknown("The provider cannot be reached, so that nothing is known.")
 
     async def _hcloud(self, value: SecretValue, attributes: Mapping[str, str]) -> Validation:
         del attributes
@@ -307,7 +307,7 @@ def _valid_or_unknown(answer: _Answer) -> Validation:
         return Validation(ValidationState.VALID)
     if not answer.clocks_agree:
         return _unknown("The provider's clock and ours differ, so that nothing is known.")
-    return _unknown(f"The provider answered with HTTP {answer.status}. Validate again later.")
+    return _unknown(f"The provider answered with HTTP {answer.status}, so that nothing is known.")
 
 
 def _invalid(error: str) -> Validation:
