@@ -28,7 +28,7 @@ from domain.repair_budget import Standing
 from infra.database.engine import Database
 from infra.database.tables import MachineRow
 from infra.kubernetes.client import KubernetesClient
-from infra.kubernetes.nodes import NodeSight, list_nodes, remove_node
+from infra.kubernetes.nodes import NodeSight, list_nodes, remove_node, set_schedulable
 from infra.kubernetes.signing_requests import SigningRequest, list_requests
 from infra.machines.approver import KnownNode
 from infra.machines.clusters import HostClusters
@@ -138,6 +138,7 @@ class MachineKeeper:
         known = _inventory(machines, sight.nodes, self._clusters.addresses_of(cluster))
         await self._decisions.make(cluster, sight.requests, known)
         await self._remove_strangers(cluster, sight.nodes, known)
+        await self._keep_cordoned(cluster, sight.nodes, machines)
         now, ends = datetime.now(UTC), ends_of(sight.requests)
         observations = [
             observe(
@@ -234,6 +235,28 @@ class MachineKeeper:
                 log.warning("removing a stranger's node", cluster_id=cluster.cluster_id, node=name)
                 await self._clusters.ask(cluster, partial(remove_node, name=name))
 
+    async def _keep_cordoned(
+        self,
+        cluster: HostedControlPlane,
+        nodes: Mapping[str, NodeSight],
+        machines: Sequence[MachineRow],
+    ) -> None:
+        """Cordon nodes anew that their kubelets made anew, or somebody uncordoned beside us."""
+        for row in machines:
+            node = nodes.get(node_name_of(row.id))
+            if node is None or not node.schedulable or not _is_cordoned(row):
+                continue
+            async with self._database.workspace(cluster.workspace_id) as session:
+                # No uncordon can be asked for meanwhile.
+                held = await session.get(
+                    MachineRow, (row.workspace_id, row.id), with_for_update=True
+                )
+                if held is None or not _is_cordoned(held):
+                    continue
+                log.info("cordoning a node again", cluster_id=cluster.cluster_id, node=node.name)
+                cordon = partial(set_schedulable, name=node.name, schedulable=False)
+                await self._clusters.ask(cluster, cordon)
+
     async def _write(
         self,
         cluster: HostedControlPlane,
@@ -279,6 +302,13 @@ def _known(row: MachineRow, nodes: Mapping[str, NodeSight]) -> KnownNode:
         revoked=row.credentials_revoked_at is not None,
         reported_addresses=frozenset(map(_canonical, row.addresses)),
         node_addresses=frozenset() if node is None else frozenset(map(_canonical, node.addresses)),
+    )
+
+
+def _is_cordoned(row: MachineRow) -> bool:
+    """Whether its node shall take no pods, and no operation is about to change that."""
+    return (
+        row.state is MachineState.ACTIVE and not row.schedulable and row.active_operation_id is None
     )
 
 

@@ -279,6 +279,20 @@ async def test_a_node_that_its_server_gave_a_finalizer_can_be_removed(fleet: Fle
     await fleet.forget(machine)
 
 
+async def test_a_cordoned_node_that_its_kubelet_made_anew_is_cordoned_again(fleet: Fleet) -> None:
+    cordoned, other = await fleet.have_active(), await fleet.have_active()
+    await fleet.change(cordoned, schedulable=False)
+    nodes = [node_name_of(machine.owner_id) for machine in (cordoned, other)]
+    for node in nodes:
+        await fleet.ask(partial(register, name=node))
+    async with asyncio.timeout(60):
+        while (await fleet.ask(list_nodes))[nodes[0]].schedulable:  # noqa: ASYNC110 - the cluster is another process
+            await asyncio.sleep(0.1)
+    assert (await fleet.ask(list_nodes))[nodes[1]].schedulable
+    for machine in (cordoned, other):
+        await fleet.forget(machine)
+
+
 async def repairs_of(fleet: Fleet, machine: MachineOperation) -> list[OperationRow]:
     """Return the repairs of a machine."""
     async with fleet.platform.api.workspace(fleet.owner.workspace_id) as session:
