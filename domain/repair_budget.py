@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from domain.cloud import Provider
 from domain.health import UNHEALTHY
 from domain.machine import MachineHealth, MachineKind
 
@@ -39,10 +40,12 @@ class Standing:
 
     Attributes:
         machine_id: its id.
-        kind: who made its server, which is whose budget it takes from.
+        kind: who made its server.
         health: debounced.
         available: whether it is active, and no operation works on it.
         repaired_at: when its last repair was planned.
+        provider: who has its server, which is whose budget it takes from; None: its owner, who has
+            one budget with all owners of servers.
     """
 
     machine_id: str
@@ -50,6 +53,7 @@ class Standing:
     health: MachineHealth
     available: bool
     repaired_at: datetime | None
+    provider: Provider | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,12 +63,12 @@ class RepairLoad:
     Attributes:
         in_cluster: repairs under way in the cluster.
         in_cluster_within_hour: repairs of the cluster that were planned in the last hour.
-        of_provider: repairs under way by kind of machine, in all clusters of the platform.
+        of_provider: repairs under way by provider, in all clusters of the platform.
     """
 
     in_cluster: int
     in_cluster_within_hour: int
-    of_provider: Mapping[MachineKind, int]
+    of_provider: Mapping[Provider | None, int]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,16 +98,16 @@ def plan_repairs(machines: Sequence[Standing], load: RepairLoad, now: datetime) 
                 f"It waits for its repair: a cluster has at most {CLUSTER_AT_ONCE} at a time and "
                 f"{CLUSTER_AN_HOUR} an hour."
             )
-        if reason is None and running.get(machine.kind, 0) >= PROVIDER_AT_ONCE:
+        if reason is None and running.get(machine.provider, 0) >= PROVIDER_AT_ONCE:
             reason = (
-                f"It waits for its repair: at most {PROVIDER_AT_ONCE} machines of this kind are "
-                "repaired at a time."
+                f"It waits for its repair: at most {PROVIDER_AT_ONCE} machines of one provider "
+                "are repaired at a time."
             )
         if reason is not None:
             withheld[machine.machine_id] = reason
             continue
         repair.append(machine.machine_id)
-        running[machine.kind] = running.get(machine.kind, 0) + 1
+        running[machine.provider] = running.get(machine.provider, 0) + 1
     return RepairPlan(repair=tuple(repair), withheld=withheld)
 
 

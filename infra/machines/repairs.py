@@ -1,7 +1,7 @@
 """Plans repairs of machines within the budget, one keeper at a time on the whole platform."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
@@ -10,8 +10,9 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from domain.caller import system_caller
+from domain.cloud import Provider
 from domain.cluster import ClusterState, HostedControlPlane
-from domain.machine import MachineKind, MachineState
+from domain.machine import MachineState
 from domain.operation import OperationState, OperationType, OwnerType
 from domain.owned_operation import TypedOperation
 from domain.repair_budget import PAUSE_OF_MACHINE, RepairLoad, Standing, needs_repair, plan_repairs
@@ -19,7 +20,7 @@ from infra.database.engine import Database
 from infra.database.queries.emergency_stop import stop_of_cluster
 from infra.database.records.audit import add_audit_event
 from infra.database.records.operation import machine_operation_of, plan_operation
-from infra.database.tables import ClusterRow, MachineRow, OperationRow
+from infra.database.tables import ClusterRow, ComputeConfigRow, MachineRow, OperationRow
 
 REPAIRS: Final = "repair-machines"
 
@@ -30,9 +31,10 @@ _STOPPED: Final = "It waits for its repair: an emergency stop is in force."
 _ALONE: Final = text("SELECT pg_advisory_xact_lock(hashtext('bulkhead repair budget'))")
 
 _OF_PROVIDERS: Final = text("""
-SELECT m.kind, count(*) FROM operations o
+SELECT c.provider, count(*) FROM operations o
 JOIN machines m ON m.workspace_id = o.workspace_id AND m.id = o.owner_id
-WHERE o.state = 'RUNNING' AND o.type = 'machine.repair' GROUP BY m.kind
+LEFT JOIN compute_configs c ON c.workspace_id = m.workspace_id AND c.id = m.compute_config_id
+WHERE o.state = 'RUNNING' AND o.type = 'machine.repair' GROUP BY c.provider
 """)
 
 
@@ -72,7 +74,11 @@ class Repairs:
             stop = await stop_of_cluster(session, cluster.workspace_id, cluster.cluster_id)
             if stop is not None:
                 return PlannedRepairs(operations=(), withheld=dict.fromkeys(waiting, _STOPPED))
-            decided = plan_repairs(machines, await self._load(session, cluster), now)
+            providers = await _providers(session, cluster)
+            standings = [
+                replace(machine, provider=providers.get(machine.machine_id)) for machine in machines
+            ]
+            decided = plan_repairs(standings, await self._load(session, cluster), now)
             planned = [
                 operation
                 for machine_id in decided.repair
@@ -96,12 +102,22 @@ class Repairs:
         states = (await session.exec(query)).all()
         async with self._sweeper.transaction() as everywhere:
             found = await everywhere.execute(_OF_PROVIDERS)
-            of_provider = {MachineKind(kind): count for kind, count in found}
+            of_provider = {name and Provider(name): count for name, count in found}
         return RepairLoad(
             in_cluster=sum(OperationState(state) is OperationState.RUNNING for state in states),
             in_cluster_within_hour=len(states),
             of_provider=of_provider,
         )
+
+
+async def _providers(session: AsyncSession, cluster: HostedControlPlane) -> dict[str, Provider]:
+    """Return who has the servers of the cluster's machines in clouds."""
+    query = (
+        select(MachineRow.id, ComputeConfigRow.provider)
+        .join(ComputeConfigRow, col(ComputeConfigRow.id) == col(MachineRow.compute_config_id))
+        .where(MachineRow.cluster_id == cluster.cluster_id)
+    )
+    return {machine: Provider(provider) for machine, provider in await session.exec(query)}
 
 
 async def _plan(

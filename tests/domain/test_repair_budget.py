@@ -3,9 +3,11 @@
 import dataclasses
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from domain.cloud import Provider
 from domain.health import UNHEALTHY
 from domain.machine import MachineHealth, MachineKind
 from domain.repair_budget import (
@@ -26,7 +28,10 @@ IDLE = RepairLoad(in_cluster=0, in_cluster_within_hour=0, of_provider={})
 
 
 def standing(
-    number: int, health: MachineHealth = MachineHealth.HEALTHY, repaired: datetime | None = None
+    number: int,
+    health: MachineHealth = MachineHealth.HEALTHY,
+    repaired: datetime | None = None,
+    provider: Provider | None = None,
 ) -> Standing:
     return Standing(
         machine_id=f"mch-{number:03}",
@@ -34,6 +39,7 @@ def standing(
         health=health,
         available=True,
         repaired_at=repaired,
+        provider=provider,
     )
 
 
@@ -74,6 +80,20 @@ def test_a_silent_own_server_cannot_be_told_to_restart() -> None:
     assert plan_repairs(silent, IDLE, NOW) == RepairPlan(repair=(), withheld={})
 
 
+@pytest.mark.parametrize(
+    ("provider", "is_repaired"), [(Provider.AWS, False), (Provider.HCLOUD, True), (None, True)]
+)
+def test_each_provider_has_a_budget_of_its_own(
+    provider: Provider | None, *, is_repaired: bool
+) -> None:
+    load = RepairLoad(
+        in_cluster=0, in_cluster_within_hour=0, of_provider={Provider.AWS: PROVIDER_AT_ONCE}
+    )
+    plan = plan_repairs([standing(0, MachineHealth.NOT_READY, provider=provider)], load, NOW)
+    assert bool(plan.repair) is is_repaired
+    assert is_repaired or "of one provider" in plan.withheld["mch-000"]
+
+
 CLUSTERS, MACHINES, TURNS = 10, 20, 60
 # A turn: which machines change to which health, and how many of the repairs under way end.
 HEALTHS = st.sampled_from([MachineHealth.HEALTHY, *sorted(UNHEALTHY)])
@@ -101,7 +121,7 @@ def test_no_weather_among_200_machines_makes_a_repair_storm(
             load = RepairLoad(
                 in_cluster=sum(number in own for number in running),
                 in_cluster_within_hour=sum(number in own for _, number in lately),
-                of_provider={KIND: len(running)},
+                of_provider={None: len(running)},
             )
             fleet = [
                 dataclasses.replace(machines[number], available=number not in running)
