@@ -23,7 +23,9 @@ _MOST_BYTES: Final = 8192
 _LEAST_RSA_BITS: Final = 2048
 
 _COMMON_USAGES: Final = frozenset({"digital signature", "key encipherment"})
-_RENEWING: Final = frozenset({MachineState.PROVISIONING, MachineState.ACTIVE})
+_RENEWING: Final = frozenset(
+    {MachineState.PROVISIONING, MachineState.ACTIVE, MachineState.RESUMING}
+)
 
 # A kubelet may ask before its Node object shows the addresses that it asks for.
 _NODE_SHOWS_WITHIN: Final = timedelta(minutes=1)

@@ -64,9 +64,13 @@ def approves(request: SigningRequest, node: KnownNode = NODE) -> bool:
 
 
 @pytest.mark.parametrize("request_", [CLIENT, SERVING], ids=["client", "serving"])
-def test_a_machine_renews_its_own_certificates(request_: SigningRequest) -> None:
-    assert approves(request_)
-    assert approves(request_, dataclasses.replace(NODE, state=MachineState.PROVISIONING))
+@pytest.mark.parametrize(
+    "state", [MachineState.PROVISIONING, MachineState.ACTIVE, MachineState.RESUMING]
+)
+def test_a_machine_renews_its_own_certificates(
+    request_: SigningRequest, state: MachineState
+) -> None:
+    assert approves(request_, dataclasses.replace(NODE, state=state))
     assert approves(dataclasses.replace(request_, usages=request_.usages | {"key encipherment"}))
 
 
