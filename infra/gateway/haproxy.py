@@ -13,6 +13,9 @@ _PATH: Final = "/usr/local/sbin:/usr/sbin:/sbin"
 
 _INSTALL_SECONDS: Final = 600.0
 
+# It reads some kilobytes, and resolves no name.
+_CHECK_SECONDS: Final = 30.0
+
 
 def find() -> str | None:
     """Return the path of haproxy, None where it is not installed."""
@@ -52,15 +55,23 @@ def check(program: str, configuration: Path) -> None:
 
     Raises:
         BulkheadError: FAILED_PRECONDITION with its words; versions before 2.6 do not.
+            DEPENDENCY_UNAVAILABLE when it does not end.
     """
-    answer = subprocess.run(
-        [*command(program, configuration), "-c", "-q"],
-        check=False,
-        cwd=configuration.parent,
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
-    )
+    try:
+        answer = subprocess.run(
+            [*command(program, configuration), "-c", "-q"],
+            check=False,
+            cwd=configuration.parent,
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            timeout=_CHECK_SECONDS,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise BulkheadError(
+            Reason.DEPENDENCY_UNAVAILABLE,
+            f"{program} did not check {configuration} within {_CHECK_SECONDS:.0f} s.",
+        ) from error
     if answer.returncode != 0:
         raise BulkheadError(
             Reason.FAILED_PRECONDITION,

@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from domain.errors import BulkheadError, Reason
 from domain.identifiers import Prefix, new_id
 from domain.names import (
     API_SERVER_NAME,
@@ -267,3 +268,15 @@ async def test_200_quiet_connections_stay_and_cost_next_to_nothing(running: Runn
             writer.write(b"?\n")
             assert await reader.readline() == b"%d\n" % running.tunnel_port
             writer.close()
+
+
+def test_a_program_that_does_not_end_its_check_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(haproxy, "_CHECK_SECONDS", 0.2)
+    program = tmp_path / "haproxy"
+    program.write_text("#!/bin/sh\nexec sleep 60\n")
+    program.chmod(0o700)
+    with pytest.raises(BulkheadError) as given_up:
+        haproxy.check(str(program), tmp_path / "haproxy.cfg")
+    assert given_up.value.reason is Reason.DEPENDENCY_UNAVAILABLE
