@@ -1,11 +1,8 @@
 """A dependency that is away or closed: a typed error on the operation, and work that goes on."""
 
-import contextlib
-import shutil
-from collections.abc import Iterator
-from pathlib import Path
 from uuid import uuid4
 
+from tests.end_to_end.seal import sealed
 from tests.end_to_end.stack import Body, Bulkhead
 
 
@@ -44,26 +41,9 @@ def test_a_create_waits_for_a_secret_store_that_is_down(bulkhead: Bulkhead) -> N
     _goes_on(bulkhead, creating)
 
 
-@contextlib.contextmanager
-def _sealed(bulkhead: Bulkhead) -> Iterator[None]:
-    """Run OpenBao with another key of the right length: it cannot open its store."""
-    seal: Path = bulkhead.stack.home.openbao / "seal.key"
-    kept = seal.with_suffix(".kept")
-    bulkhead.stack.supervisor.stop("openbao", "openbao")
-    shutil.copy2(seal, kept)
-    seal.write_bytes(bytes(reversed(seal.read_bytes())))
-    bulkhead.stack.supervisor.restart("openbao", "openbao")
-    try:
-        yield
-    finally:
-        bulkhead.stack.supervisor.stop("openbao", "openbao")
-        kept.replace(seal)
-        bulkhead.stack.up()
-
-
 def test_a_create_waits_for_a_secret_store_that_is_sealed(bulkhead: Bulkhead) -> None:
     region = bulkhead.new_region()
-    with _sealed(bulkhead):
+    with sealed(bulkhead):
         creating = bulkhead.create_cluster(region)
         error = _error_while_away(bulkhead, creating)
         assert error["reason"] == "DEPENDENCY_UNAVAILABLE"
@@ -76,7 +56,7 @@ def test_values_wait_for_a_secret_store_that_is_sealed_and_metadata_does_not(
     body = {"name": f"sealed-{uuid4().hex}", "kind": "generic", "value": "first"}
     secret = bulkhead.persist("POST", "/secrets", json=body)
     path, key = f"/secrets/{secret['id']}/versions", {"idempotency-key": uuid4().hex}
-    with _sealed(bulkhead):
+    with sealed(bulkhead):
         for answer in (
             bulkhead.http.post(path, json={"value": "second"}, headers=key),
             bulkhead.http.post(path, json={"value": "third"}),

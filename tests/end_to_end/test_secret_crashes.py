@@ -15,6 +15,7 @@ import httpx
 import psycopg
 import pytest
 
+from tests.end_to_end.seal import sealed
 from tests.end_to_end.stack import Body, Bulkhead, wait_until_healthy
 from tests.processes import suspended
 
@@ -97,33 +98,64 @@ def test_a_version_is_added_once_although_a_part_is_killed_at_every_step(
     _is_added_once(bulkhead, secret, part, hold)
 
 
-def _is_added_once(bulkhead: Bulkhead, secret: Body, part: str, hold: Hold) -> None:
-    path, key = f"/secrets/{secret['id']}/versions", {"idempotency-key": uuid4().hex}
-    body = {"value": f"of {uuid4().hex}"}
+def test_a_version_is_added_once_although_the_store_is_sealed_after_the_intent(
+    bulkhead: Bulkhead, secret: Body
+) -> None:
+    adding = _Adding(bulkhead, secret["id"])
+    with _before_the_write(bulkhead, secret["id"], adding.start):
+        bulkhead.kill("openbao")
+        with sealed(bulkhead):
+            adding.join()
+            assert adding.statuses == [503]
+    adding.is_done_once("openbao", "sealed")
 
-    def add() -> None:
-        # How it ends here is nobody's business: the client that matters asks again.
+
+def _is_added_once(bulkhead: Bulkhead, secret: Body, part: str, hold: Hold) -> None:
+    adding = _Adding(bulkhead, secret["id"])
+    with hold(bulkhead, secret["id"], adding.start):
+        bulkhead.kill(part)
+    adding.join()
+    adding.is_done_once(part, hold.__name__)
+
+
+class _Adding:
+    """One request that adds a version, and the client that matters, which asks again."""
+
+    def __init__(self, bulkhead: Bulkhead, secret_id: str) -> None:
+        self.statuses: list[int] = []
+        self._bulkhead = bulkhead
+        self._path, self._key = f"/secrets/{secret_id}/versions", uuid4().hex
+        self._body = {"value": f"of {uuid4().hex}"}
+        self._asking = threading.Thread(target=self._ask)
+        self.start = self._asking.start
+
+    def _ask(self) -> None:
+        # How it ends here is nobody's business where the API is what dies.
         with contextlib.suppress(httpx.TransportError):
-            httpx.post(
-                f"{bulkhead.http.base_url}{path.lstrip('/')}",
-                json=body,
-                headers={**bulkhead.http.headers, **key},
+            answer = httpx.post(
+                f"{self._bulkhead.http.base_url}{self._path.lstrip('/')}",
+                json=self._body,
+                headers={**self._bulkhead.http.headers, "idempotency-key": self._key},
                 timeout=70,
             )
+            self.statuses.append(answer.status_code)
 
-    asking = threading.Thread(target=add)
-    with hold(bulkhead, secret["id"], asking.start):
-        bulkhead.kill(part)
-    asking.join(120)
-    assert not asking.is_alive()
-    version = bulkhead.persist("POST", path, json=body, headers=key)
-    versions = bulkhead.get(path)["data"]
-    assert [each["id"] for each in versions][:1] == [version["id"]], (part, hold.__name__)
-    assert len(versions) == 2, (part, hold.__name__)
-    read = bulkhead.persist("POST", f"{path}/{version['id']}:access")
-    assert read["value"] == body["value"]
-    first = bulkhead.persist("POST", f"{path}/current:access")
-    assert first["value"] == "first"
+    def join(self) -> None:
+        self._asking.join(120)
+        assert not self._asking.is_alive()
+
+    def is_done_once(self, *case: str) -> None:
+        """Ask again until it is answered, and find one version more; a failure names the case."""
+        bulkhead, path = self._bulkhead, self._path
+        key = {"idempotency-key": self._key}
+        version = bulkhead.persist("POST", path, json=self._body, headers=key)
+        versions = bulkhead.get(path)["data"]
+        assert [each["id"] for each in versions][:1] == [version["id"]], case
+        assert len(versions) == 2, case
+        read = bulkhead.persist("POST", f"{path}/{version['id']}:access")
+        assert read["value"] == self._body["value"]
+        first = bulkhead.persist("POST", f"{path}/current:access")
+        assert first["value"] == "first"
 
 
 @contextlib.contextmanager
