@@ -17,7 +17,7 @@ from api.clients import Clients
 from api.node_endpoint import NodeEndpoint
 from api.node_identity import Identity, identity_of
 from api.node_scope import NodeScope
-from api.scope import run_after_commit
+from api.scope import Attempt, record_stranger, run_after_commit
 from domain.audit_budget import AuditBudget
 from domain.caller import Caller, system_caller
 from domain.cluster import POD_NETWORK, SERVICE_NETWORK, ClusterProvider, ClusterState
@@ -95,6 +95,10 @@ async def register(request: Request, token: str, hello: Hello) -> Admission:
     clients: Clients = request.app.state.clients
     nodes: NodeEndpoint = request.app.state.nodes
     if not token.startswith(TokenKind.WORKER_BOOTSTRAP) or not is_well_formed(token):
+        if is_well_formed(token):
+            # Whoever has taken a person's token tries it here as well: its owner shall see that.
+            attempt = Attempt(_ACTION, "workspace")
+            await record_stranger(request, clients, token, None, attempt, Reason.UNAUTHENTICATED)
         raise _unauthenticated(message="This is not a worker bootstrap's token, or a mistyped one.")
     # Before anything is locked: files are read and a signature is verified.
     artifacts = await asyncio.to_thread(nodes.artifacts_for, hello.platform)

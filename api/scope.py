@@ -179,7 +179,7 @@ async def open_scope(
         if scope is not None and scope._denial is not None:  # noqa: SLF001 - this module's own
             await _record_denial(request, clients, scope.caller, scope._denial, error.reason)  # noqa: SLF001 - the same
         elif scope is None and attempt is not None:
-            await _record_stranger(request, clients, token, resource, attempt, error.reason)
+            await record_stranger(request, clients, token, resource, attempt, error.reason)
         raise
     for hook in scope.after_commit:
         await run_after_commit(hook)
@@ -314,7 +314,7 @@ async def _record_denial(
         )
 
 
-async def _record_stranger(
+async def record_stranger(
     request: Request,
     clients: Clients,
     token: str,

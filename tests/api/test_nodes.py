@@ -186,6 +186,8 @@ async def test_a_token_that_is_not_good_answers_401(
     audit = gate.audit(person.workspace)
     for bootstrap in (expired, used):
         assert ("node.register", "denied", bootstrap["id"]) in audit
+    # A person's own token, which is of no use here.
+    assert ("node.register", "denied", person.workspace) in audit
     for token in (used["token"], unknown):
         stranger = Person("", person.workspace, token, gate.client)
         assert (await stranger.get("/v1/clusters")).status_code == 401
