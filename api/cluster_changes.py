@@ -9,10 +9,10 @@ from functools import partial
 from typing import Any, Final
 
 from api import machine_plans
+from api.cancellations import send_cancellation
 from api.cluster_operations import begin, no_capacity, plan_resumption, touch
 from api.fields import check_etag, not_found
 from api.machine_plans import MachineRequest
-from api.routes.operation import send_cancellation
 from api.scope import RequestScope
 from domain.cluster import (
     CONTROL_PLANE_MEMORY_BYTES,

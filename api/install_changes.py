@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
+from api.cancellations import send_cancellation
 from api.fields import check_id, not_found
 from api.grant_changes import new_grant
 from api.install_places import (
@@ -21,7 +22,6 @@ from api.install_places import (
 from api.install_settings import hold_row, touch
 from api.install_values import check_values
 from api.quotas import check_quota
-from api.routes.operation import send_cancellation
 from api.scope import RequestScope
 from domain.errors import BulkheadError, Reason
 from domain.identifiers import Prefix, is_id, new_id

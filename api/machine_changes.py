@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Final
 
+from api.cancellations import send_cancellation
 from api.cluster_operations import wake
 from api.fields import check_etag, check_id, not_found
 from api.places import check_allowed
-from api.routes.operation import send_cancellation
 from api.scope import RequestScope
 from domain.cluster import ClusterState
 from domain.errors import BulkheadError, Reason

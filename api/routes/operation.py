@@ -13,6 +13,7 @@ from fastapi import APIRouter, Header, Query, Request
 from starlette.responses import JSONResponse, Response
 from typing_extensions import TypedDict
 
+from api.cancellations import send_cancellation
 from api.errors import documented
 from api.fields import (
     PRINTABLE,
@@ -39,7 +40,6 @@ from domain.operation import (
     BOOKKEEPING_PREFIX,
     WAITING_FOR_EMERGENCY_STOP,
     OperationState,
-    OperationType,
     OwnerType,
     StepStatus,
 )
@@ -54,7 +54,6 @@ from infra.database.queries.operation import (
 from infra.database.records.operation import request_cancellation
 from infra.database.tables import OperationRow, OperationStepRow
 from infra.database.tables.columns import unix, unix_or_none
-from infra.temporal.start import cancel_operation
 
 router = APIRouter(prefix="/operations", tags=["operations"])
 
@@ -254,14 +253,6 @@ async def cancel(
         return operation_body(operation, links=Links.of(request))
 
     return await answer_once(request, scope, idempotency_key, {}, 202, effect)
-
-
-async def send_cancellation(
-    scope: RequestScope, operation_type: OperationType, owner_id: str, operation_id: str
-) -> None:
-    """Pass a stored cancellation on to the workflow."""
-    client = await scope.clients.temporal.client()
-    await cancel_operation(client, operation_type, owner_id, operation_id)
 
 
 def operation_body(
