@@ -30,9 +30,10 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from domain.cloud import CloudResource
+    from domain.cloud_account import Account
     from infra.clouds.accounts import Accounts
     from infra.clouds.cloud import Cloud
-    from infra.database.records.compute import Account, ComputeRecords
+    from infra.database.records.compute import ComputeRecords
     from infra.database.records.endings import OperationRecords
     from infra.database.records.inventory import InventoryRecords
     from infra.database.records.stack import StackRecords

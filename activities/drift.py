@@ -12,8 +12,8 @@ from domain.compute import DriftRequest
 from domain.stack import StackAction, StackState
 from infra.clouds.same_account import check_same_account
 from infra.clouds.threads import in_thread
-from infra.database.records.compute import program_of
 from infra.database.records.drift import SCHEDULE
+from infra.database.records.stack import program_of
 
 if TYPE_CHECKING:
     from infra.clouds.accounts import Accounts

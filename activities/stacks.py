@@ -21,15 +21,15 @@ from domain.owned_operation import MachineOperation
 from domain.stack import StackAction, StackKind, StackState
 from infra.clouds.same_account import check_same_account
 from infra.clouds.threads import in_thread
-from infra.database.records.compute import program_of
-from infra.database.records.stack import taken_over
+from infra.database.records.stack import program_of, taken_over
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
+    from domain.cloud_account import Account
     from infra.clouds.accounts import Accounts
     from infra.clouds.cloud import Cloud
-    from infra.database.records.compute import Account, ComputeRecords
+    from infra.database.records.compute import ComputeRecords
     from infra.database.records.machine import MachineRecords
     from infra.database.records.stack import StackRecords
     from infra.database.records.suspension import SuspensionRecords

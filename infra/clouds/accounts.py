@@ -6,13 +6,13 @@ from functools import partial
 from weakref import WeakKeyDictionary
 
 from domain.caller import Caller
+from domain.cloud_account import Account, OpenedAs
 from domain.compute import COMPUTE_CONFIG_CONSUMER
 from domain.errors import BulkheadError, Reason
 from infra.clouds.cloud import Cloud
 from infra.clouds.rate_budget import Credential, RateBudgets, Spending
 from infra.clouds.registry import open_cloud
 from infra.clouds.threads import in_thread
-from infra.database.records.compute import Account, OpenedAs
 from infra.secret_store.reader import Consumer, ReadValue, SecretReader
 from infra.settings import ProviderSettings
 

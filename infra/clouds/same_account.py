@@ -12,11 +12,11 @@ from collections.abc import Collection, Iterable
 from functools import partial
 
 from domain.cloud import CloudResource
+from domain.cloud_account import Account, OpenedAs
 from domain.errors import BulkheadError, Reason
 from domain.secret import CURRENT
 from infra.clouds.cloud import Cloud
 from infra.clouds.threads import in_thread
-from infra.database.records.compute import Account, OpenedAs
 from infra.database.records.stack import StackRecords
 from infra.database.tables import StackRow
 

@@ -15,6 +15,7 @@ import structlog
 
 from domain.caller import system_caller
 from domain.cloud import SERVER, CloudResource
+from domain.cloud_account import Account, OpenedAs
 from domain.errors import BulkheadError
 from domain.inventory import Standing, is_young, judge
 from domain.secret import CURRENT
@@ -24,7 +25,6 @@ from infra.clouds.removal import remove_all
 from infra.clouds.same_account import check_some_of, other_account
 from infra.clouds.threads import in_thread
 from infra.database.records.account import AccountRecords, Leak, ServedMachine, VisitedAccount
-from infra.database.records.compute import Account, OpenedAs
 from infra.database.records.inventory import InventoryRecords
 
 LEAKS: Final = "sweep-leaks"

@@ -11,6 +11,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from domain.caller import system_caller
 from domain.cloud import Provider
+from domain.cloud_account import Account, OpenedAs
 from domain.errors import BulkheadError, Reason
 from domain.inventory import KnownStack
 from domain.machine import MachineKind, MachineState
@@ -22,7 +23,7 @@ from infra.database.queries.compute import find_config
 from infra.database.queries.emergency_stop import stop_of_account
 from infra.database.queries.stack import visible_stacks
 from infra.database.records.audit import add_audit_event
-from infra.database.records.compute import Account, OpenedAs, account_of
+from infra.database.records.compute import account_of
 from infra.database.records.stack import known_stack
 from infra.database.records.suspension import WANTS_SNAPSHOT
 from infra.database.tables import (

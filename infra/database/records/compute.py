@@ -11,63 +11,31 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import tuple_, update
-from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from domain.cloud import Place, Provider, Tag
+from domain.cloud import Place, Provider
+from domain.cloud_account import Account
 from domain.cluster import ClusterState
 from domain.compute import Choice, allowed_place
 from domain.errors import BulkheadError, Reason
-from domain.identifiers import Prefix, new_id
 from domain.machine import MachineState
 from domain.operation import OperationState
 from domain.owned_operation import MachineOperation
 from domain.secret import CURRENT
-from domain.stack import MachineShape, NetworkShape, StackKind, StackProgram, StackState
+from domain.stack import MachineShape, StackKind, StackState
 from infra.database.engine import Database
 from infra.database.queries.cluster import find_cluster, find_resumption
 from infra.database.queries.compute import allowed_places, find_config, select_credential
 from infra.database.queries.stack import (
     PLACEMENT_GROUP,
     SLEEPING,
-    free_network,
     is_group_full,
     is_wanted,
-    networks_of,
 )
 from infra.database.records.operation import hold, taken_over
+from infra.database.records.planned_stacks import have_network, have_server
 from infra.database.tables import ComputeConfigRow, MachineRow, OperationRow, StackRow
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Account:
-    """Whose account something is in, and with which credential it is reached.
-
-    Attributes:
-        version: of the secret, as its reader takes it: an id, or `current`.
-        image: what servers boot; empty: the provider's default.
-    """
-
-    workspace_id: str
-    compute_config_id: str
-    provider: Provider
-    secret_id: str
-    version: str = CURRENT
-    image: str = ""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class OpenedAs:
-    """Which account it is that was opened, as far as can be told.
-
-    Attributes:
-        version_id: of the secret, with which it was.
-        account_id: the provider's own name of the account; None: it tells none.
-    """
-
-    version_id: str
-    account_id: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -173,8 +141,8 @@ class ComputeRecords:
         async with self._database.workspace(operation.workspace_id) as session:
             await _hold_running(session, operation)
             await _check_allowed(session, account.provider, place.name)
-            network = await _have_network(session, operation, account, place)
-            server = await _have_server(session, operation, account, choice, place)
+            network = await have_network(session, operation, account, place)
+            server = await have_server(session, operation, account, choice, place)
             return PlannedStacks(network=network, server=server)
 
     async def shape_server(
@@ -294,98 +262,6 @@ def _wanted(machine: MachineRow) -> list[Choice]:
     before = Choice(place=machine.place, instance_type=machine.instance_type or "")
     here = [choice for choice in choices if choice.place == machine.place and choice != before]
     return [before, *here]
-
-
-def program_of(stack: StackRow) -> StackProgram:
-    """Return which program a stack's runner runs, with what."""
-    shape = (NetworkShape if stack.kind is StackKind.NETWORK else MachineShape)(**stack.shape)
-    return StackProgram(
-        workspace_id=stack.workspace_id,
-        stack_id=stack.id,
-        kind=stack.kind,
-        provider=stack.provider,
-        shape=shape,
-        tags={
-            Tag.WORKSPACE: stack.workspace_id,
-            Tag.CLUSTER: stack.cluster_id,
-            Tag.STACK: stack.id,
-        },
-    )
-
-
-async def _have_network(
-    session: AsyncSession, operation: MachineOperation, account: Account, place: Place
-) -> StackRow:
-    cluster_id = operation.control_plane.cluster_id
-    query = networks_of(cluster_id, account.secret_id, account.provider, place.name)
-    query = query.with_for_update()
-    found = (await session.exec(query)).one_or_none()
-    if found is None:
-        row = _new_stack(operation, account, place, StackKind.NETWORK)
-        shape = NetworkShape(
-            place=place.name, region=place.region, cidr=await free_network(session, cluster_id)
-        )
-        row.shape = asdict(shape)
-        await _insert(session, row)
-        found = (await session.exec(query)).one()
-    return found
-
-
-async def _have_server(
-    session: AsyncSession,
-    operation: MachineOperation,
-    account: Account,
-    choice: Choice,
-    place: Place,
-) -> StackRow:
-    row = _new_stack(operation, account, place, StackKind.MACHINE)
-    row.machine_id = operation.owner_id
-    shape = MachineShape(
-        place=place.name, region=place.region, instance_type=choice.instance_type, image=""
-    )
-    row.shape = asdict(shape)
-    await _insert(session, row)
-    found = (
-        await session.exec(
-            select(StackRow).where(
-                StackRow.kind == StackKind.MACHINE,
-                StackRow.machine_id == operation.owner_id,
-                StackRow.state != StackState.REMOVED,
-            )
-        )
-    ).one()
-    if (found.place, found.shape["instance_type"]) != (choice.place, choice.instance_type):
-        raise BulkheadError(
-            Reason.CONFLICT,
-            "The machine has a server of another choice, which is to be removed first.",
-            retryable=True,
-        )
-    return found
-
-
-def _new_stack(
-    operation: MachineOperation, account: Account, place: Place, kind: StackKind
-) -> StackRow:
-    return StackRow(
-        workspace_id=operation.workspace_id,
-        id=new_id(Prefix.STACK),
-        kind=kind,
-        cluster_id=operation.control_plane.cluster_id,
-        compute_config_id=account.compute_config_id,
-        secret_id=account.secret_id,
-        provider=account.provider,
-        place=place.name,
-        region=place.region,
-        state=StackState.PLANNED,
-        shape={},
-        outputs={},
-    )
-
-
-async def _insert(session: AsyncSession, row: StackRow) -> None:
-    """Write a planned stack, unless there is one of the kind already."""
-    values = row.model_dump(exclude={"created_at", "updated_at"})
-    await session.execute(insert(StackRow).values(**values).on_conflict_do_nothing())
 
 
 async def _machine(session: AsyncSession, operation: MachineOperation) -> MachineRow:

@@ -9,10 +9,10 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from domain.cloud import CloudResource
+from domain.cloud_account import Account, OpenedAs
 from domain.identifiers import Prefix, new_id
 from domain.owned_operation import MachineOperation
 from infra.database.engine import Database
-from infra.database.records.compute import Account, OpenedAs
 from infra.database.tables import InventoryRow, LeakRow
 
 

@@ -15,13 +15,20 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from domain.cloud import resource_name
+from domain.cloud import Tag, resource_name
+from domain.cloud_account import OpenedAs
 from domain.errors import BulkheadError, Reason
 from domain.inventory import KnownStack
-from domain.stack import LEASE_SECONDS, StackKind, StackState
+from domain.stack import (
+    LEASE_SECONDS,
+    MachineShape,
+    NetworkShape,
+    StackKind,
+    StackProgram,
+    StackState,
+)
 from infra.database.engine import Database
 from infra.database.queries.stack import networks_of, note_account, visible_stacks
-from infra.database.records.compute import OpenedAs
 from infra.database.tables import CloudIntentRow, ComputeConfigRow, StackRow
 
 
@@ -367,3 +374,20 @@ async def _find(session: AsyncSession, stack_id: str, *, lock: bool = False) -> 
 async def _now(session: AsyncSession) -> datetime:
     now: datetime = (await session.execute(select(func.clock_timestamp()))).scalar_one()
     return now
+
+
+def program_of(stack: StackRow) -> StackProgram:
+    """Return which program a stack's runner runs, with what."""
+    shape = (NetworkShape if stack.kind is StackKind.NETWORK else MachineShape)(**stack.shape)
+    return StackProgram(
+        workspace_id=stack.workspace_id,
+        stack_id=stack.id,
+        kind=stack.kind,
+        provider=stack.provider,
+        shape=shape,
+        tags={
+            Tag.WORKSPACE: stack.workspace_id,
+            Tag.CLUSTER: stack.cluster_id,
+            Tag.STACK: stack.id,
+        },
+    )

@@ -10,6 +10,7 @@ import pytest_asyncio
 
 from domain.caller import Caller, system_caller
 from domain.cloud import Provider
+from domain.cloud_account import Account
 from domain.identifiers import Prefix, new_id
 from domain.secret import CURRENT, SecretValue
 from infra.clouds.accounts import Accounts
@@ -17,7 +18,6 @@ from infra.clouds.cloud import Cloud
 from infra.clouds.rate_budget import RateBudgets
 from infra.clouds.registry import profile_of
 from infra.database.engine import Database, DatabaseRole
-from infra.database.records.compute import Account
 from infra.database.tables import WorkspaceRow
 from infra.local_cloud.serving import served
 from infra.secret_store.reader import Consumer, ReadValue, SecretReader

@@ -3,12 +3,12 @@
 import pytest
 
 from domain.cloud import Provider
+from domain.cloud_account import Account, OpenedAs
 from domain.errors import BulkheadError, Reason
 from domain.identifiers import Prefix, new_id
 from domain.stack import StackProgram, StackState
 from infra.clouds.cloud import Cloud
 from infra.clouds.same_account import check_same_account
-from infra.database.records.compute import Account, OpenedAs
 from infra.stacks.leases import hold
 from tests.infra.stacks.laboratory import Laboratory
 
