@@ -147,7 +147,7 @@ WRONG_FIELDS: list[tuple[str, str, str, list[Any]]] = [
         "POST",
         f"/v1/installs/inst_{NOWHERE}:hold",
         "reason",
-        [{"reason": value} for value in ("", "a\nb", "x" * 501, None)],
+        [{"reason": value} for value in ("", "a\rb", "x" * 501, None)],
     ),
     (
         "POST",
