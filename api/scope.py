@@ -297,12 +297,12 @@ async def _record_denial(
     denials: AuditBudget = request.app.state.denials
     resource_id = _checked_resource(denial.resource_id) or caller.workspace_id
     key = f"{caller.principal_id} {caller.token_id} {denial.action}"
+    if await _is_secret(clients, caller, denial, resource_id):
+        key += f" {resource_id}"
+    times = denials.take(key)
+    if times is None:
+        return
     async with clients.database.workspace(caller.workspace_id) as session:
-        if denial.resource_type == "secret" and await find_secret(session, resource_id):
-            key += f" {resource_id}"
-        times = denials.take(key)
-        if times is None:
-            return
         add_audit_event(
             session,
             caller,
@@ -312,6 +312,13 @@ async def _record_denial(
             outcome="denied",
             details={"reason": reason, "times_within_the_hour": times},
         )
+
+
+async def _is_secret(clients: Clients, caller: Caller, denial: Attempt, resource_id: str) -> bool:
+    if denial.resource_type != "secret":
+        return False
+    async with clients.database.workspace(caller.workspace_id) as session:
+        return await find_secret(session, resource_id) is not None
 
 
 async def record_stranger(
