@@ -117,21 +117,32 @@ class Stacks:
                 credential=await in_thread(row.secret_id, cloud.environment, only_reads=True),
                 user_data=user_data,
             )
-            try:
-                result = await self._runs.run(request, known, held, cloud.calls, on_progress)
-            except BulkheadError as error:
-                if not _is_better_begun_anew(request, row, error):
-                    await to_the_end(self._note_unfinished(held, request, error))
-                    raise
-                await self._remove_half(request, known, held, row.secret_id, cloud)
-                request = _as_planned(request)
-                result = await self._runs.run(request, known, held, cloud.calls, on_progress)
+            result = await self._carry_out(request, known, held, row, cloud, on_progress)
             if action is StackAction.UP:
                 await to_the_end(self._record(held, result))
             if action is StackAction.DESTROY:
                 # By the engine's word; `remove_left` looks for itself.
                 await self.records.mark_removed(program.workspace_id, program.stack_id)
             return result
+
+    async def _carry_out(
+        self,
+        request: StackRequest,
+        known: StackSecrets,
+        held: HeldLease,
+        row: StackRow,
+        cloud: Cloud,
+        on_progress: OnProgress | None,
+    ) -> StackResult:
+        """Run the engine; what is half made and cannot be finished is removed, and made anew."""
+        try:
+            return await self._runs.run(request, known, held, cloud.calls, on_progress)
+        except BulkheadError as error:
+            if not _is_better_begun_anew(request, row, error):
+                await to_the_end(self._note_unfinished(held, request, error))
+                raise
+            await self._remove_half(request, known, held, row.secret_id, cloud)
+            return await self._runs.run(_as_planned(request), known, held, cloud.calls, on_progress)
 
     async def remove_left(
         self, program: StackProgram, cloud: Cloud, *, keep_snapshots: bool = False
