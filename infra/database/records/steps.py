@@ -1,4 +1,4 @@
-"""The progress of operations, written by the activity interceptor alone.
+"""The progress of operations, written by the activity interceptor.
 
 Not through the ORM: two writes an attempt are most of what an activity of ours costs beside a bare
 one (`make bench`, engine), so each is one call of a function on a connection in autocommit.

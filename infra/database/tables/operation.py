@@ -62,7 +62,10 @@ class OperationRow(SQLModel, table=True):
 
 
 class OperationStepRow(SQLModel, table=True):
-    """One step: planned with the operation, then written by the activity interceptor alone.
+    """One step: planned with the operation, then written by the activity interceptor.
+
+    A step that gives its turn back under an emergency stop says so itself, by
+    `OperationRecords.hold_back`: it had begun by then, for all that the interceptor knows.
 
     `progress` says how far a step is that takes minutes, in words. One that fails is tried again
     until `gives_up_at`; without it, until it succeeds.
